@@ -1,0 +1,1 @@
+//! Stage 5: supervised tuning with LoRA adapters.

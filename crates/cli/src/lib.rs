@@ -1,0 +1,1 @@
+//! The program eulalia: flags, recipes, progress.

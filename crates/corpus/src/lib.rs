@@ -1,0 +1,1 @@
+//! Stage 1: identify, filter, deduplicate, redact and split documents.

@@ -1,0 +1,1 @@
+//! Document and Shard: reading and writing them.

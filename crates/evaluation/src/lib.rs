@@ -1,0 +1,1 @@
+//! Stage 4: bits per byte and other tasks, in tables per language.

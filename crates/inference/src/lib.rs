@@ -1,0 +1,1 @@
+//! The engine: KV cache, sampling, batching of requests; no network.

@@ -1,0 +1,1 @@
+//! The 24 official EU languages as data, and the language identifier.

@@ -1,0 +1,1 @@
+//! The decoder: layer specifications, parameters, forward and backward, weights on disk.

@@ -1,0 +1,1 @@
+//! Stage 7: the OpenAI-compatible server: TLS, keys, tenants, audit.

@@ -1,0 +1,1 @@
+//! Stage 2: train a byte-level BPE vocabulary, encode, decode, and measure fairness over the languages.

@@ -1,0 +1,1 @@
+//! Batches, optimisers, schedules, checkpoints and exact resume.
