@@ -4,7 +4,6 @@
 //! Nothing here knows what a stage does. Stages depend on this crate, never the other way round.
 
 pub mod artefact;
-pub mod card;
 pub mod context;
 pub mod digest;
 pub mod energy;
@@ -13,7 +12,7 @@ pub mod record;
 pub mod storage;
 pub mod verify;
 
-// pub use artefact::{Artefact, Content, Manifest};
+pub use artefact::{Artefact, Content, Manifest};
 pub use context::{Cancellation, Cancelled, Clock, Context, Progress, Rank, StageOutput};
 pub use digest::Digest;
 pub use storage::{Storage, StorageError, StoredFile};
