@@ -1,1 +1,27 @@
-//! Document and Shard: reading and writing them.
+//! `Document` and `Shard`: how text enters eulalia and how it moves between stages.
+//!
+//! Stages meet in files, and the files are JSON lines: one document an object, one object a line. This crate reads
+//! such lines from anywhere (plain, gzip, zstd; and text files), within bounded memory and with the place of every
+//! fault, and writes the `.jsonl.zst` shards that the stages hand to each other.
+//!
+//! - [`read_documents`] reads what a user points at: a bad record is an item, damage to a file is an error.
+//! - [`read_shard`] reads what a stage wrote: anything wrong with it is an error.
+//! - [`ShardWriter`] writes shards whose bytes depend on the documents alone.
+//! - [`list_input_files`] and [`digest_inputs`] say what inputs consist of, for an artefact's key.
+
+mod decompress;
+mod document;
+mod error;
+mod inputs;
+mod lines;
+mod reader;
+mod shard;
+
+pub use document::{Document, FieldError};
+pub use error::Error;
+pub use inputs::{InputDigest, InputFile, digest_inputs, list_input_files};
+pub use reader::{
+    BadRecord, DocumentReader, Place, Problem, RawReader, RawRecord, ReadOptions, Record, TextUnit,
+    read_documents, read_raw,
+};
+pub use shard::{ShardReader, ShardSummary, ShardWriter, read_shard};

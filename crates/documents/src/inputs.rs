@@ -1,0 +1,168 @@
+//! Which files an input consists of, in an order that depends on their names alone.
+//!
+//! An input is a file or a folder. Folders are searched to their depths; links are followed, except back to a folder
+//! above; pipes, sockets and devices are refused, because reading them may never end. Names that begin with a dot are
+//! left alone, and so are files of other kinds inside a folder (a README, a checksum list).
+
+use std::fs::{self, FileType};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use provenance::Digest;
+use serde::Serialize;
+
+use crate::decompress::Compression;
+use crate::error::Error;
+
+/// A file to read, with the name it has inside its input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputFile {
+    pub path: PathBuf,
+    /// Relative to the input, parts joined by `/`; the file's own name where the input is a file.
+    pub name: String,
+}
+
+/// What an artefact's key knows of an input file: its name and content, never where it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InputDigest {
+    pub name: String,
+    pub bytes: u64,
+    pub sha256: Digest,
+}
+
+/// The files of all inputs: inputs in the order given, the files of each in the order of their names.
+pub fn list_input_files(inputs: &[PathBuf]) -> Result<Vec<InputFile>, Error> {
+    let mut files = Vec::new();
+    for input in inputs {
+        let before = files.len();
+        let file_type = followed_type(input)?;
+        if file_type.is_dir() {
+            descend(input, "", &mut vec![canonical(input)?], &mut files)?;
+            if files.len() == before {
+                return Err(Error::NoFiles { path: input.clone() });
+            }
+            files[before..].sort_by(|a, b| a.name.cmp(&b.name));
+        } else {
+            let name = name_of(input)?;
+            if kind_of(&name).is_none() {
+                return Err(Error::UnknownKind { path: input.clone() });
+            }
+            files.push(InputFile { path: input.clone(), name });
+        }
+    }
+    Ok(files)
+}
+
+/// The digest of every file of all inputs, read once from end to end.
+pub fn digest_inputs(inputs: &[PathBuf]) -> Result<Vec<InputDigest>, Error> {
+    list_input_files(inputs)?
+        .into_iter()
+        .map(|InputFile { path, name }| {
+            let read_error = |source| Error::Read { path: path.clone(), source };
+            let bytes = fs::metadata(&path).map_err(read_error)?.len();
+            let sha256 = provenance::digest::sha256_file(&path).map_err(read_error)?;
+            Ok(InputDigest { name, bytes, sha256 })
+        })
+        .collect()
+}
+
+/// What a file holds, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    JsonLines,
+    PlainText,
+}
+
+pub fn kind_of(name: &str) -> Option<(Content, Compression)> {
+    let name = name.to_ascii_lowercase();
+    let (stem, compression) = if let Some(stem) = name.strip_suffix(".gz") {
+        (stem, Compression::Gzip)
+    } else if let Some(stem) = name.strip_suffix(".zst") {
+        (stem, Compression::Zstd)
+    } else {
+        (name.as_str(), Compression::None)
+    };
+    match stem.rsplit_once('.')?.1 {
+        "jsonl" => Some((Content::JsonLines, compression)),
+        "txt" => Some((Content::PlainText, compression)),
+        _ => None,
+    }
+}
+
+/// `above` holds the resolved folders from the input down to this one: a link to any of them is a loop.
+fn descend(
+    folder: &Path,
+    prefix: &str,
+    above: &mut Vec<PathBuf>,
+    files: &mut Vec<InputFile>,
+) -> Result<(), Error> {
+    let read_error = |source| Error::Read { path: folder.to_path_buf(), source };
+    for entry in fs::read_dir(folder).map_err(read_error)? {
+        let path = entry.map_err(read_error)?.path();
+        let file_name = name_of(&path)?;
+        if file_name.starts_with('.') {
+            continue;
+        }
+        let name = format!("{prefix}{file_name}");
+        if followed_type(&path)?.is_dir() {
+            let resolved = canonical(&path)?;
+            if above.contains(&resolved) {
+                return Err(Error::SymbolicLinkLoop { path });
+            }
+            above.push(resolved);
+            descend(&path, &format!("{name}/"), above, files)?;
+            above.pop();
+        } else if kind_of(&name).is_some() {
+            files.push(InputFile { path, name });
+        }
+    }
+    Ok(())
+}
+
+/// The type of what a path leads to: a file or a folder, or else the error that says what it is.
+fn followed_type(path: &Path) -> Result<FileType, Error> {
+    let metadata = fs::metadata(path).map_err(|source| missing_or(path, source))?;
+    let file_type = metadata.file_type();
+    match special_kind(file_type) {
+        Some(kind) => Err(Error::SpecialFile { path: path.to_path_buf(), kind }),
+        None => Ok(file_type),
+    }
+}
+
+fn missing_or(path: &Path, source: io::Error) -> Error {
+    let path = path.to_path_buf();
+    match (fs::read_link(&path), source.kind()) {
+        (Ok(target), io::ErrorKind::NotFound) => Error::BrokenLink { path, target },
+        (Ok(_), _) if source.kind() != io::ErrorKind::PermissionDenied => Error::SymbolicLinkLoop { path },
+        (_, io::ErrorKind::NotFound) => Error::Missing { path },
+        _ => Error::Read { path, source },
+    }
+}
+
+#[cfg(unix)]
+fn special_kind(file_type: FileType) -> Option<&'static str> {
+    use std::os::unix::fs::FileTypeExt;
+    if file_type.is_fifo() {
+        Some("a pipe")
+    } else if file_type.is_socket() {
+        Some("a socket")
+    } else if file_type.is_char_device() || file_type.is_block_device() {
+        Some("a device")
+    } else {
+        None
+    }
+}
+
+#[cfg(not(unix))]
+fn special_kind(_: FileType) -> Option<&'static str> {
+    None
+}
+
+fn canonical(path: &Path) -> Result<PathBuf, Error> {
+    fs::canonicalize(path).map_err(|source| Error::Read { path: path.to_path_buf(), source })
+}
+
+fn name_of(path: &Path) -> Result<String, Error> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.map(String::from).ok_or_else(|| Error::NameNotUtf8 { path: path.to_path_buf() })
+}
