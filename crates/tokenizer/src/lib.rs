@@ -1,1 +1,18 @@
-//! Stage 2: train a byte-level BPE vocabulary, encode, decode, and measure fairness over the languages.
+//! Stage 2: text to tokens and back.
+//!
+//! [`Tokenizer`] loads any `tokenizer.json` of the Hugging Face format (ours or anyone's), encodes, decodes without
+//! ever splitting a character, and renders chat templates.
+
+mod chat;
+mod decoding;
+mod error;
+mod loaded;
+
+pub use chat::Message;
+pub use decoding::StreamDecoder;
+pub use error::Error;
+pub use loaded::Tokenizer;
+
+/// Special tokens of the tokenizers that we train, in the order of their ids from 0: document separator (it opens a
+/// document and ends an answer that no turn marker ends), start and end of a turn (ChatML), padding.
+pub const SPECIAL_TOKENS: [&str; 4] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"];

@@ -1,0 +1,269 @@
+//! `Tokenizer`: a vocabulary loaded from `tokenizer.json`, whoever made it.
+//!
+//! Encoding is the `tokenizers` library's, so that our ids are everyone's ids. What we add: errors that name the file,
+//! text that is encoded as text even where it spells a special token, token bytes for exact streaming and for bits per
+//! byte, and chat templates.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::chat::{ChatTemplate, Message};
+use crate::decoding::TokenBytes;
+use crate::error::Error;
+
+/// A loaded vocabulary. Immutable; share it with an `Arc`.
+pub struct Tokenizer {
+    /// Recognises special tokens in the text.
+    with_special: tokenizers::Tokenizer,
+    /// Takes text that spells a special token for plain text.
+    ordinary: tokenizers::Tokenizer,
+    token_bytes: TokenBytes,
+    special: BTreeMap<String, u32>,
+    configuration: Configuration,
+    chat: Option<ChatTemplate>,
+}
+
+/// What `tokenizer_config.json` says beyond the vocabulary.
+#[derive(Default)]
+pub(crate) struct Configuration {
+    pub beginning: Option<String>,
+    pub end: Option<String>,
+    pub padding: Option<String>,
+    pub unknown: Option<String>,
+    pub maximum_length: Option<u64>,
+    pub chat_template: Option<String>,
+}
+
+impl Tokenizer {
+    /// Loads a folder that holds `tokenizer.json` (and, if there, `tokenizer_config.json` and `chat_template.jinja`),
+    /// or such a file by its own name.
+    pub fn load(path: &Path) -> Result<Tokenizer, Error> {
+        let (folder, file) = if path.is_dir() {
+            (path.to_path_buf(), path.join("tokenizer.json"))
+        } else {
+            (path.parent().map(Path::to_path_buf).unwrap_or_default(), path.to_path_buf())
+        };
+        let Some(bytes) = read_if_there(&file)? else {
+            return Err(Error::Missing { path: path.to_path_buf() });
+        };
+        let configuration_file = folder.join("tokenizer_config.json");
+        let mut configuration = match read_if_there(&configuration_file)? {
+            Some(bytes) => Configuration::parse(&bytes)
+                .map_err(|problem| Error::Malformed { path: configuration_file.clone(), problem })?,
+            None => Configuration::default(),
+        };
+        let template_file = folder.join("chat_template.jinja");
+        if let Some(bytes) = read_if_there(&template_file)? {
+            let template = String::from_utf8(bytes).map_err(|error| Error::Malformed {
+                path: template_file,
+                problem: format!("a chat template is UTF-8 text: {error}"),
+            })?;
+            configuration.chat_template = Some(template);
+        }
+        Tokenizer::assemble(&bytes, configuration).map_err(|problem| Error::Malformed { path: file, problem })
+    }
+
+    /// A tokenizer from the bytes of a `tokenizer.json`, without a configuration.
+    pub fn from_json(bytes: &[u8]) -> Result<Tokenizer, Error> {
+        Tokenizer::assemble(bytes, Configuration::default())
+            .map_err(|problem| Error::Malformed { path: PathBuf::from("tokenizer.json"), problem })
+    }
+
+    fn assemble(bytes: &[u8], configuration: Configuration) -> Result<Tokenizer, String> {
+        let mut with_special = tokenizers::Tokenizer::from_bytes(bytes)
+            .map_err(|error| format!("not a tokenizer in the Hugging Face format: {error}"))?;
+        // A stored truncation or padding would silently change what a text is.
+        with_special.with_truncation(None).map_err(|error| error.to_string())?;
+        with_special.with_padding(None);
+        let mut ordinary = with_special.clone();
+        ordinary.set_encode_special_tokens(true);
+        let special = with_special
+            .get_added_tokens_decoder()
+            .into_iter()
+            .filter(|(_, token)| token.special)
+            .map(|(id, token)| (token.content, id))
+            .collect();
+        let token_bytes = TokenBytes::of(&with_special)?;
+        let chat = configuration.chat_template.as_deref().map(ChatTemplate::new);
+        Ok(Tokenizer { with_special, ordinary, token_bytes, special, configuration, chat })
+    }
+
+    /// Ids of a text in which special tokens are recognised. Adds none of its own. For text that we wrote.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
+        encode_with(&self.with_special, text, false)
+    }
+
+    /// Ids of a text, all of it taken as text: `<|im_end|>` in it becomes ordinary tokens. For text from anyone.
+    pub fn encode_ordinary(&self, text: &str) -> Result<Vec<u32>, Error> {
+        encode_with(&self.ordinary, text, false)
+    }
+
+    /// Ids as `transformers` gives them for `tokenizer(text)`: special tokens recognised, and those that the
+    /// vocabulary's own post-processor adds, such as a beginning of sequence, added.
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, Error> {
+        encode_with(&self.with_special, text, true)
+    }
+
+    /// Text of some ids, special tokens included; bytes that are not UTF-8 become U+FFFD.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, Error> {
+        self.decode_with(ids, false)
+    }
+
+    /// Text of some ids without the special tokens among them.
+    pub fn decode_without_special(&self, ids: &[u32]) -> Result<String, Error> {
+        self.decode_with(ids, true)
+    }
+
+    pub(crate) fn decode_with(&self, ids: &[u32], skip_special: bool) -> Result<String, Error> {
+        if let Some(&id) = ids.iter().find(|&&id| id as usize >= self.vocabulary_size()) {
+            return Err(Error::UnknownId { id, vocabulary_size: self.vocabulary_size() });
+        }
+        if let Some(bytes) = self.token_bytes.join(ids, skip_special) {
+            return Ok(String::from_utf8_lossy(&bytes).into_owned());
+        }
+        self.with_special
+            .decode(ids, skip_special)
+            .map_err(|error| Error::Coding { action: "decode", problem: error.to_string() })
+    }
+
+    /// Entries of the vocabulary, special tokens included: one more than the highest id.
+    pub fn vocabulary_size(&self) -> usize {
+        self.token_bytes.count()
+    }
+
+    /// UTF-8 bytes that a token stands for; 0 for special tokens and ids without an entry.
+    pub fn byte_length(&self, id: u32) -> usize {
+        self.token_bytes.byte_length(id)
+    }
+
+    /// The bytes of a token, where the vocabulary is byte-level.
+    pub fn bytes_of(&self, id: u32) -> Option<&[u8]> {
+        self.token_bytes.bytes_of(id)
+    }
+
+    /// The id of a special token by its text, such as `<|im_end|>`.
+    pub fn special_id(&self, token: &str) -> Option<u32> {
+        self.special.get(token).copied()
+    }
+
+    /// Whether an id is a special token.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.token_bytes.is_special(id)
+    }
+
+    /// Special tokens with their ids, in the order of the text.
+    pub fn special_tokens(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.special.iter().map(|(token, id)| (token.as_str(), *id))
+    }
+
+    /// The token that opens a document: `bos_token` of the configuration, else the document separator.
+    pub fn beginning_id(&self) -> Option<u32> {
+        self.configured(&self.configuration.beginning).or_else(|| self.separator_id())
+    }
+
+    /// The token that stands between documents: `<|endoftext|>`, else the configured end.
+    pub fn separator_id(&self) -> Option<u32> {
+        self.special_id(crate::SPECIAL_TOKENS[0]).or_else(|| self.configured(&self.configuration.end))
+    }
+
+    /// The token that ends a text: `eos_token` of the configuration, else the document separator.
+    pub fn end_id(&self) -> Option<u32> {
+        self.configured(&self.configuration.end).or_else(|| self.special_id(crate::SPECIAL_TOKENS[0]))
+    }
+
+    /// The token that fills up batches.
+    pub fn padding_id(&self) -> Option<u32> {
+        self.configured(&self.configuration.padding).or_else(|| self.special_id(crate::SPECIAL_TOKENS[3]))
+    }
+
+    /// Longest input that the configuration allows, in tokens.
+    pub fn maximum_length(&self) -> Option<u64> {
+        self.configuration.maximum_length
+    }
+
+    /// Whether there is a chat template.
+    pub fn has_chat_template(&self) -> bool {
+        self.chat.is_some()
+    }
+
+    /// A conversation as one text, as the chat template writes it. `add_generation_prompt` opens the answer's turn.
+    pub fn render_chat(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, Error> {
+        self.chat_template()?.render(messages, add_generation_prompt, &self.configuration)
+    }
+
+    /// A conversation as ids. Special tokens count where the template writes them, never inside a message.
+    pub fn encode_chat(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Vec<u32>, Error> {
+        crate::chat::encode(self, self.chat_template()?, messages, add_generation_prompt, &self.configuration)
+    }
+
+    fn chat_template(&self) -> Result<&ChatTemplate, Error> {
+        self.chat.as_ref().ok_or_else(|| Error::ChatTemplate {
+            problem: "this tokenizer has none (no `chat_template` in tokenizer_config.json and no chat_template.jinja); \
+                      it belongs to a base model: complete text with it instead"
+                .to_owned(),
+        })
+    }
+
+    fn configured(&self, token: &Option<String>) -> Option<u32> {
+        token.as_deref().and_then(|token| self.with_special.token_to_id(token))
+    }
+}
+
+impl Configuration {
+    /// Reads `tokenizer_config.json`; the error says what was expected.
+    pub fn parse(bytes: &[u8]) -> Result<Configuration, String> {
+        let value: Value =
+            serde_json::from_slice(bytes).map_err(|error| format!("not valid JSON: {error}"))?;
+        let object = value.as_object().ok_or("expected a JSON object at the top")?;
+        let token = |key: &str| match object.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(Value::Object(token)) => match token.get("content").and_then(Value::as_str) {
+                Some(text) => Ok(Some(text.to_owned())),
+                None => Err(format!("`{key}` has no `content`; expected a string or an object with one")),
+            },
+            Some(other) => Err(format!("`{key}` is {other}; expected a string")),
+        };
+        Ok(Configuration {
+            beginning: token("bos_token")?,
+            end: token("eos_token")?,
+            padding: token("pad_token")?,
+            unknown: token("unk_token")?,
+            // Absurd values such as 1e30 mean "no limit".
+            maximum_length: object.get("model_max_length").and_then(Value::as_u64),
+            chat_template: chat_template(object.get("chat_template"))?,
+        })
+    }
+}
+
+/// The template itself, or the one called `default` of a list.
+fn chat_template(value: Option<&Value>) -> Result<Option<String>, String> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(Value::Array(named)) => {
+            let default = named.iter().find(|entry| entry["name"] == "default").or(named.first());
+            Ok(default.and_then(|entry| entry["template"].as_str()).map(str::to_owned))
+        }
+        Some(other) => {
+            Err(format!("`chat_template` is {other}; expected a string or a list of named templates"))
+        }
+    }
+}
+
+fn encode_with(tokenizer: &tokenizers::Tokenizer, text: &str, add_special: bool) -> Result<Vec<u32>, Error> {
+    let encoding = tokenizer
+        .encode_fast(text, add_special)
+        .map_err(|error| Error::Coding { action: "encode", problem: error.to_string() })?;
+    Ok(encoding.get_ids().to_vec())
+}
+
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Read { path: path.to_path_buf(), source }),
+    }
+}
