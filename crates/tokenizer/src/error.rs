@@ -54,4 +54,42 @@ pub enum Error {
         /// What is wrong and what to do.
         problem: String,
     },
+    /// A setting that cannot work.
+    #[error("tokenizer settings: {problem}")]
+    Settings {
+        /// The setting and the reason.
+        problem: String,
+    },
+    /// A corpus without text.
+    #[error("{}: holds no text to learn a vocabulary from; expected `<language>.jsonl.zst` files with documents", path.display())]
+    NoText {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Fewer different pairs than merges were asked for.
+    #[error(
+        "the text is too small for a vocabulary of {wanted}: after {possible} entries no two neighbouring tokens are left; \
+         set vocabulary_size to {possible} or less, or give more text"
+    )]
+    TooLittleText {
+        /// Entries asked for.
+        wanted: usize,
+        /// Entries that the text gives.
+        possible: usize,
+    },
+    /// Threads could not be started.
+    #[error("threads could not be started: {problem}")]
+    Threads {
+        /// Why.
+        problem: String,
+    },
+    /// A shard could not be read.
+    #[error(transparent)]
+    Documents(#[from] documents::Error),
+    /// A file could not be written.
+    #[error(transparent)]
+    Storage(#[from] provenance::StorageError),
+    /// The run was asked to stop.
+    #[error(transparent)]
+    Cancelled(#[from] provenance::Cancelled),
 }
