@@ -95,7 +95,7 @@ fn count_shard(
     let mut counts = LanguageCounts { language, bytes: 0, words: 0, documents: 0, pieces: HashMap::new() };
     for document in read_shard(path)? {
         counts.add(&document?.text);
-        if counts.documents % 1024 == 0 {
+        if counts.documents.is_multiple_of(1024) {
             context.cancellation.check()?;
         }
         if counts.bytes >= limit_bytes {

@@ -43,8 +43,7 @@ impl TokenBytes {
             let entry = match added.get(&id) {
                 Some(token) => Entry { bytes: token.content.clone().into_bytes(), special: token.special },
                 None if byte_level => {
-                    let bytes =
-                        token.chars().map(|character| from_character(character)).collect::<Option<Vec<u8>>>();
+                    let bytes = token.chars().map(&from_character).collect::<Option<Vec<u8>>>();
                     // Like the library: a token with a character outside the byte alphabet stands for itself.
                     Entry { bytes: bytes.unwrap_or_else(|| token.into_bytes()), special: false }
                 }

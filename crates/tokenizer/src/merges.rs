@@ -32,7 +32,7 @@ pub(crate) fn learn<'a>(
     let mut trainer = Trainer::new(pieces);
     let mut merges = Vec::with_capacity(wanted);
     while merges.len() < wanted {
-        if merges.len() % 64 == 0 {
+        if merges.len().is_multiple_of(64) {
             context.cancellation.check()?;
         }
         let Some(merge) = trainer.most_frequent() else { break };
