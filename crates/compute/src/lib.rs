@@ -1,1 +1,34 @@
-//! Numbers: kernels with their backward, on a CPU; the only crate with unsafe code.
+//! Numbers: every kernel that a decoder needs, forward and explicit backward, on a CPU in f32.
+//!
+//! Why our own: a training step is a closed set of operations, and whoever owns them can promise what no framework promises:
+//! the same bytes on every machine. Each output element is computed by one fixed chain of operations, whichever vector
+//! width the processor has, however many rows stand beside it and however the work is cut:
+//! - a matrix product's element is one chain of fused multiply-adds in the order of `k` (`product`);
+//! - a sum over a row has sixteen lanes, added up in a fixed tree (`lanes`);
+//! - `exp`, `ln`, `sin` and `cos` are ours (`elementary`), and so are random numbers (`random`).
+//!
+//! Kernels are plain functions over slices; they allocate nothing and start no threads, so that a caller may run one in
+//! each of its threads. This crate alone contains `unsafe`: in `product`'s vector kernels and in the dispatch (`path`).
+
+pub mod attention;
+pub mod cached_attention;
+pub mod cross_entropy;
+pub mod dropout;
+pub mod elementary;
+pub mod elementwise;
+pub mod embedding;
+pub mod lanes;
+pub mod normalisation;
+pub mod optimiser;
+pub mod path;
+pub mod product;
+pub mod random;
+pub mod rotary;
+mod softmax;
+pub mod swiglu;
+
+#[cfg(test)]
+mod testing;
+
+pub use path::CpuPath;
+pub use product::{MatrixMut, MatrixRef, PackedMatrix, Start, multiply, multiply_packed};

@@ -1,0 +1,482 @@
+//! Matrix products with one promise: element (i, j) of C is the chain `c ← fma(a[i,k], b[k,j], c)` over k = 0, 1, 2, …,
+//! starting from zero or from what C held. Nothing else decides its bits: not the instruction set, not the blocking, not
+//! how many rows or columns stand beside it. So training and inference, prefill and decoding, one thread and many, this
+//! machine and another agree to the last bit, without a special "deterministic mode".
+//!
+//! The price is none: vector lanes run over columns of C, never over k. A tile of 6 × 64 accumulators fills the 24 of 32
+//! registers that the two FMA units of an AVX-512 core need; B is packed into panels of 64 columns by 128 rows (32 KiB,
+//! inside the L1 cache), A is read in place by broadcasts. `examples/product_speed.rs` measures it.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+use crate::path::CpuPath;
+use std::cell::RefCell;
+
+/// Columns of one packed panel.
+pub const PANEL_COLUMNS: usize = 64;
+/// Rows of B that are packed at a time: 128 · 64 floats are 32 KiB. Without effect on the bits.
+const PANEL_ROWS: usize = 128;
+/// With fewer rows of A than this, packing B costs more than it gains.
+const ROWS_WORTH_PACKING: usize = 16;
+
+/// A matrix that is read: any strides, so that a transposed view costs nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct MatrixRef<'a> {
+    data: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> MatrixRef<'a> {
+    /// Row after row without gaps.
+    pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self::strided(data, rows, columns, columns)
+    }
+
+    /// Rows that begin `row_stride` elements apart.
+    ///
+    /// # Panics
+    /// When `data` is too short for the shape.
+    pub fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+        assert!(
+            fits(data.len(), rows, columns, row_stride),
+            "{rows}×{columns} (stride {row_stride}) does not fit {} floats",
+            data.len()
+        );
+        MatrixRef { data, rows, columns, row_stride, column_stride: 1 }
+    }
+
+    /// The same elements with rows and columns exchanged.
+    pub fn transposed(self) -> Self {
+        MatrixRef {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+}
+
+/// A matrix that is written; its columns are contiguous.
+#[derive(Debug)]
+pub struct MatrixMut<'a> {
+    data: &'a mut [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+}
+
+impl<'a> MatrixMut<'a> {
+    /// Row after row without gaps.
+    pub fn new(data: &'a mut [f32], rows: usize, columns: usize) -> Self {
+        Self::strided(data, rows, columns, columns)
+    }
+
+    /// Rows that begin `row_stride` elements apart.
+    ///
+    /// # Panics
+    /// When `data` is too short for the shape, or the rows overlap.
+    pub fn strided(data: &'a mut [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+        assert!(row_stride >= columns, "rows of {columns} floats overlap at stride {row_stride}");
+        assert!(
+            fits(data.len(), rows, columns, row_stride),
+            "{rows}×{columns} (stride {row_stride}) does not fit {} floats",
+            data.len()
+        );
+        MatrixMut { data, rows, columns, row_stride }
+    }
+}
+
+fn fits(length: usize, rows: usize, columns: usize, row_stride: usize) -> bool {
+    rows == 0
+        || columns == 0
+        || (rows - 1)
+            .checked_mul(row_stride)
+            .and_then(|last| last.checked_add(columns))
+            .is_some_and(|needed| needed <= length)
+}
+
+/// Where an element's chain starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// C ← A·B
+    Zero,
+    /// C ← C + A·B; the chain goes on from what C holds.
+    Continue,
+}
+
+/// C ← A·B, or C + A·B.
+///
+/// # Panics
+/// When the shapes do not match.
+pub fn multiply(a: MatrixRef, b: MatrixRef, c: MatrixMut, start: Start) {
+    assert_eq!((a.rows, b.columns, a.columns), (c.rows, c.columns, b.rows), "shapes of a product");
+    if clear_empty(&a, &c, start) {
+        c.data.fill(0.0);
+    }
+    let path = CpuPath::current();
+    let direct = b.column_stride == 1 && a.rows < ROWS_WORTH_PACKING;
+    PANEL.with_borrow_mut(|panel| {
+        for column in (0..b.columns).step_by(PANEL_COLUMNS) {
+            let columns = PANEL_COLUMNS.min(b.columns - column);
+            for row in (0..b.rows).step_by(PANEL_ROWS) {
+                let rows = PANEL_ROWS.min(b.rows - row);
+                let start = if row == 0 { start } else { Start::Continue };
+                // SAFETY: the views were checked against their slices when they were made; the block lies inside B.
+                unsafe {
+                    let (pointer, stride) = if direct {
+                        (b.data.as_ptr().add(row * b.row_stride + column), b.row_stride)
+                    } else {
+                        pack(path, &b, row, rows, column, columns, &mut panel.0);
+                        (panel.0.as_ptr(), PANEL_COLUMNS)
+                    };
+                    run_panel(path, &a, row, rows, pointer, stride, &c, column, columns, start);
+                }
+            }
+        }
+    });
+}
+
+/// C ← A·B, or C + A·B, with B packed beforehand: for weights that meet many small A, such as a decoder's. Where A has
+/// fewer columns than B has rows, only B's first rows take part.
+///
+/// # Panics
+/// When the shapes do not match.
+pub fn multiply_packed(a: MatrixRef, b: &PackedMatrix, c: MatrixMut, start: Start) {
+    let panels = 0..b.panels();
+    multiply_packed_panels(a, b, panels, c, start);
+}
+
+/// The part of [`multiply_packed`] that computes the columns of `panels`; C holds these columns only (so that several
+/// threads can each take some).
+///
+/// # Panics
+/// When the shapes do not match.
+pub fn multiply_packed_panels(
+    a: MatrixRef,
+    b: &PackedMatrix,
+    panels: std::ops::Range<usize>,
+    c: MatrixMut,
+    start: Start,
+) {
+    let first_column = panels.start * PANEL_COLUMNS;
+    let columns_here = (panels.end * PANEL_COLUMNS).min(b.columns).saturating_sub(first_column);
+    assert_eq!((a.rows, columns_here), (c.rows, c.columns), "shapes of a product");
+    assert!(a.columns <= b.rows, "a chain of {} links over {} rows", a.columns, b.rows);
+    if clear_empty(&a, &c, start) {
+        c.data.fill(0.0);
+    }
+    let path = CpuPath::current();
+    for column in (0..columns_here).step_by(PANEL_COLUMNS) {
+        let columns = PANEL_COLUMNS.min(columns_here - column);
+        let panel = &b.panel((first_column + column) / PANEL_COLUMNS);
+        for row in (0..a.columns).step_by(PANEL_ROWS) {
+            let rows = PANEL_ROWS.min(a.columns - row);
+            let start = if row == 0 { start } else { Start::Continue };
+            // SAFETY: a panel holds b.rows · 64 floats, whatever the number of its columns.
+            unsafe {
+                let pointer = panel.as_ptr().add(row * PANEL_COLUMNS);
+                run_panel(path, &a, row, rows, pointer, PANEL_COLUMNS, &c, column, columns, start);
+            }
+        }
+    }
+}
+
+/// Whether C must be set to zero because the chains have no link.
+fn clear_empty(a: &MatrixRef, c: &MatrixMut, start: Start) -> bool {
+    a.columns == 0 && start == Start::Zero && c.rows * c.columns > 0
+}
+
+/// A matrix B in panels of 64 columns, row after row within a panel; the last panel is filled up with zeros.
+#[derive(Clone, Debug, Default)]
+pub struct PackedMatrix {
+    rows: usize,
+    columns: usize,
+    data: Vec<f32>,
+}
+
+impl PackedMatrix {
+    /// Packs `b`.
+    pub fn new(b: MatrixRef) -> Self {
+        let mut packed = PackedMatrix::default();
+        packed.pack(b);
+        packed
+    }
+
+    /// Packs `b` over whatever was here; allocates only when it is larger than anything before.
+    pub fn pack(&mut self, b: MatrixRef) {
+        (self.rows, self.columns) = (b.rows, b.columns);
+        let length = self.panels() * PANEL_COLUMNS * b.rows;
+        if self.data.len() < length {
+            self.data.resize(length, 0.0);
+        }
+        let path = CpuPath::current();
+        for (panel, target) in self
+            .data
+            .chunks_exact_mut((PANEL_COLUMNS * b.rows).max(1))
+            .take(self.columns.div_ceil(PANEL_COLUMNS))
+            .enumerate()
+        {
+            let column = panel * PANEL_COLUMNS;
+            // SAFETY: the block lies inside B; the target holds b.rows · 64 floats.
+            unsafe { pack(path, &b, 0, b.rows, column, PANEL_COLUMNS.min(b.columns - column), target) }
+        }
+    }
+
+    /// Rows of B: the length of a chain.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns of B.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// How many panels of 64 columns there are.
+    pub fn panels(&self) -> usize {
+        self.columns.div_ceil(PANEL_COLUMNS)
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.data.len() * size_of::<f32>()
+    }
+
+    fn panel(&self, panel: usize) -> &[f32] {
+        let length = self.rows * PANEL_COLUMNS;
+        &self.data[panel * length..(panel + 1) * length]
+    }
+}
+
+#[repr(C, align(64))]
+struct Panel([f32; PANEL_ROWS * PANEL_COLUMNS]);
+
+thread_local! {
+    static PANEL: RefCell<Box<Panel>> = RefCell::new(Box::new(Panel([0.0; PANEL_ROWS * PANEL_COLUMNS])));
+}
+
+/// One tile of C: `rows` × `columns` chains over `depth` links.
+struct Tile {
+    depth: usize,
+    a: *const f32,
+    a_row_stride: usize,
+    a_column_stride: usize,
+    b: *const f32,
+    b_row_stride: usize,
+    c: *mut f32,
+    c_row_stride: usize,
+    rows: usize,
+    columns: usize,
+    start: Start,
+}
+
+/// All rows of A against one panel of B.
+///
+/// # Safety
+/// `b` points to `depth` rows of `columns` floats, `b_stride` apart; A and C have the columns from `a_column` and
+/// `c_column` on.
+#[allow(clippy::too_many_arguments)]
+unsafe fn run_panel(
+    path: CpuPath,
+    a: &MatrixRef,
+    a_column: usize,
+    depth: usize,
+    b: *const f32,
+    b_stride: usize,
+    c: &MatrixMut,
+    c_column: usize,
+    columns: usize,
+    start: Start,
+) {
+    let (tile_rows, tile_columns) = match path {
+        #[cfg(target_arch = "x86_64")]
+        CpuPath::Avx512 => (avx512::TILE_ROWS, avx512::TILE_COLUMNS),
+        #[cfg(target_arch = "x86_64")]
+        CpuPath::Avx2 => (avx2::TILE_ROWS, avx2::TILE_COLUMNS),
+        _ => (portable::TILE_ROWS, portable::TILE_COLUMNS),
+    };
+    for column in (0..columns).step_by(tile_columns) {
+        for row in (0..a.rows).step_by(tile_rows) {
+            // SAFETY: every offset lies inside its view; C is borrowed mutably by the caller for the whole call.
+            unsafe {
+                let tile = Tile {
+                    depth,
+                    a: a.data.as_ptr().add(row * a.row_stride + a_column * a.column_stride),
+                    a_row_stride: a.row_stride,
+                    a_column_stride: a.column_stride,
+                    b: b.add(column),
+                    b_row_stride: b_stride,
+                    c: c.data.as_ptr().cast_mut().add(row * c.row_stride + c_column + column),
+                    c_row_stride: c.row_stride,
+                    rows: tile_rows.min(a.rows - row),
+                    columns: tile_columns.min(columns - column),
+                    start,
+                };
+                match path {
+                    #[cfg(target_arch = "x86_64")]
+                    CpuPath::Avx512 => avx512::run(&tile),
+                    #[cfg(target_arch = "x86_64")]
+                    CpuPath::Avx2 => avx2::run(&tile),
+                    _ => portable::run(&tile),
+                }
+            }
+        }
+    }
+}
+
+/// Copies a block of B into a panel, filling its columns up with zeros.
+///
+/// # Safety
+/// The block lies inside B; `path` is one that this processor has.
+unsafe fn pack(
+    path: CpuPath,
+    b: &MatrixRef,
+    row: usize,
+    rows: usize,
+    column: usize,
+    columns: usize,
+    target: &mut [f32],
+) {
+    let target = &mut target[..rows * PANEL_COLUMNS];
+    let source = row * b.row_stride + column * b.column_stride;
+    if b.column_stride == 1 {
+        for (i, line) in target.chunks_exact_mut(PANEL_COLUMNS).enumerate() {
+            let from = source + i * b.row_stride;
+            line[..columns].copy_from_slice(&b.data[from..from + columns]);
+            line[columns..].fill(0.0);
+        }
+        return;
+    }
+    let mut packed = 0;
+    #[cfg(target_arch = "x86_64")]
+    if path == CpuPath::Avx512 && b.row_stride == 1 {
+        // SAFETY: the block lies inside B, and whole squares of 16 × 16 inside the target.
+        packed =
+            unsafe { avx512::pack_transposed(&b.data[source..], b.column_stride, rows, columns, target) };
+    }
+    let _ = path;
+    if columns < PANEL_COLUMNS {
+        for line in target.chunks_exact_mut(PANEL_COLUMNS) {
+            line[columns..].fill(0.0);
+        }
+    }
+    // What the vector code leaves: the last rows below a multiple of 16, and the last columns.
+    let whole_columns = if packed == 0 { 0 } else { columns / 16 * 16 };
+    for j in 0..columns {
+        let first = if j < whole_columns { packed } else { 0 };
+        let from = source + j * b.column_stride;
+        for i in first..rows {
+            target[i * PANEL_COLUMNS + j] = b.data[from + i * b.row_stride];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::with_path;
+    use crate::random;
+
+    /// The scalar twin.
+    fn chain(a: &MatrixRef, b: &MatrixRef, c: &[f32], start: Start) -> Vec<f32> {
+        let mut result = Vec::new();
+        for i in 0..a.rows {
+            for j in 0..b.columns {
+                let mut sum = if start == Start::Zero { 0.0 } else { c[i * b.columns + j] };
+                for k in 0..a.columns {
+                    sum = a.data[i * a.row_stride + k * a.column_stride]
+                        .mul_add(b.data[k * b.row_stride + j * b.column_stride], sum);
+                }
+                result.push(sum);
+            }
+        }
+        result
+    }
+
+    fn random(seed: u64, length: usize) -> Vec<f32> {
+        (0..length).map(|i| random::normal(seed, i as u64) as f32).collect()
+    }
+
+    #[test]
+    fn every_path_and_layout_gives_the_bits_of_the_chain() {
+        for (m, n, k) in [
+            (1, 1, 1),
+            (1, 64, 128),
+            (2, 65, 17),
+            (7, 100, 33),
+            (48, 32, 130),
+            (13, 16, 0),
+            (20, 191, 257),
+            (6, 64, 300),
+        ] {
+            let (left, right, before) = (random(1, m * k), random(2, k * n), random(3, m * n));
+            for (a_transposed, b_transposed) in [(false, false), (false, true), (true, false), (true, true)] {
+                let a = if a_transposed {
+                    MatrixRef::new(&left, k, m).transposed()
+                } else {
+                    MatrixRef::new(&left, m, k)
+                };
+                let b = if b_transposed {
+                    MatrixRef::new(&right, n, k).transposed()
+                } else {
+                    MatrixRef::new(&right, k, n)
+                };
+                for start in [Start::Zero, Start::Continue] {
+                    let expected = chain(&a, &b, &before, start);
+                    for path in CpuPath::available() {
+                        with_path(path, || {
+                            let mut c = before.clone();
+                            multiply(a, b, MatrixMut::new(&mut c, m, n), start);
+                            assert_eq!(
+                                c, expected,
+                                "{path:?} {m}×{n}×{k} {a_transposed} {b_transposed} {start:?}"
+                            );
+                            let mut c = before.clone();
+                            multiply_packed(a, &PackedMatrix::new(b), MatrixMut::new(&mut c, m, n), start);
+                            assert_eq!(c, expected, "packed, {path:?} {m}×{n}×{k}");
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn strided_rows_leave_the_gaps_alone() {
+        let (m, n, k) = (9, 40, 21);
+        let left = random(1, m * 50);
+        let right = random(2, k * 70);
+        let mut c = vec![7.0; m * 90];
+        let a = MatrixRef::strided(&left, m, k, 50);
+        let b = MatrixRef::strided(&right, k, n, 70);
+        let expected = chain(&a, &b, &[], Start::Zero);
+        multiply(a, b, MatrixMut::strided(&mut c, m, n, 90), Start::Zero);
+        for i in 0..m {
+            assert_eq!(c[i * 90..i * 90 + n], expected[i * n..(i + 1) * n]);
+            assert!(c[i * 90 + n..(i + 1) * 90].iter().all(|&v| v == 7.0));
+        }
+    }
+
+    #[test]
+    fn panels_can_be_computed_apart() {
+        let (m, n, k) = (5, 150, 40);
+        let (left, right) = (random(1, m * k), random(2, k * n));
+        let a = MatrixRef::new(&left, m, k);
+        let packed = PackedMatrix::new(MatrixRef::new(&right, k, n));
+        let mut whole = vec![0.0; m * n];
+        multiply_packed(a, &packed, MatrixMut::new(&mut whole, m, n), Start::Zero);
+        let mut part = vec![0.0; m * 86];
+        multiply_packed_panels(a, &packed, 1..3, MatrixMut::new(&mut part, m, 86), Start::Zero);
+        for i in 0..m {
+            assert_eq!(part[i * 86..(i + 1) * 86], whole[i * n + 64..(i + 1) * n]);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The softmax of rows of attention scores, and its backward: shared by training and by the cache's attention, so that both
+//! give the same bits.
+
+use crate::elementary::{exp, ln};
+use crate::lanes::{LANES, dot, maximum, sum_of_lanes};
+use crate::path::vectorised;
+
+vectorised! {
+    /// Turns row i of `scores` (rows `stride` apart) into e^((s − max)·scale) over its first `first_count` + i elements and
+    /// zero up to `width`; 1 / Σ into `reciprocals`, and max·scale + ln Σ into `log_sums`.
+    ///
+    /// The weights are not yet divided by their sum: that is cheaper on the weighted values.
+    pub fn exponentials(
+        scores: &mut [f32],
+        stride: usize,
+        width: usize,
+        first_count: usize,
+        scale: f32,
+        reciprocals: &mut [f32],
+        log_sums: &mut [f32],
+    ) {
+        for (i, (reciprocal, log_sum)) in reciprocals.iter_mut().zip(log_sums).enumerate() {
+            let row = &mut scores[i * stride..][..width];
+            let count = first_count + i;
+            let largest = maximum(&row[..count]);
+            // Whole vectors: what lies beyond `count` becomes e^−∞ = 0.
+            row[count..].fill(f32::NEG_INFINITY);
+            let mut lanes = [0.0f32; LANES];
+            let shift = -(largest * scale);
+            let (whole, rest) = row.as_chunks_mut::<LANES>();
+            let used = count.div_ceil(LANES).min(whole.len());
+            for chunk in &mut whole[..used] {
+                for lane in 0..LANES {
+                    let weight = exp(chunk[lane].mul_add(scale, shift));
+                    chunk[lane] = weight;
+                    lanes[lane] += weight;
+                }
+            }
+            for chunk in &mut whole[used..] {
+                *chunk = [0.0; LANES];
+            }
+            for (lane, score) in rest.iter_mut().enumerate() {
+                let weight = exp(score.mul_add(scale, shift));
+                *score = weight;
+                lanes[lane] += weight;
+            }
+            let sum = sum_of_lanes(&lanes);
+            *reciprocal = 1.0 / sum;
+            *log_sum = (largest * scale) + ln(sum as f64) as f32;
+        }
+    }
+}
+
+vectorised! {
+    /// Turns row i of `scores` into the softmax that `exponentials` and its division gave, from the sums' logarithms.
+    pub fn probabilities(scores: &mut [f32], stride: usize, width: usize, first_count: usize, scale: f32, log_sums: &[f32]) {
+        for (i, &log_sum) in log_sums.iter().enumerate() {
+            let row = &mut scores[i * stride..][..width];
+            let count = first_count + i;
+            for score in &mut row[..count] {
+                *score = exp(score.mul_add(scale, -log_sum));
+            }
+            row[count..].fill(0.0);
+        }
+    }
+}
+
+vectorised! {
+    /// `gradients` ← probability · (gradient − δ) · scale, row by row: from gradients by probabilities to those by scores.
+    pub fn score_gradients(
+        gradients: &mut [f32],
+        probabilities: &[f32],
+        stride: usize,
+        width: usize,
+        first_count: usize,
+        scale: f32,
+        deltas: &[f32],
+    ) {
+        for (i, &delta) in deltas.iter().enumerate() {
+            let count = first_count + i;
+            let row = &mut gradients[i * stride..][..width];
+            let weights = &probabilities[i * stride..][..width];
+            for (d, &p) in row[..count].iter_mut().zip(weights) {
+                *d = p * (*d - delta) * scale;
+            }
+            row[count..].fill(0.0);
+        }
+    }
+}
+
+vectorised! {
+    /// δ of each row: Σ output · gradient over `width` elements, rows `stride` apart.
+    pub fn row_dots(x: &[f32], y: &[f32], stride: usize, width: usize, dots: &mut [f32]) {
+        for (i, result) in dots.iter_mut().enumerate() {
+            *result = dot(&x[i * stride..][..width], &y[i * stride..][..width]);
+        }
+    }
+}
+
+vectorised! {
+    /// Multiplies each row (of `width` elements, `stride` apart) by its factor.
+    pub fn scale_rows(x: &mut [f32], stride: usize, width: usize, factors: &[f32]) {
+        for (i, &factor) in factors.iter().enumerate() {
+            for x in &mut x[i * stride..][..width] {
+                *x *= factor;
+            }
+        }
+    }
+}
