@@ -24,4 +24,4 @@ pub use reader::{
     BadRecord, DocumentReader, Place, Problem, RawReader, RawRecord, ReadOptions, Record, TextUnit,
     read_documents, read_raw,
 };
-pub use shard::{ShardReader, ShardSummary, ShardWriter, read_shard};
+pub use shard::{ShardReader, ShardSummary, ShardWriter, read_first_values, read_shard};

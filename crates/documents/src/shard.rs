@@ -89,6 +89,33 @@ pub fn read_shard(path: &Path) -> Result<ShardReader, Error> {
     Ok(ShardReader { path: path.to_path_buf(), lines, consumed: opened.consumed, ended: false })
 }
 
+/// The first `count` lines of a shard as JSON, documents or not: for looking at what was dropped.
+pub fn read_first_values(path: &Path, count: usize) -> Result<Vec<serde_json::Value>, Error> {
+    let mut shard = read_shard(path)?;
+    let mut values = Vec::new();
+    while values.len() < count {
+        let placed = match shard.lines.next_line() {
+            Ok(Some(placed)) => placed,
+            Ok(None) => break,
+            Err(source) => {
+                let consumed = shard.consumed.load(Ordering::Relaxed);
+                return Err(damaged(path, consumed, shard.lines.position(), &source));
+            }
+        };
+        let value = match &placed.line {
+            Line::Bytes(bytes) => serde_json::from_slice(bytes).ok(),
+            _ => None,
+        };
+        values.push(value.ok_or_else(|| Error::BadShard {
+            path: path.to_path_buf(),
+            line: placed.number,
+            offset: placed.offset,
+            problem: "not JSON".to_string(),
+        })?);
+    }
+    Ok(values)
+}
+
 /// An iterator over the documents of a shard; after an error it ends.
 pub struct ShardReader {
     path: PathBuf,
