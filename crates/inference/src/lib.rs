@@ -1,1 +1,27 @@
-//! The engine: KV cache, sampling, batching of requests; no network.
+//! The engine: KV cache, sampling, batching of requests; no network, no async runtime.
+//!
+//! - [`Engine`]: `submit(request) → events`. One thread computes all requests together (continuous batching), and what
+//!   a request gets never depends on what else runs: same model, same request, same bytes.
+//! - [`Scorer`]: the probability of a given text, for evaluation.
+//!
+//! The numbers come from crate `model`; here stand the decisions around them: who is computed when, which token is
+//! taken, which text may leave.
+
+mod decoder;
+mod engine;
+mod error;
+mod queue;
+mod request;
+mod sampling;
+mod scorer;
+mod sequence;
+pub mod testing;
+mod text;
+mod worker;
+
+pub use decoder::{Chunk, Decoder, DecoderShape, ModelDecoder, Rows};
+pub use engine::{Answer, Engine, EngineLoad, EngineMemory, EngineSettings, RequestHandle, RunningRequest};
+pub use error::{EngineError, RequestFailure, SubmitError};
+pub use request::{Alternative, Event, FinishReason, Request, Sampling, TokenLogprob, Usage};
+pub use sampling::seed_of_answer;
+pub use scorer::{ScoreError, Scorer};

@@ -1,0 +1,115 @@
+//! What the engine asks of a model: run some rows of several sequences, over a cache in blocks.
+//!
+//! [`ModelDecoder`] is the real one, over crate `model`; tests bring toys.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use model::{Adapter, InferenceModel, InferenceWorkspace, KvCache, LogitRows, SequenceChunk};
+
+use crate::error::EngineError;
+
+/// What the engine must know of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DecoderShape {
+    pub vocabulary_size: usize,
+    /// Longest sequence, in tokens.
+    pub context_length: usize,
+    /// Positions in one block of the cache.
+    pub block_positions: usize,
+    /// Blocks in the cache.
+    pub blocks: usize,
+}
+
+/// Rows of one sequence for one forward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk<'a> {
+    /// Consecutive tokens, at least one.
+    pub tokens: &'a [u32],
+    /// Position of the first of them; all before it are in the cache.
+    pub first_position: usize,
+    /// Block i holds positions i·`block_positions` …; covers all positions of the chunk.
+    pub blocks: &'a [u32],
+    /// Index of an adapter, in the order in which they were given.
+    pub adapter: Option<usize>,
+    pub rows: Rows,
+}
+
+/// Which rows' logits are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    None,
+    Last,
+    All,
+}
+
+/// A model that continues several sequences at once.
+pub trait Decoder: Send {
+    fn shape(&self) -> DecoderShape;
+
+    /// Runs the chunks and returns the wanted rows of logits, `[rows, vocabulary_size]`, in the order of the chunks. A
+    /// row depends on the tokens before it in its sequence and on nothing else in the call.
+    fn forward(&mut self, chunks: &[Chunk<'_>]) -> Result<&[f32], String>;
+}
+
+/// A model of crate `model`, its cache, its buffers and its adapters.
+pub struct ModelDecoder {
+    model: Arc<InferenceModel>,
+    adapters: Vec<Adapter>,
+    cache: KvCache,
+    blocks: usize,
+    context_length: usize,
+    workspace: InferenceWorkspace,
+}
+
+impl ModelDecoder {
+    /// `adapters` are PEFT folders by name; chunks refer to them by their place in this order.
+    pub fn new(
+        model: Arc<InferenceModel>,
+        adapters: &[(String, PathBuf)],
+        context_length: usize,
+        blocks: usize,
+        rows: usize,
+        threads: usize,
+    ) -> Result<ModelDecoder, EngineError> {
+        let adapters = adapters
+            .iter()
+            .map(|(name, folder)| {
+                model
+                    .load_adapter(folder)
+                    .map_err(|source| EngineError::Adapter { name: name.clone(), source })
+            })
+            .collect::<Result<_, _>>()?;
+        let (cache, workspace) = (model.new_cache(blocks), model.new_workspace(rows, threads));
+        Ok(ModelDecoder { model, adapters, cache, blocks, context_length, workspace })
+    }
+}
+
+impl Decoder for ModelDecoder {
+    fn shape(&self) -> DecoderShape {
+        DecoderShape {
+            vocabulary_size: self.model.config().vocabulary_size,
+            context_length: self.context_length,
+            block_positions: model::BLOCK_POSITIONS,
+            blocks: self.blocks,
+        }
+    }
+
+    fn forward(&mut self, chunks: &[Chunk<'_>]) -> Result<&[f32], String> {
+        let chunks: Vec<SequenceChunk<'_>> = chunks
+            .iter()
+            .map(|chunk| SequenceChunk {
+                tokens: chunk.tokens,
+                first_position: chunk.first_position,
+                blocks: chunk.blocks,
+                adapter: chunk.adapter.map(|index| &self.adapters[index]),
+                logits: match chunk.rows {
+                    Rows::None => LogitRows::None,
+                    Rows::Last => LogitRows::Last,
+                    Rows::All => LogitRows::All,
+                },
+            })
+            .collect();
+        self.model.forward(&chunks, &mut self.cache, &mut self.workspace).map_err(|error| error.to_string())
+    }
+}

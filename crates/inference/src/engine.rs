@@ -1,0 +1,435 @@
+//! The engine: requests in, events out. One thread computes for all of them together.
+//!
+//! `submit` checks a request completely, queues it, and returns at once; everything later comes as events. Nothing here
+//! knows of a network or of an async runtime: whoever needs one passes a function that forwards the events.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use model::InferenceModel;
+use serde::{Deserialize, Serialize};
+use tokenizer::Tokenizer;
+
+use crate::decoder::{Decoder, DecoderShape, ModelDecoder};
+use crate::error::{EngineError, RequestFailure, SubmitError};
+use crate::queue::FairQueue;
+use crate::request::{Event, FinishReason, Request, TokenLogprob, Usage};
+use crate::worker::{Waiting, Worker};
+
+/// How an engine runs. None of it changes a bit of any answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EngineSettings {
+    /// Threads to compute with.
+    pub threads: usize,
+    /// Memory for weights and cache together; `None`: as much as the requests that may run can fill.
+    pub memory_bytes: Option<u64>,
+    /// Longest sequence, if shorter than the model's own.
+    pub context_length: Option<usize>,
+    /// Requests that are computed together. A tenant alone may fill three quarters.
+    pub running_requests: usize,
+    /// Requests of one tenant that may wait; of all tenants together, four times as many.
+    pub queued_requests: usize,
+    /// Rows of one forward pass: a running answer takes one, a prompt as many as are left.
+    pub tokens_per_step: usize,
+    /// Adapters in PEFT folders, by the name that requests give.
+    pub adapters: BTreeMap<String, PathBuf>,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        EngineSettings {
+            threads: 1,
+            memory_bytes: None,
+            context_length: None,
+            running_requests: 16,
+            queued_requests: 64,
+            tokens_per_step: 512,
+            adapters: BTreeMap::new(),
+        }
+    }
+}
+
+impl EngineSettings {
+    /// Refuses what cannot work, naming the setting.
+    pub fn check(&self) -> Result<(), EngineError> {
+        let settings = [
+            ("threads", self.threads),
+            ("context_length", self.context_length.unwrap_or(1)),
+            ("running_requests", self.running_requests),
+            ("queued_requests", self.queued_requests),
+            ("tokens_per_step", self.tokens_per_step),
+        ];
+        match settings.into_iter().find(|(_, value)| *value == 0) {
+            Some((key, _)) => {
+                Err(EngineError::Setting { key, expected: "at least 1".to_string(), found: "0".to_string() })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Memory that an engine holds, known before its first request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct EngineMemory {
+    pub weights_bytes: u64,
+    pub cache_bytes: u64,
+}
+
+/// A running engine. Share it with an `Arc`; dropping it ends its thread and fails what still runs.
+pub struct Engine {
+    shared: Arc<Shared>,
+    worker: Option<JoinHandle<()>>,
+    tokenizer: Arc<Tokenizer>,
+    shape: DecoderShape,
+    adapters: Vec<String>,
+    memory: EngineMemory,
+    settings: EngineSettings,
+}
+
+/// What the engine and its thread share.
+pub(crate) struct Shared {
+    pub inbox: Mutex<Inbox>,
+    pub changed: Condvar,
+}
+
+pub(crate) struct Inbox {
+    pub queue: FairQueue<Waiting>,
+    pub running: usize,
+    pub stopping: bool,
+}
+
+impl Shared {
+    pub fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        // No code that holds the lock calls anything that may panic halfway through a change.
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How busy an engine is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct EngineLoad {
+    pub running: usize,
+    pub waiting: usize,
+    /// Whether it takes requests at all.
+    pub alive: bool,
+}
+
+impl Engine {
+    /// Loads a model folder in the Hugging Face layout with its tokenizer and adapters, and starts.
+    pub fn start(model_folder: &Path, settings: &EngineSettings) -> Result<Engine, EngineError> {
+        settings.check()?;
+        let tokenizer = Arc::new(Tokenizer::load(model_folder)?);
+        let model = Arc::new(InferenceModel::load(model_folder)?);
+        let vocabulary_size = model.config().vocabulary_size;
+        if tokenizer.vocabulary_size() > vocabulary_size {
+            let tokenizer = tokenizer.vocabulary_size();
+            return Err(EngineError::Vocabulary { tokenizer, model: vocabulary_size });
+        }
+        let plan = plan_memory(&model, settings)?;
+        let adapters: Vec<_> =
+            settings.adapters.iter().map(|(name, folder)| (name.clone(), folder.clone())).collect();
+        let end_tokens = end_tokens(model_folder, model.config().end_of_text, &tokenizer)?;
+        let rows = settings.tokens_per_step;
+        let decoder =
+            ModelDecoder::new(model, &adapters, plan.context_length, plan.blocks, rows, settings.threads)?;
+        let names = adapters.into_iter().map(|(name, _)| name).collect();
+        let mut engine = Engine::over(Box::new(decoder), names, tokenizer, end_tokens, settings)?;
+        engine.memory = plan.memory;
+        Ok(engine)
+    }
+
+    /// Starts over any decoder; `adapters` names those that it has, `end_tokens` end every answer.
+    pub fn over(
+        decoder: Box<dyn Decoder>,
+        adapters: Vec<String>,
+        tokenizer: Arc<Tokenizer>,
+        end_tokens: Vec<u32>,
+        settings: &EngineSettings,
+    ) -> Result<Engine, EngineError> {
+        settings.check()?;
+        let shape = decoder.shape();
+        let shared = Arc::new(Shared {
+            inbox: Mutex::new(Inbox { queue: FairQueue::new(), running: 0, stopping: false }),
+            changed: Condvar::new(),
+        });
+        let worker = Worker::new(decoder, tokenizer.clone(), end_tokens, shared.clone(), settings);
+        let thread = std::thread::Builder::new()
+            .name("engine".to_string())
+            .spawn(move || worker.run())
+            .map_err(EngineError::Thread)?;
+        Ok(Engine {
+            shared,
+            worker: Some(thread),
+            tokenizer,
+            shape,
+            adapters,
+            memory: EngineMemory::default(),
+            settings: settings.clone(),
+        })
+    }
+
+    /// Queues a request; its events come over a channel.
+    pub fn submit(&self, request: Request) -> Result<RequestHandle, SubmitError> {
+        let (sender, events) = mpsc::channel();
+        let running = self.submit_with(request, move |event| {
+            // Nobody listens any more: the handle is gone, and the request with it.
+            let _ = sender.send(event);
+        })?;
+        Ok(RequestHandle { running, events })
+    }
+
+    /// Queues a request; its events go to `deliver`, on the engine's thread: it must neither block nor panic.
+    pub fn submit_with(
+        &self,
+        request: Request,
+        deliver: impl FnMut(Event) + Send + 'static,
+    ) -> Result<RunningRequest, SubmitError> {
+        let waiting = self.admit(request, Box::new(deliver))?;
+        let running = RunningRequest { cancelled: waiting.cancelled.clone(), shared: self.shared.clone() };
+        let mut inbox = self.shared.inbox();
+        if inbox.stopping {
+            return Err(SubmitError::Stopped);
+        }
+        let limit = self.settings.queued_requests;
+        if inbox.queue.waiting_of(&waiting.request.tenant) >= limit || inbox.queue.waiting() >= 4 * limit {
+            return Err(SubmitError::QueueFull { waiting: inbox.queue.waiting() });
+        }
+        let tenant = waiting.request.tenant.clone();
+        inbox.queue.push(&tenant, waiting);
+        drop(inbox);
+        self.shared.changed.notify_one();
+        Ok(running)
+    }
+
+    /// Checks a request at the edge, so that nothing inside has to doubt it.
+    fn admit(&self, request: Request, deliver: Box<dyn FnMut(Event) + Send>) -> Result<Waiting, SubmitError> {
+        let DecoderShape { vocabulary_size, context_length: context, .. } = self.shape;
+        let prompt = request.prompt.len();
+        if prompt == 0 {
+            return Err(SubmitError::EmptyPrompt);
+        }
+        let wanted = request.max_tokens.unwrap_or(1);
+        if prompt.saturating_add(wanted) > context {
+            return Err(SubmitError::ContextLength { prompt, wanted, context });
+        }
+        if let Some(&token) = request.prompt.iter().find(|&&token| token as usize >= vocabulary_size) {
+            return Err(SubmitError::UnknownToken { token, vocabulary_size });
+        }
+        if request.stop.iter().any(String::is_empty) {
+            let expected = "strings of at least one character";
+            return Err(SubmitError::Field { field: "stop", found: "\"\"".to_string(), expected });
+        }
+        request.sampling.check(vocabulary_size)?;
+        let adapter = match &request.adapter {
+            None => None,
+            Some(name) => Some(
+                self.adapters
+                    .iter()
+                    .position(|adapter| adapter == name)
+                    .ok_or_else(|| SubmitError::UnknownAdapter { name: name.clone() })?,
+            ),
+        };
+        let most_tokens = request.max_tokens.unwrap_or(context - prompt);
+        let positions = prompt + most_tokens;
+        Ok(Waiting {
+            adapter,
+            most_tokens,
+            blocks: positions.div_ceil(self.shape.block_positions),
+            deadline: request.time_limit.and_then(|limit| Instant::now().checked_add(limit)),
+            cancelled: Arc::new(AtomicBool::new(false)),
+            request,
+            deliver,
+        })
+    }
+
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.tokenizer
+    }
+
+    /// Longest sequence, prompt and answer together.
+    pub fn context_length(&self) -> usize {
+        self.shape.context_length
+    }
+
+    pub fn vocabulary_size(&self) -> usize {
+        self.shape.vocabulary_size
+    }
+
+    pub fn memory(&self) -> EngineMemory {
+        self.memory
+    }
+
+    /// Tokens that end a turn of a conversation, for [`Request::stop_tokens`].
+    pub fn turn_end_tokens(&self) -> Vec<u32> {
+        self.tokenizer.special_id(TURN_END).into_iter().collect()
+    }
+
+    pub fn load(&self) -> EngineLoad {
+        let inbox = self.shared.inbox();
+        EngineLoad { running: inbox.running, waiting: inbox.queue.waiting(), alive: !inbox.stopping }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.shared.inbox().stopping = true;
+        self.shared.changed.notify_one();
+        if let Some(worker) = self.worker.take() {
+            // A worker that panicked has already failed its requests by dropping them.
+            let _ = worker.join();
+        }
+    }
+}
+
+/// The end of a ChatML turn.
+const TURN_END: &str = tokenizer::SPECIAL_TOKENS[2];
+
+/// A request that was taken. Dropping it cancels it.
+pub struct RunningRequest {
+    cancelled: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+}
+
+impl RunningRequest {
+    /// Stops the work at the next step; the last event is then `Failed(Cancelled)`, or an ending that came first.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        self.shared.changed.notify_one();
+    }
+}
+
+impl Drop for RunningRequest {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+/// A request and the channel of its events. Dropping it cancels the request.
+pub struct RequestHandle {
+    running: RunningRequest,
+    events: Receiver<Event>,
+}
+
+impl RequestHandle {
+    /// Waits for the next event; `None` after the last one.
+    pub fn next_event(&self) -> Option<Event> {
+        self.events.recv().ok()
+    }
+
+    /// As [`RequestHandle::next_event`], but waits no longer than `patience`.
+    pub fn next_event_within(&self, patience: Duration) -> Result<Event, mpsc::RecvTimeoutError> {
+        self.events.recv_timeout(patience)
+    }
+
+    pub fn cancel(&self) {
+        self.running.cancel();
+    }
+
+    /// Waits for the end and gives everything at once.
+    pub fn wait(self) -> Result<Answer, RequestFailure> {
+        let mut answer = Answer::default();
+        loop {
+            match self.next_event().unwrap_or(Event::Failed(RequestFailure::EngineStopped)) {
+                Event::Prompt { logprobs } => answer.prompt_logprobs = logprobs,
+                Event::Token { text, ids, logprobs } => {
+                    answer.text.push_str(&text);
+                    answer.ids.extend(ids);
+                    answer.logprobs.extend(logprobs);
+                }
+                Event::Finished { reason, usage } => {
+                    (answer.reason, answer.usage) = (Some(reason), usage);
+                    return Ok(answer);
+                }
+                Event::Failed(failure) => return Err(failure),
+            }
+        }
+    }
+}
+
+impl Iterator for RequestHandle {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        self.next_event()
+    }
+}
+
+/// All events of a request together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answer {
+    pub text: String,
+    pub ids: Vec<u32>,
+    pub logprobs: Vec<TokenLogprob>,
+    pub prompt_logprobs: Vec<Option<TokenLogprob>>,
+    /// Always set once the request has ended.
+    pub reason: Option<FinishReason>,
+    pub usage: Usage,
+}
+
+struct MemoryPlan {
+    blocks: usize,
+    context_length: usize,
+    memory: EngineMemory,
+}
+
+/// Sizes the cache: room for all requests that may run at full context, or what the budget leaves beside the weights.
+fn plan_memory(model: &InferenceModel, settings: &EngineSettings) -> Result<MemoryPlan, EngineError> {
+    let model_context = model.config().maximum_positions;
+    let context = settings.context_length.map_or(model_context, |wanted| wanted.min(model_context));
+    let blocks_wanted = settings.running_requests * context.div_ceil(model::BLOCK_POSITIONS);
+    let (weights, block) = (model.weight_bytes() as u64, model.cache_block_bytes() as u64);
+    let budget =
+        settings.memory_bytes.unwrap_or(weights.saturating_add(block.saturating_mul(blocks_wanted as u64)));
+    let affordable = budget.saturating_sub(weights) / block.max(1);
+    let blocks = blocks_wanted.min(usize::try_from(affordable).unwrap_or(usize::MAX));
+    if blocks == 0 {
+        return Err(EngineError::Memory { budget, weights, block, least: weights + block });
+    }
+    Ok(MemoryPlan {
+        blocks,
+        context_length: context.min(blocks * model::BLOCK_POSITIONS),
+        memory: EngineMemory { weights_bytes: weights, cache_bytes: block * blocks as u64 },
+    })
+}
+
+/// Tokens that end an answer: those of `generation_config.json` (one or several), of the model and of the tokenizer.
+fn end_tokens(folder: &Path, of_model: Option<u32>, tokenizer: &Tokenizer) -> Result<Vec<u32>, EngineError> {
+    let path = folder.join("generation_config.json");
+    let malformed = |problem: String| EngineError::Malformed { path: path.clone(), problem };
+    let mut tokens: Vec<u32> = of_model.into_iter().chain(tokenizer.end_id()).collect();
+    match std::fs::read(&path) {
+        Ok(bytes) => {
+            let config: GenerationConfig =
+                serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
+            match config.eos_token_id {
+                Some(EndTokens::One(token)) => tokens.push(token),
+                Some(EndTokens::Several(several)) => tokens.extend(several),
+                None => {}
+            }
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(malformed(error.to_string())),
+    }
+    tokens.sort_unstable();
+    tokens.dedup();
+    Ok(tokens)
+}
+
+/// What is read of `generation_config.json`.
+#[derive(Deserialize)]
+struct GenerationConfig {
+    eos_token_id: Option<EndTokens>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum EndTokens {
+    One(u32),
+    Several(Vec<u32>),
+}

@@ -1,0 +1,105 @@
+//! The probability of a given text, token by token: what evaluation is made of.
+
+use std::path::Path;
+
+use model::{InferenceModel, InferenceWorkspace, KvCache, LogitRows, SequenceChunk};
+
+use crate::error::EngineError;
+use crate::sampling::log_probability;
+
+/// Rows of one forward pass; fewer where the vocabulary is large, so that the logits stay small.
+const ROWS: usize = 256;
+/// Most logits of one pass: 16 M of f32 are 64 MiB.
+const LOGITS: usize = 16 << 20;
+
+/// A model that scores texts.
+pub struct Scorer {
+    model: InferenceModel,
+    cache: KvCache,
+    workspace: InferenceWorkspace,
+    blocks: Vec<u32>,
+    rows: usize,
+}
+
+/// Why a text was not scored.
+#[derive(Debug, thiserror::Error)]
+pub enum ScoreError {
+    #[error("a text of {found} tokens does not fit the model's context of {context}; cut it into windows")]
+    TooLong { found: usize, context: usize },
+    #[error("there is nothing to score: expected at least 2 tokens (the first is given), found {found}")]
+    TooShort { found: usize },
+    #[error("token {token} does not exist; the vocabulary has {vocabulary_size} entries, from 0")]
+    UnknownToken { token: u32, vocabulary_size: usize },
+    #[error(transparent)]
+    Model(#[from] model::ModelError),
+}
+
+impl Scorer {
+    /// Loads a model folder in the Hugging Face layout.
+    pub fn load(model_folder: &Path, threads: usize) -> Result<Scorer, EngineError> {
+        Ok(Scorer::over(InferenceModel::load(model_folder)?, threads))
+    }
+
+    /// Loads a model with an adapter (PEFT layout) merged into its weights.
+    pub fn load_with_adapter(
+        model_folder: &Path,
+        adapter_folder: &Path,
+        threads: usize,
+    ) -> Result<Scorer, EngineError> {
+        Ok(Scorer::over(InferenceModel::load_merged(model_folder, adapter_folder)?, threads))
+    }
+
+    fn over(model: InferenceModel, threads: usize) -> Scorer {
+        let blocks = model.config().maximum_positions.div_ceil(model::BLOCK_POSITIONS);
+        let rows = (LOGITS / model.config().vocabulary_size).clamp(1, ROWS);
+        Scorer {
+            cache: model.new_cache(blocks),
+            workspace: model.new_workspace(rows, threads),
+            blocks: (0..blocks as u32).collect(),
+            rows,
+            model,
+        }
+    }
+
+    /// Longest text, in tokens.
+    pub fn context_length(&self) -> usize {
+        self.model.config().maximum_positions
+    }
+
+    pub fn vocabulary_size(&self) -> usize {
+        self.model.config().vocabulary_size
+    }
+
+    /// Natural-log probability of each token but the first, given all before it: entry i is
+    /// ln p(`tokens[i + 1]` | `tokens[..=i]`). The first token is given and never scored; begin with the document
+    /// separator to score a text from its first token on.
+    pub fn score(&mut self, tokens: &[u32]) -> Result<Vec<f32>, ScoreError> {
+        let (found, context) = (tokens.len(), self.context_length());
+        if found < 2 {
+            return Err(ScoreError::TooShort { found });
+        }
+        if found > context {
+            return Err(ScoreError::TooLong { found, context });
+        }
+        let vocabulary_size = self.vocabulary_size();
+        if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocabulary_size) {
+            return Err(ScoreError::UnknownToken { token, vocabulary_size });
+        }
+        let mut scores = Vec::with_capacity(found - 1);
+        // The last token predicts nothing that is wanted.
+        for first in (0..found - 1).step_by(self.rows) {
+            let last = (first + self.rows).min(found - 1);
+            let chunk = SequenceChunk {
+                tokens: &tokens[first..last],
+                first_position: first,
+                blocks: &self.blocks,
+                adapter: None,
+                logits: LogitRows::All,
+            };
+            let logits = self.model.forward(&[chunk], &mut self.cache, &mut self.workspace)?;
+            let rows = logits.chunks_exact(vocabulary_size).zip(&tokens[first + 1..=last]);
+            scores.extend(rows.map(|(row, &next)| log_probability(row, next)));
+        }
+        Ok(scores)
+    }
+}

@@ -1,0 +1,117 @@
+//! For tests, here and in crates above: a tokenizer whose tokens are bytes, and a model that follows simple rules.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokenizer::Tokenizer;
+
+use crate::decoder::{Chunk, Decoder, DecoderShape, Rows};
+use crate::engine::{Engine, EngineSettings};
+
+/// Ids 0..=3 are the special tokens, 4 + b is byte b.
+pub fn byte_tokenizer() -> Tokenizer {
+    let printable = |byte: u32| matches!(byte, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF);
+    let others = (0..256u32).filter(|&byte| !printable(byte));
+    let shifted: Vec<u32> = others.collect();
+    let character = |byte: u32| match shifted.iter().position(|&other| other == byte) {
+        Some(place) => char::from_u32(0x100 + place as u32).unwrap_or_default(),
+        None => char::from_u32(byte).unwrap_or_default(),
+    };
+    let vocabulary: serde_json::Map<String, serde_json::Value> =
+        (0..256).map(|byte| (character(byte).to_string(), (byte + 4).into())).collect();
+    let added: Vec<_> = (0..4)
+        .map(|id| {
+            serde_json::json!({"id": id, "content": tokenizer::SPECIAL_TOKENS[id], "special": true, "single_word": false,
+                "lstrip": false, "rstrip": false, "normalized": false})
+        })
+        .collect();
+    let byte_level = serde_json::json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false});
+    let json = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
+        "pre_tokenizer": byte_level, "post_processor": null, "decoder": byte_level,
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": []}
+    });
+    Tokenizer::from_json(json.to_string().as_bytes()).expect("a tokenizer of bytes is well-formed")
+}
+
+/// Continues a text with the letter after its last one (`a` → `b` … `z` → end of text), second likeliest is the letter
+/// itself. It trusts only its cache for what came before, so a wrong block table or position shows.
+pub struct AlphabetModel {
+    shape: DecoderShape,
+    cache: Vec<Option<u32>>,
+    logits: Vec<f32>,
+    delay: Duration,
+}
+
+impl AlphabetModel {
+    /// `blocks` of 4 positions; each call takes `delay`.
+    pub fn new(context_length: usize, blocks: usize, delay: Duration) -> AlphabetModel {
+        let block_positions = 4;
+        AlphabetModel {
+            shape: DecoderShape { vocabulary_size: 260, context_length, block_positions, blocks },
+            cache: vec![None; blocks * block_positions],
+            logits: Vec::new(),
+            delay,
+        }
+    }
+}
+
+impl Decoder for AlphabetModel {
+    fn shape(&self) -> DecoderShape {
+        self.shape
+    }
+
+    fn forward(&mut self, chunks: &[Chunk<'_>]) -> Result<&[f32], String> {
+        std::thread::sleep(self.delay);
+        self.logits.clear();
+        for chunk in chunks {
+            for (index, &token) in chunk.tokens.iter().enumerate() {
+                let place = |position: usize| {
+                    chunk.blocks[position / self.shape.block_positions] as usize * self.shape.block_positions
+                        + position % self.shape.block_positions
+                };
+                let position = chunk.first_position + index;
+                self.cache[place(position)] = Some(token);
+                let history: Option<Vec<u32>> =
+                    (0..=position).map(|position| self.cache[place(position)]).collect();
+                let history = history.ok_or("a position before this one was never computed")?;
+                let wanted = match chunk.rows {
+                    Rows::None => false,
+                    Rows::Last => index + 1 == chunk.tokens.len(),
+                    Rows::All => true,
+                };
+                if wanted {
+                    self.logits.extend(alphabet_logits(&history, chunk.adapter));
+                }
+            }
+        }
+        Ok(&self.logits)
+    }
+}
+
+/// A row of logits after some tokens; an adapter makes it walk backwards. The length leaves a trace in the logits, so
+/// that sampled answers differ along the text.
+fn alphabet_logits(history: &[u32], adapter: Option<usize>) -> Vec<f32> {
+    let last = history[history.len() - 1];
+    let next = match (last, adapter) {
+        (101..126, None) => last + 1,
+        (102..=126, Some(_)) => last - 1,
+        _ => 0,
+    };
+    (0..260u32)
+        .map(|id| match id {
+            id if id == next => 6.0,
+            id if id == last => 4.0,
+            id => ((id as usize * 7 + history.len() * 13) % 29) as f32 * 0.1,
+        })
+        .collect()
+}
+
+/// An engine over [`AlphabetModel`] with the adapter `backwards`; a step takes `delay`.
+pub fn alphabet_engine(context_length: usize, delay: Duration, settings: &EngineSettings) -> Engine {
+    let blocks = settings.running_requests * context_length.div_ceil(4);
+    let model = AlphabetModel::new(context_length, blocks, delay);
+    let adapters = vec!["backwards".to_string()];
+    Engine::over(Box::new(model), adapters, Arc::new(byte_tokenizer()), vec![0], settings)
+        .expect("the settings of a test are sound")
+}
