@@ -1,0 +1,63 @@
+//! What a recipe may say about the evaluation stage.
+
+use serde::{Deserialize, Serialize};
+
+/// Settings of the evaluation stage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Tokens that the model sees at once, the opening separator included.
+    pub context_length: usize,
+    /// Tokens that a window scores when it slides on; the rest of it is context. Half of the context by default: twice
+    /// the work of no overlap, and every token but a document's first has at least half a context before it.
+    pub stride: usize,
+    /// Training text that the comparisons see, in bytes of each language. The n-gram model needs some 30 bytes of memory
+    /// a byte.
+    pub comparison_bytes_per_language: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { context_length: 256, stride: 128, comparison_bytes_per_language: 1 << 20 }
+    }
+}
+
+impl Settings {
+    /// Refuses settings that cannot work, with the reason.
+    pub fn check(&self) -> Result<(), String> {
+        if self.context_length < 2 {
+            return Err(format!(
+                "context_length = {}: at least 2, a token and the one that it follows",
+                self.context_length
+            ));
+        }
+        if self.stride == 0 || self.stride >= self.context_length {
+            return Err(format!(
+                "stride = {} with context_length = {}: from 1 to {}, because a scored token needs one before it",
+                self.stride,
+                self.context_length,
+                self.context_length - 1
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_that_cannot_slide_are_refused() {
+        let check = |context_length, stride, accepted| {
+            let settings = Settings { context_length, stride, ..Settings::default() };
+            assert_eq!(settings.check().is_ok(), accepted, "{context_length} {stride}");
+        };
+        assert_eq!(Settings::default().check(), Ok(()));
+        check(2, 1, true);
+        check(1, 1, false);
+        check(8, 0, false);
+        check(8, 8, false);
+        check(8, 7, true);
+    }
+}
