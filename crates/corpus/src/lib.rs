@@ -1,1 +1,32 @@
-//! Stage 1: identify, filter, deduplicate, redact and split documents.
+//! Stage 1, `eulalia corpus`: from documents as they come to shards that a model may be trained on.
+//!
+//! [`build`] takes documents through steps that each decide with a reason: rights, encoding, language, personal data,
+//! duplicates, boilerplate, quality, held-out split. What is dropped is written down with its reason
+//! (`dropped/<kind>.jsonl.zst`), what is kept stands in `train/<language>.jsonl.zst` and `heldout/<language>.jsonl.zst`,
+//! and `statistics.json` counts all of it. The bytes depend on the documents and the settings alone, never on threads.
+
+mod boilerplate;
+mod build;
+mod duplicates;
+mod encoding;
+mod error;
+mod fingerprint;
+mod heldout;
+mod holding;
+mod label;
+pub mod personal_data;
+mod quality;
+mod reason;
+mod rights;
+mod settings;
+mod statistics;
+mod writers;
+
+pub use build::{Report, build, digest_inputs};
+pub use error::Error;
+pub use reason::{Kind, Reason, Repair};
+pub use settings::{DamagedInput, Settings, SmallLanguage, TextUnit, WrongLanguage};
+pub use statistics::{LanguageStatistics, PartStatistics, Statistics};
+
+/// Raised whenever the same documents and settings give other bytes: part of every artefact's key.
+pub const STAGE_VERSION: u32 = 1;

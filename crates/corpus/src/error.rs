@@ -1,0 +1,47 @@
+//! What stops the corpus stage. A bad document never does: it is dropped with a reason.
+
+use std::path::PathBuf;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("setting `{key}`: expected {expected}, found {found}")]
+    Setting { key: &'static str, expected: &'static str, found: String },
+
+    #[error(
+        "{path}, line {line}: {problem}; every line of an opt-out ledger is an object like \
+             {{\"date\":\"2026-01-31\",\"domain\":\"site.example\",\"reference\":\"request 7\",\"reason\":\"...\"}}"
+    )]
+    Ledger { path: PathBuf, line: usize, problem: String },
+
+    #[error("{path}: cannot be read: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+
+    #[error("{0}; set `damaged_input = \"skip\"` to go on without the rest of such files")]
+    DamagedInput(documents::Error),
+
+    #[error("no document was found in the inputs: every file is without records")]
+    NoDocuments,
+
+    #[error(
+        "no document was kept; by reason: {reasons}; look into `dropped/` with a smaller input, or loosen the settings"
+    )]
+    NothingKept { reasons: String },
+
+    #[error(
+        "too little text for training and a held-out part (at least {documents} documents and {bytes} bytes held out) \
+             in: {found}; add documents, take these languages out of `languages`, or set `small_language = \"train_only\"`"
+    )]
+    SmallLanguages { documents: usize, bytes: u64, found: String },
+
+    #[error(transparent)]
+    Documents(#[from] documents::Error),
+
+    #[error(transparent)]
+    Storage(#[from] provenance::StorageError),
+
+    #[error(transparent)]
+    Cancelled(#[from] provenance::Cancelled),
+
+    #[error("cannot start {threads} threads: {detail}; give a smaller --threads")]
+    Threads { threads: usize, detail: String },
+}

@@ -1,0 +1,139 @@
+//! What is found, what is left alone. Numbers are published examples, test numbers or ranges reserved for fiction.
+
+use super::*;
+
+fn check_in(language: &str, text: &str, expected: &str) {
+    let language = Language::from_code(language).unwrap();
+    let redacted = redact(text, Some(language));
+    assert_eq!(redacted.text, expected);
+    let again = redact(expected, Some(language));
+    assert_eq!(again.text, expected, "redacting again changes nothing");
+}
+
+fn check(text: &str, expected: &str) {
+    check_in("en", text, expected);
+}
+
+#[test]
+fn email_addresses() {
+    check("Write to ana.lopez+news@post.example.", "Write to <EMAIL>.");
+    check("(info@sub.site.example)", "(<EMAIL>)");
+    check_in("de", "Schreiben an jürgen@müller.example!", "Schreiben an <EMAIL>!");
+    check_in("el", "στο νίκος@ταχυδρομείο.παράδειγμα", "στο <EMAIL>");
+    check("mailto:a@b.example, @handle, a@b, price @ 3.50", "mailto:<EMAIL>, @handle, a@b, price @ 3.50");
+}
+
+#[test]
+fn ip_addresses() {
+    check("from 192.0.2.17, then", "from <IP_ADDRESS>, then");
+    check("at 203.0.113.9.", "at <IP_ADDRESS>.");
+    check("2001:db8::17 and 2001:0db8:85a3:0000:0000:8a2e:0370:7334", "<IP_ADDRESS> and <IP_ADDRESS>");
+    for left in [
+        "127.0.0.1",
+        "192.168.1.1",
+        "version 1.2.3.4",
+        "1.2.3.4.5",
+        "300.1.1.1",
+        "12:30:45",
+        "std::fs",
+        "a::b",
+        "::1",
+    ] {
+        check(left, left);
+    }
+}
+
+#[test]
+fn phone_numbers() {
+    check("+49 (0)30 23125-000", "<PHONE_NUMBER>");
+    check("call +353 20 912 0000.", "call <PHONE_NUMBER>.");
+    check("(+44) 20 7946 0018", "<PHONE_NUMBER>");
+    check("0043 1 234 5678", "<PHONE_NUMBER>");
+    check_in("de", "Tel. (030) 23125 000, werktags", "Tel. <PHONE_NUMBER>, werktags");
+    check_in("de", "erreichbar (Tel. 030 23125 000) täglich", "erreichbar (Tel. <PHONE_NUMBER>) täglich");
+    check_in("fr", "appelez le 01 99 00 12 34", "appelez le <PHONE_NUMBER>");
+    check_in("fr", "au 01.99.00.12.34", "au <PHONE_NUMBER>");
+    check_in("sv", "ring 031-390 06 12", "ring <PHONE_NUMBER>");
+    check_in("hu", "telefon: 06 1 234 5678", "telefon: <PHONE_NUMBER>");
+    check_in("pl", "tel. 123 456 789", "tel. <PHONE_NUMBER>");
+    check_in("es", "teléfono 912 345 678", "teléfono <PHONE_NUMBER>");
+    check_in("el", "τηλ. 210 123 4567", "τηλ. <PHONE_NUMBER>");
+    check_in("bg", "тел. 02 123 4567", "тел. <PHONE_NUMBER>");
+    check_in("lv", "tālr. 67 123 456", "tālr. <PHONE_NUMBER>");
+    check_in("mt", "ċempel 2123 4567 (tel)", "ċempel 2123 4567 (tel)");
+    check_in("da", "tlf. eller mobil 20 12 34 56", "tlf. eller mobil <PHONE_NUMBER>");
+}
+
+#[test]
+fn ordinary_numbers_stay() {
+    for (language, text) in [
+        ("de", "Am 01.02.2026 um 10.30 Uhr"),
+        ("de", "1.234.567,89 Euro und 83 200 000 Einwohner"),
+        ("pl", "Mieszka tu 123 456 789 osób"),
+        ("fr", "entre 1914 et 1918, 2 300 000 habitants"),
+        ("en", "ISBN 0-306-40615-2, ISBN 978-0-306-40615-7"),
+        ("en", "pi is 3.14159265358979"),
+        ("es", "entre 2019-2020 y 1 000 000 000"),
+        ("cs", "v letech 1939–1945, 2026/27"),
+        ("en", "https://site.example/2026/03/12/0301234567890"),
+        ("it", "dal 12/05/2024 al 13/06/2025"),
+    ] {
+        check_in(language, text, text);
+    }
+}
+
+#[test]
+fn bank_accounts_and_cards() {
+    check("IBAN DE89 3704 0044 0532 0130 00 today", "IBAN <IBAN> today");
+    check("GB29NWBK60161331926819", "<IBAN>");
+    check("MT84MALT011000012345MTLCAST001S, thanks", "<IBAN>, thanks");
+    check("FR14 2004 1010 0505 0001 3M02 606", "<IBAN>");
+    check("DE88 3704 0044 0532 0130 00", "DE88 3704 0044 0532 0130 00");
+    check("card 4111 1111 1111 1111 expires", "card <PAYMENT_CARD> expires");
+    check("5555-5555-5555-4444", "<PAYMENT_CARD>");
+    check("378282246310005", "<PAYMENT_CARD>");
+    check("4111 1111 1111 1112", "4111 1111 1111 1112");
+}
+
+#[test]
+fn national_identifiers() {
+    // The published example of each country.
+    for text in [
+        "7523169263",            // BG ЕГН
+        "710319/2745",           // CZ rodné číslo
+        "211062-5629",           // DK CPR
+        "37605030299",           // EE isikukood
+        "33309240064",           // LT asmens kodas
+        "131052-308T",           // FI henkilötunnus
+        "880320-0016",           // SE personnummer
+        "19880320-0016",         // SE with the century
+        "44051401359",           // PL PESEL
+        "1630615123457",         // RO CNP
+        "0101006500006",         // SI EMŠO
+        "161175-19997",          // LV personas kods
+        "85.07.30-033 28",       // BE rijksregisternummer
+        "RCCMNL83S18D969H",      // IT codice fiscale
+        "54362315K",             // ES DNI
+        "X2482300W",             // ES NIE
+        "1234567T",              // IE PPSN
+        "1 51 02 46 102 043 25", // FR NIR
+        "1237 010180",           // AT Sozialversicherungsnummer
+        "01013099997",           // GR AMKA
+    ] {
+        let redacted = redact(text, None);
+        assert_eq!(redacted.text, "<NATIONAL_ID>", "{text}");
+    }
+    check_in("nl", "BSN 111222333", "BSN <NATIONAL_ID>");
+    check_in("pt", "NIF 501964843", "NIF <NATIONAL_ID>");
+    check_in("hr", "OIB: 33392005961", "OIB: <NATIONAL_ID>");
+    check_in("de", "Steuer-ID 36574261809", "Steuer-ID <NATIONAL_ID>");
+    check_in("hu", "TAJ-száma 111111110", "TAJ-száma <NATIONAL_ID>");
+    check_in("nl", "111222333 inwoners", "111222333 inwoners");
+}
+
+#[test]
+fn counts_by_kind() {
+    let text = "a@b.example, c@d.example, IBAN DE89370400440532013000";
+    let counts = redact(text, None).counts;
+    assert_eq!(counts, BTreeMap::from([(PersonalData::EmailAddress, 2), (PersonalData::Iban, 1)]));
+}

@@ -1,0 +1,156 @@
+//! Why a document was dropped, and what was repaired in one that was kept: the words of the statistics.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Why a document was dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// No licence is named, and the settings give none.
+    LicenseMissing,
+    /// The licence is not on the list.
+    LicenseNotAllowed,
+    /// The opt-out ledger names the document, its address or its site.
+    OptedOut,
+    /// The document's own metadata reserve it from AI training.
+    TrainingReserved,
+    /// Placeholders would be too much of the text: a directory, a list of contacts.
+    MostlyPersonalData,
+    /// Characters were lost (U+FFFD) or bytes misread beyond certain repair.
+    BrokenEncoding,
+    /// Control characters stand in the text: binary data.
+    ControlCharacters,
+    /// The text is in none of the languages of the settings.
+    LanguageNotWanted,
+    /// No language is probable enough.
+    LanguageUnclear,
+    /// The label names another language (where the settings drop such documents).
+    LanguageLabelWrong,
+    TooShort,
+    TooLong,
+    WordLength,
+    Symbols,
+    StopWords,
+    Script,
+    RepeatedLines,
+    RepeatedNgrams,
+    /// Menus and lists instead of prose.
+    ListLines,
+    /// Nothing was left when paragraphs shared with other documents were taken out.
+    OnlyBoilerplate,
+    ExactDuplicate,
+    NearDuplicate,
+    /// The record is not a document: its bytes or its JSON are wrong, or it is too long.
+    Unreadable,
+}
+
+/// Which file of `dropped/` a reason belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    Rights,
+    PersonalData,
+    Encoding,
+    Language,
+    Quality,
+    Duplicates,
+    Unreadable,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 7] = [
+        Kind::Rights,
+        Kind::PersonalData,
+        Kind::Encoding,
+        Kind::Language,
+        Kind::Quality,
+        Kind::Duplicates,
+        Kind::Unreadable,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Rights => "rights",
+            Kind::PersonalData => "personal_data",
+            Kind::Encoding => "encoding",
+            Kind::Language => "language",
+            Kind::Quality => "quality",
+            Kind::Duplicates => "duplicates",
+            Kind::Unreadable => "unreadable",
+        }
+    }
+
+    /// Whether the dropped text may be kept for inspection. What was dropped for rights or personal data leaves only
+    /// reason, date and a keyed digest.
+    pub fn keeps_text(self) -> bool {
+        !matches!(self, Kind::Rights | Kind::PersonalData | Kind::Unreadable)
+    }
+}
+
+impl Reason {
+    pub fn kind(self) -> Kind {
+        use Reason::*;
+        match self {
+            LicenseMissing | LicenseNotAllowed | OptedOut | TrainingReserved => Kind::Rights,
+            MostlyPersonalData => Kind::PersonalData,
+            BrokenEncoding | ControlCharacters => Kind::Encoding,
+            LanguageNotWanted | LanguageUnclear | LanguageLabelWrong => Kind::Language,
+            TooShort | TooLong | WordLength | Symbols | StopWords | Script | RepeatedLines
+            | RepeatedNgrams | ListLines | OnlyBoilerplate => Kind::Quality,
+            ExactDuplicate | NearDuplicate => Kind::Duplicates,
+            Unreadable => Kind::Unreadable,
+        }
+    }
+}
+
+/// What was changed in a document that was kept. A document counts once per repair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Repair {
+    /// UTF-8 that was read as Latin-1 or Windows-1252 is UTF-8 again.
+    Mojibake,
+    /// Zero-width characters, soft hyphens and byte order marks are gone.
+    InvisibleCharacters,
+    /// Letters are composed (Unicode NFC).
+    Composed,
+    /// Line ends are `\n`.
+    LineEnds,
+    /// The label names the language of the text.
+    Relabelled,
+    /// Personal data are typed placeholders.
+    PersonalData,
+    /// Paragraphs that stand in many documents are gone.
+    Boilerplate,
+}
+
+/// The decision against a document: the reason and the values that led to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Drop {
+    pub reason: Reason,
+    /// What was measured and what the limit was, by name.
+    pub evidence: BTreeMap<&'static str, Value>,
+}
+
+impl Drop {
+    pub fn new(reason: Reason) -> Drop {
+        Drop { reason, evidence: BTreeMap::new() }
+    }
+
+    pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Drop {
+        self.evidence.insert(name, value.into());
+        self
+    }
+
+    /// A measured value beside its limit.
+    pub fn measured(reason: Reason, value: f64, limit: f64) -> Drop {
+        Drop::new(reason).with("value", rounded(value)).with("limit", limit)
+    }
+}
+
+/// Four decimals: as much as anyone reads of a share.
+pub fn rounded(value: f64) -> f64 {
+    (value * 10_000.0).round() / 10_000.0
+}
