@@ -1,1 +1,28 @@
-//! The decoder: layer specifications, parameters, forward and backward, weights on disk.
+//! The decoder: one definition for training and inference, configured per layer, in the Hugging Face layout on disk.
+//!
+//! `config` says what a model is, `parameters` where its numbers stand, `weights` how they are read from and written to
+//! files that may be hostile, `decoder` is the forward and backward pass over packed documents, `adapter` the low-rank
+//! additions (LoRA), and `inference` the ragged forward pass over a cache of keys and values. All arithmetic is `compute`'s.
+
+mod adapter;
+mod config;
+mod decoder;
+mod error;
+mod inference;
+mod parameters;
+pub mod testing;
+mod weights;
+mod workspace;
+
+pub use adapter::{Adapter, AdapterConfig, Projection};
+pub use compute::cached_attention::BLOCK_POSITIONS;
+pub use compute::cross_entropy::NO_TARGET;
+pub use config::{
+    Architecture, AttentionSpecification, FeedForwardSpecification, LayerSpecification, ModelConfig,
+};
+pub use decoder::{Decoder, DropoutPlan, Gradients, PackedBatch};
+pub use error::ModelError;
+pub use inference::{InferenceModel, InferenceWorkspace, KvCache, LogitRows, SequenceChunk, load_parameters};
+pub use parameters::{Parameter, ParameterKind, ParameterTable, Parameters};
+pub use weights::{WeightsReader, write_safetensors};
+pub use workspace::TrainingWorkspace;

@@ -1,0 +1,632 @@
+//! The decoder's forward pass for serving and evaluation: any mixture of prompt chunks and single tokens of many
+//! sequences in one call, over a cache of keys and values in blocks.
+//!
+//! A row's bits depend on the tokens before it in its sequence and on nothing else: not on the rows beside it, the cutting
+//! into chunks, the number of threads or the processor, and they are the bits of the training pass. That falls out of
+//! `compute`'s fixed chains; nothing here may add up anything in an order that depends on the call.
+
+use crate::ModelError;
+use crate::adapter::{Adapter, Projection};
+use crate::config::ModelConfig;
+use crate::decoder::{Decoder, fused_columns, head_spans};
+use crate::weights::WeightsReader;
+use compute::cached_attention::{BLOCK_POSITIONS, block_floats, cached_attention, store};
+use compute::embedding::embedding;
+use compute::normalisation::rms_norm;
+use compute::product::{PANEL_COLUMNS, multiply_packed_panels};
+use compute::rotary::{HeadNorm, normalise_and_rotate};
+use compute::swiglu::swiglu;
+use compute::{MatrixMut, MatrixRef, PackedMatrix, Start, elementwise, multiply_packed};
+use rayon::prelude::*;
+use std::path::Path;
+
+/// A model ready to run, its matrices packed for the product's panels.
+#[derive(Debug)]
+pub struct InferenceModel {
+    decoder: Decoder,
+    small: SmallParameters,
+    layers: Vec<PackedLayer>,
+    head: PackedMatrix,
+}
+
+#[derive(Debug)]
+struct PackedLayer {
+    fused: PackedMatrix,
+    output: PackedMatrix,
+    gate_up: PackedMatrix,
+    down: PackedMatrix,
+}
+
+/// The embedding table and every vector.
+#[derive(Debug)]
+struct SmallParameters {
+    embedding: Vec<f32>,
+    layers: Vec<LayerVectors>,
+    final_norm: Vec<f32>,
+}
+
+#[derive(Debug)]
+struct LayerVectors {
+    input_norm: Vec<f32>,
+    fused_bias: Option<Vec<f32>>,
+    query_norm: Option<Vec<f32>>,
+    key_norm: Option<Vec<f32>>,
+    middle_norm: Vec<f32>,
+}
+
+/// One sequence's new tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct SequenceChunk<'a> {
+    /// Consecutive tokens, at least one.
+    pub tokens: &'a [u32],
+    /// Position of the first; everything before it is in the cache already.
+    pub first_position: usize,
+    /// The sequence's cache blocks: block i holds positions 64·i to 64·i + 63.
+    pub blocks: &'a [u32],
+    /// The adapter that this sequence runs with.
+    pub adapter: Option<&'a Adapter>,
+    /// Which rows' logits are wanted.
+    pub logits: LogitRows,
+}
+
+/// Which rows of a chunk get logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogitRows {
+    /// None of them.
+    None,
+    /// The last one.
+    Last,
+    /// All of them.
+    All,
+    /// Those from this index within the chunk on.
+    From(usize),
+}
+
+impl LogitRows {
+    fn range(self, rows: usize) -> std::ops::Range<usize> {
+        match self {
+            LogitRows::None => rows..rows,
+            LogitRows::Last => rows - 1..rows,
+            LogitRows::All => 0..rows,
+            LogitRows::From(first) => first.min(rows)..rows,
+        }
+    }
+}
+
+/// A pool of blocks of keys and values. Who holds which block is the caller's book-keeping.
+#[derive(Debug)]
+pub struct KvCache {
+    data: Vec<f32>,
+    blocks: usize,
+    layer_offsets: Vec<usize>,
+    block_floats: usize,
+}
+
+impl KvCache {
+    /// How many blocks there are.
+    pub fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    fn layer(&self, layer: usize, block: u32) -> &[f32] {
+        let begin = block as usize * self.block_floats;
+        &self.data[begin + self.layer_offsets[layer]..begin + self.layer_offsets[layer + 1]]
+    }
+
+    fn layer_mut(&mut self, layer: usize, block: u32) -> &mut [f32] {
+        let begin = block as usize * self.block_floats;
+        &mut self.data[begin + self.layer_offsets[layer]..begin + self.layer_offsets[layer + 1]]
+    }
+}
+
+/// The buffers of one caller; they grow with the largest call.
+#[derive(Debug)]
+pub struct InferenceWorkspace {
+    pool: Option<rayon::ThreadPool>,
+    threads: usize,
+    positions: Vec<u32>,
+    residual: Vec<f32>,
+    normed: Vec<f32>,
+    reciprocal: Vec<f32>,
+    fused: Vec<f32>,
+    queries: Vec<f32>,
+    keys: Vec<f32>,
+    attended: Vec<f32>,
+    gate_up: Vec<f32>,
+    activated: Vec<f32>,
+    low_rank: Vec<f32>,
+    scores: Vec<Vec<f32>>,
+    columns: Vec<Vec<f32>>,
+    logits: Vec<f32>,
+}
+
+/// Below this many multiply-adds a product is done before a second thread is awake.
+const WORTH_A_THREAD: usize = 2_000_000;
+/// Rows of attention that one task takes.
+const TASK_ROWS: usize = 48;
+
+impl InferenceModel {
+    /// Reads `config.json` and the weights of a folder in Hugging Face's layout.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it.
+    pub fn load(folder: &Path) -> Result<InferenceModel, ModelError> {
+        let (config, values) = load_values(folder)?;
+        InferenceModel::from_values(&config, &values)
+    }
+
+    /// Reads a model and adds an adapter to its weights.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it.
+    pub fn load_merged(folder: &Path, adapter_folder: &Path) -> Result<InferenceModel, ModelError> {
+        let (config, mut values) = load_values(folder)?;
+        Adapter::load(&config, adapter_folder)?.merge_into(&config, &mut values);
+        InferenceModel::from_values(&config, &values)
+    }
+
+    /// A model from parameters in memory, in the order of its table.
+    ///
+    /// # Errors
+    /// When the configuration makes no sense.
+    ///
+    /// # Panics
+    /// When there are fewer values than parameters.
+    pub fn from_values(config: &ModelConfig, values: &[f32]) -> Result<InferenceModel, ModelError> {
+        let decoder = Decoder::new(config, config.maximum_positions)?;
+        let hidden = config.hidden_size;
+        let packed = |span: &std::ops::Range<usize>, input: usize| {
+            PackedMatrix::new(MatrixRef::new(&values[span.clone()], span.len() / input, input).transposed())
+        };
+        let copied = |span: &std::ops::Range<usize>| values[span.clone()].to_vec();
+        let spans = &decoder.spans;
+        let mut layers = Vec::new();
+        let mut vectors = Vec::new();
+        for (index, layer) in spans.layers.iter().enumerate() {
+            layers.push(PackedLayer {
+                fused: packed(&layer.fused, hidden),
+                output: packed(&layer.output, decoder.shape(index).query_width()),
+                gate_up: packed(&layer.gate_up, hidden),
+                down: packed(&layer.down, config.layers[index].feed_forward.intermediate_size),
+            });
+            vectors.push(LayerVectors {
+                input_norm: copied(&layer.input_norm),
+                fused_bias: layer.fused_bias.as_ref().map(copied),
+                query_norm: layer.query_norm.as_ref().map(copied),
+                key_norm: layer.key_norm.as_ref().map(copied),
+                middle_norm: copied(&layer.middle_norm),
+            });
+        }
+        let small = SmallParameters {
+            embedding: copied(&spans.embedding),
+            layers: vectors,
+            final_norm: copied(&spans.final_norm),
+        };
+        let head = packed(&spans.head, hidden);
+        Ok(InferenceModel { decoder, small, layers, head })
+    }
+
+    /// What the model is.
+    pub fn config(&self) -> &ModelConfig {
+        &self.decoder.config
+    }
+
+    /// Bytes of memory that the weights take.
+    pub fn weight_bytes(&self) -> usize {
+        let packed = |layer: &PackedLayer| {
+            layer.fused.bytes() + layer.output.bytes() + layer.gate_up.bytes() + layer.down.bytes()
+        };
+        self.layers.iter().map(packed).sum::<usize>() + self.head.bytes() + self.small.embedding.len() * 4
+    }
+
+    /// Reads an adapter in peft's layout, checked against this model.
+    ///
+    /// # Errors
+    /// Names the file and what does not fit.
+    pub fn load_adapter(&self, folder: &Path) -> Result<Adapter, ModelError> {
+        Adapter::load(self.config(), folder)
+    }
+
+    /// A pool of `blocks` blocks; each holds 64 positions of one sequence in all layers.
+    pub fn new_cache(&self, blocks: usize) -> KvCache {
+        let mut layer_offsets = vec![0];
+        for layer in 0..self.layers.len() {
+            layer_offsets.push(layer_offsets[layer] + block_floats(self.decoder.shape(layer)));
+        }
+        let block_floats = layer_offsets[self.layers.len()];
+        KvCache { data: vec![0.0; blocks * block_floats], blocks, layer_offsets, block_floats }
+    }
+
+    /// Bytes of one cache block.
+    pub fn cache_block_bytes(&self) -> usize {
+        (0..self.layers.len()).map(|layer| block_floats(self.decoder.shape(layer)) * 4).sum()
+    }
+
+    /// Buffers for calls of up to `maximum_rows` rows (more let them grow), whose products run on `threads` threads.
+    pub fn new_workspace(&self, maximum_rows: usize, threads: usize) -> InferenceWorkspace {
+        let pool = (threads > 1)
+            .then(|| rayon::ThreadPoolBuilder::new().num_threads(threads).build().ok())
+            .flatten();
+        let mut workspace = InferenceWorkspace {
+            threads: if pool.is_some() { threads } else { 1 },
+            pool,
+            positions: Vec::with_capacity(maximum_rows),
+            residual: Vec::new(),
+            normed: Vec::new(),
+            reciprocal: Vec::new(),
+            fused: Vec::new(),
+            queries: Vec::new(),
+            keys: Vec::new(),
+            attended: Vec::new(),
+            gate_up: Vec::new(),
+            activated: Vec::new(),
+            low_rank: Vec::new(),
+            scores: Vec::new(),
+            columns: vec![Vec::new(); threads],
+            logits: Vec::new(),
+        };
+        self.reserve(&mut workspace, maximum_rows);
+        workspace
+    }
+
+    /// Runs all chunks, fills the cache at their positions, and returns the wanted rows of logits, [rows, vocabulary], in
+    /// the order of the chunks.
+    ///
+    /// # Errors
+    /// When a token, a position or a block is out of range; then the cache is as before.
+    pub fn forward<'w>(
+        &self,
+        chunks: &[SequenceChunk],
+        cache: &mut KvCache,
+        workspace: &'w mut InferenceWorkspace,
+    ) -> Result<&'w [f32], ModelError> {
+        self.check(chunks, cache)?;
+        let rows: usize = chunks.iter().map(|chunk| chunk.tokens.len()).sum();
+        self.reserve(workspace, rows);
+        let hidden = self.config().hidden_size;
+        workspace.positions.clear();
+        let mut first = 0;
+        for chunk in chunks {
+            let begin = chunk.first_position as u32;
+            workspace.positions.extend(begin..begin + chunk.tokens.len() as u32);
+            let part = &mut workspace.residual[first * hidden..][..chunk.tokens.len() * hidden];
+            embedding(&self.small.embedding, hidden, chunk.tokens, part);
+            first += chunk.tokens.len();
+        }
+        for layer in 0..self.layers.len() {
+            self.layer(layer, rows, chunks, cache, workspace);
+        }
+        Ok(self.project(chunks, workspace))
+    }
+
+    fn layer(
+        &self,
+        index: usize,
+        rows: usize,
+        chunks: &[SequenceChunk],
+        cache: &mut KvCache,
+        workspace: &mut InferenceWorkspace,
+    ) {
+        let InferenceWorkspace {
+            pool,
+            threads,
+            positions,
+            residual,
+            normed,
+            reciprocal,
+            fused,
+            queries,
+            keys,
+            attended,
+            gate_up,
+            activated,
+            ..
+        } = workspace;
+        let (low_rank, scores, columns) =
+            (&mut workspace.low_rank, &mut workspace.scores, &mut workspace.columns);
+        let (packed, vectors) = (&self.layers[index], &self.small.layers[index]);
+        let shape = self.decoder.shape(index);
+        let (hidden, q_width, k_width, f_width) =
+            (self.config().hidden_size, shape.query_width(), shape.key_width(), shape.fused_width());
+        let width = self.config().layers[index].feed_forward.intermediate_size;
+        let epsilon = self.config().norm_epsilon as f32;
+        let pool = Pool { pool: pool.as_ref(), threads: *threads };
+        let mut adapt = |projection, x: &[f32], input: usize, y: &mut [f32], column: usize, stride: usize| {
+            let mut first = 0;
+            for chunk in chunks {
+                let count = chunk.tokens.len();
+                if let Some(pair) = chunk.adapter.and_then(|adapter| adapter.low_rank(index, projection)) {
+                    pair.add(
+                        &x[first * input..][..count * input],
+                        count,
+                        low_rank,
+                        &mut y[first * stride + column..],
+                        stride,
+                    );
+                }
+                first += count;
+            }
+        };
+
+        rms_norm(
+            &residual[..rows * hidden],
+            &vectors.input_norm,
+            epsilon,
+            &mut normed[..rows * hidden],
+            &mut reciprocal[..rows],
+        );
+        pool.multiply(&normed[..rows * hidden], &packed.fused, &mut fused[..rows * f_width], columns);
+        if let Some(bias) = &vectors.fused_bias {
+            elementwise::add_bias(&mut fused[..rows * f_width], bias);
+        }
+        for (projection, column) in fused_columns(shape) {
+            adapt(projection, &normed[..rows * hidden], hidden, fused, column, f_width);
+        }
+        let [of_queries, of_keys] = head_spans(shape);
+        for (span, norm, turned) in
+            [(of_queries, &vectors.query_norm, &mut *queries), (of_keys, &vectors.key_norm, &mut *keys)]
+        {
+            let norm = norm.as_ref().map(|weight| HeadNorm { weight, epsilon });
+            normalise_and_rotate(
+                fused,
+                span,
+                norm,
+                &self.decoder.rotary[index],
+                positions,
+                turned,
+                reciprocal,
+            );
+        }
+
+        let mut row = 0;
+        for chunk in chunks {
+            for position in chunk.first_position..chunk.first_position + chunk.tokens.len() {
+                let block = cache.layer_mut(index, chunk.blocks[position / BLOCK_POSITIONS]);
+                let (key, value) = (
+                    &keys[row * k_width..][..k_width],
+                    &fused[row * f_width + q_width + k_width..][..k_width],
+                );
+                store(shape, block, position % BLOCK_POSITIONS, key, value);
+                row += 1;
+            }
+        }
+        let mut tasks = Vec::new();
+        let mut rest = &mut attended[..rows * q_width];
+        let mut row = 0;
+        for chunk in chunks {
+            for first in (0..chunk.tokens.len()).step_by(TASK_ROWS) {
+                let count = TASK_ROWS.min(chunk.tokens.len() - first);
+                let (output, remaining) = rest.split_at_mut(count * q_width);
+                rest = remaining;
+                tasks.push(AttentionTask {
+                    queries: &queries[row * q_width..][..count * q_width],
+                    first_position: chunk.first_position + first,
+                    blocks: chunk.blocks,
+                    output,
+                });
+                row += count;
+            }
+        }
+        scores.resize_with(scores.len().max(tasks.len()), Vec::new);
+        let cache = &*cache;
+        let attend = |(task, scores): (AttentionTask, &mut Vec<f32>)| {
+            let AttentionTask { queries, first_position, blocks, output } = task;
+            cached_attention(
+                shape,
+                queries,
+                first_position,
+                |block| cache.layer(index, blocks[block]),
+                scores,
+                output,
+            );
+        };
+        match pool.pool {
+            Some(pool) if tasks.len() > 1 && rows * self.config().maximum_positions > TASK_ROWS => {
+                pool.install(|| tasks.into_par_iter().zip(scores.par_iter_mut()).for_each(attend));
+            }
+            _ => tasks.into_iter().zip(scores.iter_mut()).for_each(attend),
+        }
+
+        // The branch is computed beside the stream and then added, as in training: same bits.
+        let branch = normed;
+        pool.multiply(&attended[..rows * q_width], &packed.output, &mut branch[..rows * hidden], columns);
+        adapt(Projection::Output, &attended[..rows * q_width], q_width, branch, 0, hidden);
+        elementwise::add(&mut residual[..rows * hidden], &branch[..rows * hidden]);
+
+        let normed = branch;
+        rms_norm(
+            &residual[..rows * hidden],
+            &vectors.middle_norm,
+            epsilon,
+            &mut normed[..rows * hidden],
+            &mut reciprocal[..rows],
+        );
+        pool.multiply(&normed[..rows * hidden], &packed.gate_up, &mut gate_up[..rows * 2 * width], columns);
+        adapt(Projection::Gate, &normed[..rows * hidden], hidden, gate_up, 0, 2 * width);
+        adapt(Projection::Up, &normed[..rows * hidden], hidden, gate_up, width, 2 * width);
+        swiglu(&gate_up[..rows * 2 * width], width, &mut activated[..rows * width]);
+        let branch = normed;
+        pool.multiply(&activated[..rows * width], &packed.down, &mut branch[..rows * hidden], columns);
+        adapt(Projection::Down, &activated[..rows * width], width, branch, 0, hidden);
+        elementwise::add(&mut residual[..rows * hidden], &branch[..rows * hidden]);
+    }
+
+    fn project<'w>(&self, chunks: &[SequenceChunk], workspace: &'w mut InferenceWorkspace) -> &'w [f32] {
+        let (hidden, vocabulary) = (self.config().hidden_size, self.config().vocabulary_size);
+        let mut wanted = 0;
+        let mut first = 0;
+        for chunk in chunks {
+            // Rows move forward only, so that a row is never overwritten before it is read.
+            for row in chunk.logits.range(chunk.tokens.len()) {
+                workspace
+                    .residual
+                    .copy_within((first + row) * hidden..(first + row + 1) * hidden, wanted * hidden);
+                wanted += 1;
+            }
+            first += chunk.tokens.len();
+        }
+        let InferenceWorkspace { pool, threads, residual, normed, reciprocal, columns, logits, .. } =
+            workspace;
+        let epsilon = self.config().norm_epsilon as f32;
+        rms_norm(
+            &residual[..wanted * hidden],
+            &self.small.final_norm,
+            epsilon,
+            &mut normed[..wanted * hidden],
+            &mut reciprocal[..wanted],
+        );
+        if logits.len() < wanted * vocabulary {
+            logits.resize(wanted * vocabulary, 0.0);
+        }
+        let pool = Pool { pool: pool.as_ref(), threads: *threads };
+        pool.multiply(&normed[..wanted * hidden], &self.head, &mut logits[..wanted * vocabulary], columns);
+        &workspace.logits[..wanted * vocabulary]
+    }
+
+    fn check(&self, chunks: &[SequenceChunk], cache: &KvCache) -> Result<(), ModelError> {
+        let fail = |problem: String| Err(ModelError::Input(problem));
+        let config = self.config();
+        for (index, chunk) in chunks.iter().enumerate() {
+            if chunk.tokens.is_empty() {
+                return fail(format!("chunk {index} has no tokens"));
+            }
+            if let Some(token) = chunk.tokens.iter().find(|token| **token as usize >= config.vocabulary_size)
+            {
+                return fail(format!(
+                    "chunk {index} has token {token}, the vocabulary has {}",
+                    config.vocabulary_size
+                ));
+            }
+            let end = chunk.first_position.saturating_add(chunk.tokens.len());
+            if end > config.maximum_positions {
+                return fail(format!(
+                    "chunk {index} ends at position {end}, the model has {}",
+                    config.maximum_positions
+                ));
+            }
+            let needed = end.div_ceil(BLOCK_POSITIONS);
+            if chunk.blocks.len() < needed {
+                return fail(format!(
+                    "chunk {index} needs {needed} cache blocks for {end} positions, it has {}",
+                    chunk.blocks.len()
+                ));
+            }
+            if let Some(block) = chunk.blocks[..needed].iter().find(|block| **block as usize >= cache.blocks)
+            {
+                return fail(format!("chunk {index} names cache block {block} of {}", cache.blocks));
+            }
+            if let Some(adapter) = chunk.adapter
+                && !adapter.fits(config)
+            {
+                return fail(format!("chunk {index} comes with an adapter of another model"));
+            }
+        }
+        let layers = self.layers.len();
+        if cache.layer_offsets.len() != layers + 1 || cache.block_floats * 4 != self.cache_block_bytes() {
+            return fail("the cache was made for another model".into());
+        }
+        Ok(())
+    }
+
+    fn reserve(&self, workspace: &mut InferenceWorkspace, rows: usize) {
+        let config = self.config();
+        let widest = |of: &dyn Fn(usize) -> usize| (0..self.layers.len()).map(of).max().unwrap_or(0);
+        let shape = |layer| self.decoder.shape(layer);
+        let width = widest(&|layer| config.layers[layer].feed_forward.intermediate_size);
+        for (buffer, width) in [
+            (&mut workspace.residual, config.hidden_size),
+            (&mut workspace.normed, config.hidden_size),
+            (&mut workspace.reciprocal, widest(&|layer| shape(layer).heads)),
+            (&mut workspace.fused, widest(&|layer| shape(layer).fused_width())),
+            (&mut workspace.queries, widest(&|layer| shape(layer).query_width())),
+            (&mut workspace.keys, widest(&|layer| shape(layer).key_width())),
+            (&mut workspace.attended, widest(&|layer| shape(layer).query_width())),
+            (&mut workspace.gate_up, 2 * width),
+            (&mut workspace.activated, width),
+        ] {
+            if buffer.len() < rows * width {
+                buffer.resize(rows * width, 0.0);
+            }
+        }
+    }
+}
+
+fn load_values(folder: &Path) -> Result<(ModelConfig, Vec<f32>), ModelError> {
+    let config = ModelConfig::load(&folder.join("config.json"))?;
+    let values = load_parameters(&config, folder)?;
+    Ok((config, values))
+}
+
+/// The weights of a folder, in the order of the configuration's table.
+///
+/// # Errors
+/// Names the file and what is wrong with it.
+pub fn load_parameters(config: &ModelConfig, folder: &Path) -> Result<Vec<f32>, ModelError> {
+    let table = crate::parameters::ModelSpans::new(config).table;
+    let mut reader = WeightsReader::open_folder(folder)?;
+    // Check the sizes on disk before memory is taken for what a configuration merely claims.
+    reader.check_shapes(&table)?;
+    let mut values = vec![0.0; table.length()];
+    reader.read_all(&table, &mut values)?;
+    Ok(values)
+}
+
+/// Some consecutive rows of one sequence.
+struct AttentionTask<'a> {
+    queries: &'a [f32],
+    first_position: usize,
+    blocks: &'a [u32],
+    output: &'a mut [f32],
+}
+
+/// Threads for products, if there are several.
+#[derive(Clone, Copy)]
+struct Pool<'a> {
+    pool: Option<&'a rayon::ThreadPool>,
+    threads: usize,
+}
+
+impl Pool<'_> {
+    /// y ← x·b, cut by rows or by panels of columns where that pays. The cutting has no influence on the bits.
+    fn multiply(self, x: &[f32], b: &PackedMatrix, y: &mut [f32], columns: &mut [Vec<f32>]) {
+        let (input, output) = (b.rows(), b.columns());
+        let rows = x.len() / input;
+        let whole = |x: &[f32], y: &mut [f32]| {
+            let rows = x.len() / input;
+            multiply_packed(MatrixRef::new(x, rows, input), b, MatrixMut::new(y, rows, output), Start::Zero);
+        };
+        let Some(pool) = self.pool.filter(|_| rows * input * output >= WORTH_A_THREAD) else {
+            return whole(x, y);
+        };
+        if rows >= 24 * self.threads {
+            let share = rows.div_ceil(self.threads).next_multiple_of(6);
+            pool.install(|| {
+                x.par_chunks(share * input)
+                    .zip(y.par_chunks_mut(share * output))
+                    .for_each(|(x, y)| whole(x, y))
+            });
+            return;
+        }
+        let share = b.panels().div_ceil(self.threads);
+        pool.install(|| {
+            columns[..b.panels().div_ceil(share)].par_iter_mut().enumerate().for_each(|(thread, part)| {
+                let panels = thread * share..((thread + 1) * share).min(b.panels());
+                let width = (panels.end * PANEL_COLUMNS).min(output) - panels.start * PANEL_COLUMNS;
+                part.resize(rows * width, 0.0);
+                multiply_packed_panels(
+                    MatrixRef::new(x, rows, input),
+                    b,
+                    panels,
+                    MatrixMut::new(part, rows, width),
+                    Start::Zero,
+                );
+            });
+        });
+        for (thread, part) in columns[..b.panels().div_ceil(share)].iter().enumerate() {
+            let (first, width) = (thread * share * PANEL_COLUMNS, part.len() / rows);
+            for (row, part) in part.chunks_exact(width).enumerate() {
+                y[row * output + first..][..width].copy_from_slice(part);
+            }
+        }
+    }
+}

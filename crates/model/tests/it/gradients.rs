@@ -1,0 +1,157 @@
+//! Gradients of the whole decoder by finite differences in random directions, for every family and for adapters.
+
+use crate::{Batch, decoder};
+use model::testing::random_values;
+use model::{
+    Adapter, AdapterConfig, Architecture, DropoutPlan, Gradients, ModelConfig, Projection, TrainingWorkspace,
+};
+
+/// Compares gradient · direction with the difference of the losses along the direction, for each tensor by itself.
+fn check(
+    what: &str,
+    values: &[f32],
+    spans: &[(String, std::ops::Range<usize>)],
+    gradient: &[f32],
+    mut loss: impl FnMut(&[f32]) -> f64,
+) {
+    for (index, (name, span)) in spans.iter().enumerate() {
+        let direction: Vec<f32> = span
+            .clone()
+            .map(|i| gradient[i] + 1e-3 * compute::random::normal(index as u64, i as u64) as f32)
+            .collect();
+        let norm = direction.iter().map(|d| (*d as f64).powi(2)).sum::<f64>().sqrt();
+        let step = 3e-3 / norm;
+        let mut along = |sign: f64| {
+            let mut moved = values.to_vec();
+            for (i, d) in span.clone().zip(&direction) {
+                moved[i] += (sign * step * *d as f64) as f32;
+            }
+            loss(&moved)
+        };
+        let expected = (along(1.0) - along(-1.0)) / (2.0 * step);
+        let found: f64 = span.clone().zip(&direction).map(|(i, d)| gradient[i] as f64 * *d as f64).sum();
+        assert!(
+            (found - expected).abs() < 2e-2 * expected.abs().max(1e-2),
+            "{what}, {name}: {found} but differences say {expected}"
+        );
+    }
+}
+
+fn spans(table: &model::ParameterTable) -> Vec<(String, std::ops::Range<usize>)> {
+    table.entries().iter().map(|parameter| (parameter.name.clone(), parameter.span.clone())).collect()
+}
+
+fn family(architecture: Architecture) -> ModelConfig {
+    let mut config = ModelConfig::tiny_for_tests(40);
+    config.architecture = architecture;
+    config.tie_embeddings = architecture != Architecture::Llama;
+    for layer in &mut config.layers {
+        layer.attention.head_norm = architecture == Architecture::Qwen3;
+        layer.attention.bias = architecture == Architecture::Qwen2;
+    }
+    config
+}
+
+#[test]
+fn model_gradients_agree_with_finite_differences() {
+    for architecture in [Architecture::Qwen3, Architecture::Qwen2, Architecture::Llama] {
+        for plan in [None, Some(DropoutPlan { probability: 0.2, seed: 3, step: 8 })] {
+            let config = family(architecture);
+            let decoder = decoder(&config);
+            let values = random_values(&config, 5);
+            let batch = Batch::new(1, 40, &[1, 9, 17]);
+            let mut workspace = TrainingWorkspace::new(&config, 27);
+            let mut gradient = vec![0.0; values.len()];
+            let gradients = Gradients::Model(&mut gradient);
+            decoder.loss(&values, None, batch.packed(), plan, 1.0, gradients, &mut workspace).unwrap();
+            check(
+                &format!("{architecture:?} {plan:?}"),
+                &values,
+                &spans(decoder.table()),
+                &gradient,
+                |values| {
+                    decoder
+                        .loss(values, None, batch.packed(), plan, 1.0, Gradients::None, &mut workspace)
+                        .unwrap()
+                },
+            );
+        }
+    }
+}
+
+#[test]
+fn adapter_gradients_agree_with_finite_differences() {
+    let config = ModelConfig::tiny_for_tests(40);
+    let decoder = decoder(&config);
+    let values = random_values(&config, 5);
+    let shape = AdapterConfig { rank: 3, alpha: 6.0, targets: Projection::ALL.to_vec() };
+    let mut adapter = Adapter::new(&config, shape, 2).unwrap();
+    for (i, value) in adapter.values.iter_mut().enumerate() {
+        *value = 0.2 * compute::random::normal(77, i as u64) as f32;
+    }
+    let batch = Batch::new(1, 40, &[4, 20]);
+    let mut workspace = TrainingWorkspace::new(&config, 24);
+    let mut gradient = vec![0.0; adapter.values.len()];
+    let gradients = Gradients::Adapter(&mut gradient);
+    decoder.loss(&values, Some(&adapter), batch.packed(), None, 1.0, gradients, &mut workspace).unwrap();
+    let table = spans(adapter.table());
+    let before = adapter.values.clone();
+    check("adapter", &before, &table, &gradient, |moved| {
+        adapter.values.copy_from_slice(moved);
+        decoder
+            .loss(&values, Some(&adapter), batch.packed(), None, 1.0, Gradients::None, &mut workspace)
+            .unwrap()
+    });
+}
+
+#[test]
+fn gradients_add_up_over_batches_and_scale() {
+    let config = ModelConfig::tiny_for_tests(40);
+    let decoder = decoder(&config);
+    let values = random_values(&config, 5);
+    let batch = Batch::new(1, 40, &[12]);
+    let mut workspace = TrainingWorkspace::new(&config, 12);
+    let mut run = |scale, times| {
+        let mut gradient = vec![0.0; values.len()];
+        for _ in 0..times {
+            decoder
+                .loss(
+                    &values,
+                    None,
+                    batch.packed(),
+                    None,
+                    scale,
+                    Gradients::Model(&mut gradient),
+                    &mut workspace,
+                )
+                .unwrap();
+        }
+        gradient
+    };
+    let (once, twice) = (run(2.0, 1), run(1.0, 2));
+    let norm = |x: &[f32]| x.iter().map(|v| (*v as f64).powi(2)).sum::<f64>().sqrt();
+    let difference: Vec<f32> = once.iter().zip(&twice).map(|(a, b)| a - b).collect();
+    assert!(norm(&difference) < 1e-5 * norm(&once));
+}
+
+#[test]
+fn batches_out_of_range_are_refused() {
+    let config = ModelConfig::tiny_for_tests(40);
+    let decoder = decoder(&config);
+    let values = random_values(&config, 5);
+    let mut workspace = TrainingWorkspace::new(&config, 12);
+    let mut refuse = |change: &dyn Fn(&mut Batch)| {
+        let mut batch = Batch::new(1, 40, &[5, 7]);
+        change(&mut batch);
+        decoder
+            .loss(&values, None, batch.packed(), None, 1.0, Gradients::None, &mut workspace)
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(refuse(&|batch| batch.tokens[3] = 40).contains("token 40"));
+    assert!(refuse(&|batch| batch.targets[3] = 99).contains("token 99"));
+    assert!(refuse(&|batch| batch.positions[3] = 512).contains("position 512"));
+    assert!(refuse(&|batch| batch.documents[1] = 6..12).contains("6..12"));
+    assert!(refuse(&|batch| batch.documents.truncate(1)).contains("token 5 of 12"));
+    assert!(refuse(&|batch| batch.targets.truncate(11)).contains("11 targets"));
+}

@@ -1,0 +1,50 @@
+//! The decoder as a whole: gradients, training against inference, adapters, and PyTorch's numbers.
+
+mod gradients;
+mod inference;
+
+use model::{Decoder, ModelConfig, PackedBatch};
+use std::ops::Range;
+
+/// Tokens in documents of the given lengths, with the positions and targets that belong to them.
+pub struct Batch {
+    tokens: Vec<u32>,
+    targets: Vec<u32>,
+    positions: Vec<u32>,
+    documents: Vec<Range<usize>>,
+}
+
+impl Batch {
+    pub fn new(seed: u64, vocabulary: u64, lengths: &[usize]) -> Batch {
+        let total: usize = lengths.iter().sum();
+        let token = |stream: u64, i: usize| {
+            compute::random::below(compute::random::key(&[seed, stream]), i as u64, vocabulary) as u32
+        };
+        let mut batch = Batch {
+            tokens: (0..total).map(|i| token(0, i)).collect(),
+            targets: (0..total).map(|i| token(1, i)).collect(),
+            positions: Vec::new(),
+            documents: Vec::new(),
+        };
+        for &length in lengths {
+            let begin = batch.positions.len();
+            batch.documents.push(begin..begin + length);
+            batch.positions.extend(0..length as u32);
+        }
+        batch
+    }
+
+    pub fn packed(&self) -> PackedBatch<'_> {
+        PackedBatch {
+            tokens: &self.tokens,
+            targets: &self.targets,
+            positions: &self.positions,
+            documents: &self.documents,
+            first_token: 0,
+        }
+    }
+}
+
+pub fn decoder(config: &ModelConfig) -> Decoder {
+    Decoder::new(config, config.maximum_positions).unwrap()
+}
