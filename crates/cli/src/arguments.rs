@@ -1,0 +1,423 @@
+//! The flags of every command. Stage commands are made from the table of kinds, so that a stage alone takes what it
+//! takes in a recipe.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::builder::styling::Styles;
+use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches};
+use provenance::Digest;
+
+use crate::kinds::{KINDS, Kind};
+use crate::recipe::Override;
+
+/// A parsed command line.
+pub struct Call {
+    pub json: bool,
+    pub threads: Option<usize>,
+    pub rated_watts: Option<f64>,
+    pub command: Command,
+}
+
+pub enum Command {
+    Run(RunArguments),
+    Stage(StageArguments),
+    Verify(VerifyArguments),
+    Inspect(InspectArguments),
+    Identify(IdentifyArguments),
+    Score(ScoreArguments),
+    Gc(GcArguments),
+    Chat(ChatArguments),
+    Serve(ServeArguments),
+    Keys(KeysArguments),
+}
+
+/// The whole life of a model, from one recipe.
+#[derive(Args)]
+pub struct RunArguments {
+    /// The recipe, a TOML file
+    pub recipe: PathBuf,
+    /// Where the artefacts go [default: runs/<name of the recipe> in the current folder]
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Change a setting, such as pretrain.steps=200 (repeatable)
+    #[arg(long, value_name = "STAGE.KEY=VALUE")]
+    pub set: Vec<Override>,
+    /// Say what would be made and why, and make nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// One stage alone, on files from anywhere.
+pub struct StageArguments {
+    pub kind: &'static Kind,
+    pub output: PathBuf,
+    pub settings: Option<PathBuf>,
+    pub set: Vec<String>,
+    pub roles: Vec<(String, PathBuf)>,
+    pub files: Vec<(String, Vec<PathBuf>)>,
+    pub dry_run: bool,
+}
+
+/// Check that an artefact or a release is what its manifest, digests and record say.
+#[derive(Args)]
+pub struct VerifyArguments {
+    /// The folder of an artefact or a release
+    pub folder: PathBuf,
+    /// The digest that was published for it
+    #[arg(long, value_name = "SHA256")]
+    pub expect: Option<Digest>,
+}
+
+/// Show an artefact: what it is, what it was made from, counts and samples.
+#[derive(Args)]
+pub struct InspectArguments {
+    /// The folder of an artefact, a release, or a run
+    pub folder: PathBuf,
+    /// How many sample documents to show per file
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub samples: usize,
+}
+
+/// Name the language of texts: the 24 official EU languages, their neighbours, or "other".
+#[derive(Args)]
+pub struct IdentifyArguments {
+    /// Files to read; standard input without any
+    pub files: Vec<PathBuf>,
+    /// Judge every line on its own instead of the whole file
+    #[arg(long)]
+    pub lines: bool,
+}
+
+/// Say how probable a model finds each line of standard input: bits per byte; with --json, every token.
+#[derive(Args)]
+pub struct ScoreArguments {
+    /// A release, or a model in the Hugging Face layout
+    pub model: PathBuf,
+    /// An adapter (PEFT layout), merged into the weights
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// Load a release even if it does not verify
+    #[arg(long)]
+    pub allow_unverified: bool,
+}
+
+/// Remove artefacts and unfinished work that no stage of a run points to any more.
+#[derive(Args)]
+pub struct GcArguments {
+    /// The folder of a run, such as runs/tiny
+    pub folder: PathBuf,
+    /// Say what would be removed, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Talk with a model in the terminal.
+#[derive(Args)]
+pub struct ChatArguments {
+    /// A release, or a model in the Hugging Face layout
+    pub model: PathBuf,
+    /// An adapter (PEFT layout) [default: the folder adapter/ of the model, if it has one]
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// A first message that says who the model is to be
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// Randomness of the choice of words; 0 always takes the likeliest
+    #[arg(long, default_value_t = 0.7)]
+    pub temperature: f32,
+    /// Most tokens in one answer
+    #[arg(long, default_value_t = 200)]
+    pub max_tokens: usize,
+    /// Start of the random numbers: the same seed gives the same answer
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Load a release even if it does not verify
+    #[arg(long)]
+    pub allow_unverified: bool,
+}
+
+/// Serve models over the OpenAI API: https or loopback, nothing without a key.
+#[derive(Args)]
+pub struct ServeArguments {
+    /// Releases or models in the Hugging Face layout; NAME=FOLDER gives one a name of your choice
+    #[arg(required = true, value_name = "[NAME=]FOLDER")]
+    pub models: Vec<String>,
+    /// Where to listen
+    #[arg(long, default_value = "127.0.0.1:8480", value_name = "ADDRESS:PORT")]
+    pub listen: SocketAddr,
+    /// Folder of the server's state: keys, audit log
+    #[arg(long, default_value = "eulalia-state", value_name = "DIR")]
+    pub state: PathBuf,
+    /// Certificate chain (PEM); with --tls-key, the server speaks https
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_certificate: Option<PathBuf>,
+    /// Private key of the certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub tls_key: Option<PathBuf>,
+    /// Speak plain http on an address that others can reach (for use behind a proxy that encrypts)
+    #[arg(long)]
+    pub allow_plain_http: bool,
+    /// Load a release even if it does not verify
+    #[arg(long)]
+    pub allow_unverified: bool,
+    /// Memory for the weights and caches of each model, in MiB [default: what the most requests at once can fill]
+    #[arg(long, value_name = "MIB")]
+    pub memory: Option<u64>,
+}
+
+/// Make, list and revoke the keys of a server.
+#[derive(Args)]
+pub struct KeysArguments {
+    #[command(subcommand)]
+    pub action: KeysAction,
+}
+
+#[derive(clap::Subcommand)]
+pub enum KeysAction {
+    /// Make a key; it is shown once, only its hash is kept
+    New {
+        /// Folder of the server's state
+        #[arg(long, default_value = "eulalia-state", value_name = "DIR")]
+        state: PathBuf,
+        /// What the key is for, to tell keys apart
+        #[arg(long, default_value = "")]
+        label: String,
+        /// Tenant that the key belongs to
+        #[arg(long, default_value = "default")]
+        tenant: String,
+        /// Days until the key expires [default: never]
+        #[arg(long, value_name = "DAYS")]
+        expires: Option<u64>,
+    },
+    /// List keys: id, tenant, label, dates; never the keys themselves
+    List {
+        /// Folder of the server's state
+        #[arg(long, default_value = "eulalia-state", value_name = "DIR")]
+        state: PathBuf,
+    },
+    /// Revoke a key by its id
+    Revoke {
+        /// The id that `keys new` and `keys list` show
+        id: String,
+        /// Folder of the server's state
+        #[arg(long, default_value = "eulalia-state", value_name = "DIR")]
+        state: PathBuf,
+    },
+}
+
+/// Reads the command line.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Call, clap::Error> {
+    let matches = program().try_get_matches_from(arguments)?;
+    let Some((name, inner)) = matches.subcommand() else {
+        return Err(program().error(clap::error::ErrorKind::MissingSubcommand, "a command is missing"));
+    };
+    let command = match name {
+        "run" => Command::Run(RunArguments::from_arg_matches(inner)?),
+        "verify" => Command::Verify(VerifyArguments::from_arg_matches(inner)?),
+        "inspect" => Command::Inspect(InspectArguments::from_arg_matches(inner)?),
+        "identify" => Command::Identify(IdentifyArguments::from_arg_matches(inner)?),
+        "score" => Command::Score(ScoreArguments::from_arg_matches(inner)?),
+        "gc" => Command::Gc(GcArguments::from_arg_matches(inner)?),
+        "chat" => Command::Chat(ChatArguments::from_arg_matches(inner)?),
+        "serve" => Command::Serve(ServeArguments::from_arg_matches(inner)?),
+        "keys" => Command::Keys(KeysArguments::from_arg_matches(inner)?),
+        stage => match KINDS.iter().find(|kind| kind.name == stage) {
+            Some(kind) => Command::Stage(stage_arguments(kind, inner)),
+            None => return Err(program().error(clap::error::ErrorKind::InvalidSubcommand, stage)),
+        },
+    };
+    Ok(Call {
+        json: matches.get_flag("json"),
+        threads: matches.get_one::<u64>("threads").map(|threads| *threads as usize),
+        rated_watts: matches.get_one::<f64>("rated-watts").copied(),
+        command,
+    })
+}
+
+/// The whole command, for parsing and for tests of the help texts.
+pub fn program() -> clap::Command {
+    let mut program = clap::Command::new("eulalia")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("One program for the whole life of an open European language model")
+        .long_about(
+            "One program for the whole life of an open European language model: text, tokenizer, pretraining, \
+             evaluation, adaptation, release, serving; in the 24 official languages of the European Union.",
+        )
+        .after_help("Begin with:  eulalia run recipes/tiny.toml")
+        .styles(Styles::plain())
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .global(true)
+                .action(ArgAction::SetTrue)
+                .help("Print the result as one JSON object on standard output"),
+        )
+        .arg(
+            Arg::new("threads")
+                .long("threads")
+                .global(true)
+                .value_name("N")
+                .value_parser(clap::value_parser!(u64).range(1..=4096))
+                .help("Threads to compute with [default: all cores]; never changes a byte of what is made"),
+        )
+        .arg(
+            Arg::new("rated-watts")
+                .long("rated-watts")
+                .global(true)
+                .value_name("W")
+                .value_parser(clap::value_parser!(f64))
+                .hide_short_help(true)
+                .help("Power of this machine in watts, for an energy estimate where it has no meter"),
+        )
+        .subcommand(with_example(
+            RunArguments::augment_args(clap::Command::new("run")),
+            "eulalia run recipes/tiny.toml --set pretrain.steps=200 --dry-run",
+        ));
+    for kind in KINDS {
+        program = program.subcommand(stage_command(kind));
+    }
+    program
+        .subcommand(with_example(
+            ChatArguments::augment_args(clap::Command::new("chat")),
+            "eulalia chat runs/tiny/release",
+        ))
+        .subcommand(with_example(
+            ServeArguments::augment_args(clap::Command::new("serve")),
+            "eulalia keys new && eulalia serve tiny=runs/tiny/release",
+        ))
+        .subcommand(with_example(
+            KeysArguments::augment_args(clap::Command::new("keys")),
+            "eulalia keys new --label \"reading room\" --expires 90",
+        ))
+        .subcommand(with_example(
+            VerifyArguments::augment_args(clap::Command::new("verify")),
+            "eulalia verify runs/tiny/release",
+        ))
+        .subcommand(with_example(
+            InspectArguments::augment_args(clap::Command::new("inspect")),
+            "eulalia inspect runs/tiny/corpus",
+        ))
+        .subcommand(with_example(
+            IdentifyArguments::augment_args(clap::Command::new("identify")),
+            "eulalia identify --lines --json < sentences.txt",
+        ))
+        .subcommand(with_example(
+            ScoreArguments::augment_args(clap::Command::new("score")),
+            "eulalia score runs/tiny/release < sentences.txt",
+        ))
+        .subcommand(with_example(
+            GcArguments::augment_args(clap::Command::new("gc")),
+            "eulalia gc runs/tiny --dry-run",
+        ))
+}
+
+fn with_example(command: clap::Command, example: &'static str) -> clap::Command {
+    command.after_help(format!("Example:\n  {example}"))
+}
+
+fn stage_command(kind: &'static Kind) -> clap::Command {
+    let mut command = clap::Command::new(kind.name)
+        .about(kind.about)
+        .arg(
+            Arg::new("output")
+                .long("output")
+                .value_name("DIR")
+                .required(true)
+                .value_parser(clap::value_parser!(PathBuf))
+                .help("Folder of the run; the artefact appears in it under the stage's name"),
+        )
+        .arg(
+            Arg::new("settings")
+                .long("settings")
+                .value_name("FILE")
+                .value_parser(clap::value_parser!(PathBuf))
+                .help("Settings of this stage, as in a recipe's table but without its header"),
+        )
+        .arg(
+            Arg::new("set")
+                .long("set")
+                .value_name("KEY=VALUE")
+                .action(ArgAction::Append)
+                .help("Change a setting (repeatable)"),
+        )
+        .arg(
+            Arg::new("dry-run")
+                .long("dry-run")
+                .action(ArgAction::SetTrue)
+                .help("Say what would be made and why, and make nothing"),
+        );
+    for role in kind.roles {
+        command = command.arg(
+            Arg::new(role.name)
+                .long(role.name)
+                .value_name("DIR")
+                .required(role.required)
+                .value_parser(clap::value_parser!(PathBuf))
+                .help(role.what),
+        );
+    }
+    for file in kind.files {
+        command = command.arg(
+            Arg::new(file.key)
+                .long(file.key.replace('_', "-"))
+                .value_name("PATH")
+                .required(file.required)
+                .num_args(if file.many { 1..=4096 } else { 1..=1 })
+                .action(ArgAction::Append)
+                .value_parser(clap::value_parser!(PathBuf))
+                .help(file.what),
+        );
+    }
+    let settings = serde_json::to_string_pretty(&(kind.defaults)()).unwrap_or_default();
+    command
+        .after_help(format!("Example:\n  {}", kind.example))
+        .after_long_help(format!("Example:\n  {}\n\nSettings and their defaults:\n{settings}", kind.example))
+}
+
+fn stage_arguments(kind: &'static Kind, matches: &ArgMatches) -> StageArguments {
+    let roles = kind.roles.iter().filter_map(|role| {
+        matches.get_one::<PathBuf>(role.name).map(|path| (role.name.to_string(), path.clone()))
+    });
+    let files = kind.files.iter().filter_map(|file| {
+        let paths = matches.get_many::<PathBuf>(file.key)?;
+        Some((file.key.to_string(), paths.cloned().collect()))
+    });
+    StageArguments {
+        kind,
+        output: matches.get_one::<PathBuf>("output").cloned().unwrap_or_default(),
+        settings: matches.get_one::<PathBuf>("settings").cloned(),
+        set: matches.get_many::<String>("set").into_iter().flatten().cloned().collect(),
+        roles: roles.collect(),
+        files: files.collect(),
+        dry_run: matches.get_flag("dry-run"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_are_consistent_and_each_shows_an_example() {
+        let program = program();
+        program.clone().debug_assert();
+        for command in program.get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("eulalia "), "{} has no example", command.get_name());
+        }
+    }
+
+    #[test]
+    fn flags_come_before_or_after_the_command() {
+        for line in ["eulalia --json --threads 2 run r.toml", "eulalia run r.toml --json --threads 2"] {
+            let call = parse(line.split(' ').map(OsString::from)).unwrap_or_else(|error| panic!("{error}"));
+            assert!(call.json && call.threads == Some(2));
+        }
+        assert!(parse(["eulalia", "run", "--threads", "0", "r"].map(OsString::from)).is_err());
+        assert!(parse(["eulalia", "run", "r", "--set", "steps"].map(OsString::from)).is_err());
+    }
+}

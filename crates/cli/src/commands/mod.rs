@@ -1,0 +1,12 @@
+//! The commands, one file each: what they read, what they do, what they print.
+
+pub mod chat;
+pub mod gc;
+pub mod identify;
+pub mod inspect;
+pub mod keys;
+pub mod load;
+pub mod run;
+pub mod score;
+pub mod serve;
+pub mod verify;

@@ -1,0 +1,37 @@
+//! `eulalia score`: how probable a model finds lines of text, token by token. For looking, and for comparing with other
+//! programs that load the same weights.
+
+use std::io::BufRead;
+
+use inference::Scorer;
+use serde_json::{Value, json};
+use tokenizer::Tokenizer;
+
+use crate::arguments::ScoreArguments;
+use crate::commands::load;
+use crate::run::World;
+
+pub fn score(arguments: &ScoreArguments, json: bool, world: &World) -> anyhow::Result<Value> {
+    let checked = load::check(&arguments.model, arguments.allow_unverified, world)?;
+    let tokenizer = Tokenizer::load(&checked.folder)?;
+    let mut scorer = match &arguments.adapter {
+        Some(adapter) => Scorer::load_with_adapter(&checked.folder, adapter, world.threads)?,
+        None => Scorer::load(&checked.folder, world.threads)?,
+    };
+    for line in std::io::stdin().lock().lines() {
+        world.cancellation.check()?;
+        let text = line?;
+        let mut ids: Vec<u32> = tokenizer.beginning_id().into_iter().collect();
+        ids.extend(tokenizer.encode_ordinary(&text)?);
+        let logprobs = scorer.score(&ids)?;
+        let bits = -logprobs.iter().map(|logprob| f64::from(*logprob)).sum::<f64>() / std::f64::consts::LN_2;
+        let bits_per_byte = bits / text.len().max(1) as f64;
+        if json {
+            println!("{}", json!({"ids": ids, "logprobs": logprobs, "bits_per_byte": bits_per_byte}));
+        } else {
+            println!("{bits_per_byte:.4}\t{text}");
+        }
+    }
+    // The lines themselves were the result.
+    Ok(Value::Null)
+}

@@ -1,0 +1,62 @@
+//! What the program can learn of the machine it runs on: for the record's circumstances and for checks before work.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+/// Processor, logical cores, memory and system; what cannot be read is "not recorded".
+pub fn describe() -> Value {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    json!({
+        "processor": field(&cpuinfo, "model name").unwrap_or("not recorded"),
+        "cores": cores(),
+        "memory_bytes": field(&meminfo, "MemTotal").and_then(kilobytes),
+        "system": format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
+    })
+}
+
+/// Cores that this process may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The most memory this process ever held, where the system says so.
+pub fn peak_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    field(&status, "VmHWM").and_then(kilobytes)
+}
+
+/// Free bytes on the disk that holds `path`, or the nearest folder above it that exists.
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    let absolute = std::path::absolute(path).ok()?;
+    let existing = absolute.ancestors().find(|above| above.exists())?;
+    let status = rustix::fs::statvfs(existing).ok()?;
+    Some(status.f_bavail * status.f_frsize)
+}
+
+/// The size of a file, or of all files below a folder.
+pub fn bytes_below(path: &Path) -> u64 {
+    match path.metadata() {
+        Ok(metadata) if metadata.is_file() => metadata.len(),
+        Ok(_) => std::fs::read_dir(path)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_symlink()))
+            .map(|entry| bytes_below(&entry.path()))
+            .sum(),
+        Err(_) => 0,
+    }
+}
+
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        (key.trim() == name).then_some(value.trim())
+    })
+}
+
+fn kilobytes(value: &str) -> Option<u64> {
+    value.strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+}

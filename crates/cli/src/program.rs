@@ -1,0 +1,107 @@
+//! From the command line to one command and its exit code: 0 done, 1 failed, 2 wrong usage or recipe.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Context as _;
+use provenance::{Cancellation, Cancelled, Clock, Storage};
+
+use crate::arguments::{self, Call, Command};
+use crate::commands;
+use crate::console::Console;
+use crate::errors::Usage;
+use crate::machine;
+use crate::run::World;
+
+/// Exit code of a run that was asked to stop (128 + SIGINT, as shells expect).
+const STOPPED: u8 = 130;
+
+/// Runs the program on these arguments (the first is its own name).
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let call = match arguments::parse(arguments) {
+        Ok(call) => call,
+        Err(error) => {
+            // Help and version are no errors: clap knows which stream and code each deserves.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let console = Arc::new(Console::new(std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())));
+    let world = World {
+        storage: Storage::disk(),
+        clock: Clock::system(),
+        cancellation: Cancellation::default(),
+        progress: console.clone(),
+        console,
+        threads: call.threads.unwrap_or_else(machine::cores),
+        rated_watts: call.rated_watts,
+    };
+    let result = listen_for_signals(&world.cancellation)
+        .and_then(|()| limit_threads(world.threads))
+        .and_then(|()| command(&call, &world));
+    match result {
+        Ok(result) => {
+            let done = result.get("ok").and_then(serde_json::Value::as_bool).unwrap_or(true);
+            if call.json && !result.is_null() {
+                write_result(&result);
+            }
+            if done { ExitCode::SUCCESS } else { ExitCode::from(1) }
+        }
+        Err(error) if error.chain().any(|cause| cause.is::<Cancelled>()) || is_cancelled(&world, &error) => {
+            eprintln!("{Cancelled}");
+            ExitCode::from(STOPPED)
+        }
+        Err(error) => {
+            let usage = error.chain().any(|cause| cause.is::<Usage>());
+            eprintln!("error: {error:#}");
+            ExitCode::from(if usage { 2 } else { 1 })
+        }
+    }
+}
+
+/// A stage's own error type may have wrapped the cancellation in words.
+fn is_cancelled(world: &World, error: &anyhow::Error) -> bool {
+    world.cancellation.is_cancelled() && format!("{error:#}").contains(&Cancelled.to_string())
+}
+
+fn command(call: &Call, world: &World) -> anyhow::Result<serde_json::Value> {
+    match &call.command {
+        Command::Run(arguments) => commands::run::run(arguments, world),
+        Command::Stage(arguments) => commands::run::stage(arguments, world),
+        Command::Verify(arguments) => commands::verify::verify(arguments, world),
+        Command::Inspect(arguments) => commands::inspect::inspect(arguments, world),
+        Command::Identify(arguments) => commands::identify::identify(arguments, call.json),
+        Command::Score(arguments) => commands::score::score(arguments, call.json, world),
+        Command::Gc(arguments) => commands::gc::gc(arguments, world),
+        Command::Chat(arguments) => commands::chat::chat(arguments, world),
+        Command::Serve(arguments) => commands::serve::serve(arguments, world),
+        Command::Keys(arguments) => commands::keys::keys(arguments, world),
+    }
+}
+
+/// Ctrl-C and SIGTERM ask the work to stop at the next safe point; a second one ends the program at once.
+fn listen_for_signals(cancellation: &Cancellation) -> anyhow::Result<()> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let asked: Arc<AtomicBool> = cancellation.flag();
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, i32::from(STOPPED), asked.clone())
+            .context("cannot listen for signals")?;
+        signal_hook::flag::register(signal, asked.clone()).context("cannot listen for signals")?;
+    }
+    Ok(())
+}
+
+/// One pool for all that uses the global one.
+fn limit_threads(threads: usize) -> anyhow::Result<()> {
+    // Built twice only when tests call `main` twice in one process; then the first pool stays.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    Ok(())
+}
+
+fn write_result(result: &serde_json::Value) {
+    use std::io::Write as _;
+    // A reader that went away is no failure of ours.
+    let _ = writeln!(std::io::stdout().lock(), "{result}");
+}
