@@ -4,12 +4,12 @@
 //! one file per language under `data/`, all 24 alike; nothing in the program has a default language. The identifier
 //! knows the 24 and 14 neighbours that are easily confused with them, and answers `other` for the rest.
 
-mod identify;
+pub mod identifier;
 mod language;
 mod script;
 mod words;
 
-pub use identify::{Candidate, Identification, Share, identify, identify_paragraphs};
+pub use identifier::{Candidate, Identification, Share, identify, identify_paragraphs};
 pub use language::{LANGUAGE_COUNT, Language, Thresholds, UnknownLanguage};
 pub use script::Script;
 pub use words::words;

@@ -1,0 +1,172 @@
+//! From scores to an answer: probabilities over the labels and `other`.
+
+use std::sync::LazyLock;
+
+use super::model::{LABEL_COUNT, Model, label_code};
+use super::scoring::{Scorer, Scores};
+use crate::{LANGUAGE_COUNT, Language};
+
+/// What a text is written in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Identification {
+    /// One of the 24, or nothing when the text is in a neighbour language or in none that the identifier knows.
+    pub language: Option<Language>,
+    /// ISO 639-1 code of the best candidate: one of the 24, one of the 14 neighbours, or `other`.
+    pub code: &'static str,
+    /// Probability of the best candidate, 0 to 1.
+    pub score: f32,
+    /// The candidates that are not out of the question, the most probable first; never empty.
+    pub ranking: Vec<Candidate>,
+}
+
+/// One language that a text may be in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Candidate {
+    /// ISO 639-1, or `other`.
+    pub code: &'static str,
+    /// The language, where it is one of the 24.
+    pub language: Option<Language>,
+    /// Probability, 0 to 1.
+    pub score: f32,
+}
+
+/// How much of a text is in which language.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Share {
+    /// ISO 639-1, or `other`.
+    pub code: &'static str,
+    /// The language, where it is one of the 24.
+    pub language: Option<Language>,
+    /// Share of the characters that stand in paragraphs of this language, 0 to 1.
+    pub share: f32,
+}
+
+/// Which language a text is in, judged by all of it.
+pub fn identify(text: &str) -> Identification {
+    EMBEDDED.identify(text)
+}
+
+/// The languages of a text by paragraphs (runs of text between line ends), the largest share first: mixed documents
+/// show. A paragraph that is too short to tell counts for the document's language. Empty for a text without paragraphs.
+pub fn identify_paragraphs(text: &str) -> Vec<Share> {
+    EMBEDDED.identify_paragraphs(text)
+}
+
+static EMBEDDED: LazyLock<Identifier> = LazyLock::new(|| {
+    let model = Model::from_bytes(include_bytes!("../../data/identifier.bin")).unwrap_or_else(|problem| {
+        panic!("crates/languages/data/identifier.bin is built in and must parse: {problem}")
+    });
+    Identifier::new(model)
+});
+
+/// `other` is as probable as a text of the best label that scores this share of what that label usually scores …
+const OTHER_SHARE: f32 = 0.62;
+
+/// … less this many deviations, which matter in short texts only.
+const OTHER_DEVIATIONS: f32 = 2.0;
+
+/// Candidates below this probability are left out of the ranking.
+const LEAST_PROBABILITY: f32 = 1e-3;
+
+/// Below this probability a paragraph is too short, or too mixed, to contradict its document.
+const CERTAIN_PARAGRAPH: f32 = 0.9;
+
+/// A trained identifier. [`identify`] uses the embedded one.
+pub struct Identifier {
+    scorer: Scorer,
+}
+
+impl Identifier {
+    pub fn new(model: Model) -> Identifier {
+        Identifier { scorer: Scorer::new(model) }
+    }
+
+    /// What each label scores in a text.
+    pub fn scores(&self, text: &str) -> Scores {
+        self.scorer.score(text)
+    }
+
+    /// See [`identify`].
+    pub fn identify(&self, text: &str) -> Identification {
+        let scores = self.scores(text);
+        if scores.letters == 0 {
+            return answer(vec![candidate(LABEL_COUNT, 1.0)]);
+        }
+        let probabilities = self.probabilities(&scores);
+        let mut ranking: Vec<Candidate> = probabilities
+            .iter()
+            .enumerate()
+            .filter(|(_, probability)| **probability >= LEAST_PROBABILITY)
+            .map(|(label, probability)| candidate(label, *probability))
+            .collect();
+        ranking.sort_by(|left, right| right.score.total_cmp(&left.score).then(left.code.cmp(right.code)));
+        answer(ranking)
+    }
+
+    /// See [`identify_paragraphs`].
+    pub fn identify_paragraphs(&self, text: &str) -> Vec<Share> {
+        let document = self.identify(text);
+        let mut shares: Vec<Share> = Vec::new();
+        let mut total_characters = 0usize;
+        for paragraph in
+            text.split(['\n', '\r', '\u{2029}']).map(str::trim).filter(|paragraph| !paragraph.is_empty())
+        {
+            let characters = paragraph.chars().count();
+            let own = self.identify(paragraph);
+            let (code, language) = if own.score >= CERTAIN_PARAGRAPH && own.code != "other"
+                || own.code == "other" && self.scores(paragraph).letters > 0 && own.score >= CERTAIN_PARAGRAPH
+            {
+                (own.code, own.language)
+            } else {
+                (document.code, document.language)
+            };
+            total_characters += characters;
+            match shares.iter_mut().find(|share| share.code == code) {
+                Some(share) => share.share += characters as f32,
+                None => shares.push(Share { code, language, share: characters as f32 }),
+            }
+        }
+        for share in &mut shares {
+            share.share /= total_characters as f32;
+        }
+        shares.sort_by(|left, right| right.share.total_cmp(&left.share).then(left.code.cmp(right.code)));
+        shares
+    }
+
+    /// Probabilities of the labels, and of `other` behind them.
+    fn probabilities(&self, scores: &Scores) -> [f32; LABEL_COUNT + 1] {
+        let parameters = &self.scorer.parameters;
+        let letters = scores.letters as f32;
+        let mut values = [0.0f32; LABEL_COUNT + 1];
+        for (label, steps) in scores.steps.iter().enumerate() {
+            // Per letter, so that a text of gigabytes is no more than a number.
+            let nats = (*steps as f64 / scores.letters as f64) as f32 * parameters.step_nats;
+            values[label] = nats + parameters.labels[label].bias_per_letter;
+        }
+        let best =
+            (0..LABEL_COUNT).fold(0, |best, label| if values[label] > values[best] { label } else { best });
+        let [mean, deviation] = parameters.labels[best].usual_score;
+        values[LABEL_COUNT] = OTHER_SHARE * mean - OTHER_DEVIATIONS * deviation / letters.sqrt();
+        let [scale, exponent] = parameters.calibration;
+        let sharpness = scale * letters.powf(1.0 + exponent);
+        let highest = values.iter().copied().fold(f32::MIN, f32::max);
+        for value in &mut values {
+            *value = (sharpness * (*value - highest)).exp();
+        }
+        let sum: f32 = values.iter().sum();
+        values.map(|value| value / sum)
+    }
+}
+
+fn candidate(label: usize, score: f32) -> Candidate {
+    if label == LABEL_COUNT {
+        return Candidate { code: "other", language: None, score };
+    }
+    let language = if label < LANGUAGE_COUNT { Language::all().nth(label) } else { None };
+    Candidate { code: label_code(label), language, score }
+}
+
+fn answer(ranking: Vec<Candidate>) -> Identification {
+    let best = ranking[0];
+    Identification { language: best.language, code: best.code, score: best.score, ranking }
+}
