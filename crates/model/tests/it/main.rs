@@ -2,6 +2,7 @@
 
 mod gradients;
 mod inference;
+mod oracle;
 
 use model::{Decoder, ModelConfig, PackedBatch};
 use std::ops::Range;
