@@ -179,7 +179,7 @@ mod tests {
 
     /// Shares of tokens over many draws.
     fn shares(sampling: Sampling, logits: &[f32]) -> Vec<f64> {
-        let draws = 20_000;
+        let draws = 10_000;
         let mut counts = vec![0.0; logits.len()];
         for seed in 0..draws {
             let sampling = Sampling { seed, ..sampling.clone() };
@@ -190,7 +190,7 @@ mod tests {
 
     fn check(sampling: Sampling, logits: &[f32], expected: &[f64]) {
         for (id, (share, expected)) in shares(sampling, logits).iter().zip(expected).enumerate() {
-            assert!((share - expected).abs() < 0.015, "token {id}: {share} drawn, {expected} expected");
+            assert!((share - expected).abs() < 0.02, "token {id}: {share} drawn, {expected} expected");
         }
     }
 
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_large_vocabulary_is_cut_exactly() {
-        let logits: Vec<f32> = (0..5_000).map(|id| -(id as f32) * 0.001).collect();
+        let logits: Vec<f32> = (0..2_000).map(|id| -(id as f32) * 0.0025).collect();
         let warm = Sampling { temperature: 1.0, top_p: 0.5, ..Sampling::default() };
         let total: f64 = logits.iter().map(|&logit| f64::from(logit).exp()).sum();
         let mut mass = 0.0;
@@ -223,9 +223,8 @@ mod tests {
             inside
         });
         let size = size.count() as u32;
-        let drawn: Vec<u32> = (0..4_000)
-            .map(|seed| Sampler::new(Sampling { seed, ..warm.clone() }, &[]).next(&logits))
-            .collect();
+        let drawn: Vec<u32> =
+            (0..500).map(|seed| Sampler::new(Sampling { seed, ..warm.clone() }, &[]).next(&logits)).collect();
         assert!(drawn.iter().all(|&id| id < size));
         assert!(drawn.iter().any(|&id| id > size - 20));
     }

@@ -1,5 +1,8 @@
 //! For tests, here and in crates above: a tokenizer whose tokens are bytes, and a model that follows simple rules.
 
+use std::fs;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +13,18 @@ use crate::engine::{Engine, EngineSettings};
 
 /// Ids 0..=3 are the special tokens, 4 + b is byte b.
 pub fn byte_tokenizer() -> Tokenizer {
+    Tokenizer::from_json(byte_tokenizer_json().as_bytes()).expect("a tokenizer of bytes is well-formed")
+}
+
+/// Writes [`byte_tokenizer`] into a folder, with a chat template that sets `<|im_start|>` before each message.
+pub fn write_byte_tokenizer(folder: &Path) -> io::Result<()> {
+    let template = "{% for message in messages %}<|im_start|>{{ message.content }}{% endfor %}";
+    let configuration = serde_json::json!({"eos_token": "<|endoftext|>", "chat_template": template});
+    fs::write(folder.join("tokenizer.json"), byte_tokenizer_json())?;
+    fs::write(folder.join("tokenizer_config.json"), configuration.to_string())
+}
+
+fn byte_tokenizer_json() -> String {
     let printable = |byte: u32| matches!(byte, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF);
     let others = (0..256u32).filter(|&byte| !printable(byte));
     let shifted: Vec<u32> = others.collect();
@@ -31,7 +46,7 @@ pub fn byte_tokenizer() -> Tokenizer {
         "pre_tokenizer": byte_level, "post_processor": null, "decoder": byte_level,
         "model": {"type": "BPE", "vocab": vocabulary, "merges": []}
     });
-    Tokenizer::from_json(json.to_string().as_bytes()).expect("a tokenizer of bytes is well-formed")
+    json.to_string()
 }
 
 /// Continues a text with the letter after its last one (`a` → `b` … `z` → end of text), second likeliest is the letter
@@ -109,9 +124,19 @@ fn alphabet_logits(history: &[u32], adapter: Option<usize>) -> Vec<f32> {
 
 /// An engine over [`AlphabetModel`] with the adapter `backwards`; a step takes `delay`.
 pub fn alphabet_engine(context_length: usize, delay: Duration, settings: &EngineSettings) -> Engine {
+    alphabet_engine_with(byte_tokenizer(), context_length, delay, settings)
+}
+
+/// The same with a tokenizer of the same vocabulary.
+pub fn alphabet_engine_with(
+    tokenizer: Tokenizer,
+    context_length: usize,
+    delay: Duration,
+    settings: &EngineSettings,
+) -> Engine {
     let blocks = settings.running_requests * context_length.div_ceil(4);
     let model = AlphabetModel::new(context_length, blocks, delay);
     let adapters = vec!["backwards".to_string()];
-    Engine::over(Box::new(model), adapters, Arc::new(byte_tokenizer()), vec![0], settings)
+    Engine::over(Box::new(model), adapters, Arc::new(tokenizer), vec![0], settings)
         .expect("the settings of a test are sound")
 }

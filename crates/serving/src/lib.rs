@@ -1,1 +1,32 @@
 //! Stage 7: the OpenAI-compatible server: TLS, keys, tenants, audit.
+//!
+//! [`serve`] puts models on the network: deny by default, every request in the name of a tenant, one audit event for
+//! each. Async lives in this crate alone; the engines behind it know nothing of it. [`KeyStore`] makes, lists and revokes
+//! keys; [`verify_audit`] checks a log.
+
+mod account;
+mod api;
+mod audit;
+mod audit_chain;
+mod body;
+mod connection;
+mod error;
+mod keys;
+mod server;
+mod settings;
+mod store;
+mod tls;
+
+use std::path::Path;
+
+pub use api::models::ServedModel;
+pub use audit_chain::AuditSummary;
+pub use error::ServingError;
+pub use keys::{KeyRecord, KeyStore, NewKey};
+pub use server::{ServeReport, serve};
+pub use settings::{ServeSettings, TlsSettings};
+
+/// Checks the audit log of a state folder: every line, their chain, and that nothing is missing at the end.
+pub fn verify_audit(state_folder: &Path) -> Result<AuditSummary, ServingError> {
+    audit_chain::verify_audit(&state_folder.join(server::AUDIT_FOLDER), state_folder)
+}

@@ -1,0 +1,129 @@
+//! What one request leaves behind: one audit event, whichever way the request ends.
+//!
+//! The event is on disk before the answer ends. A request that ends without having said so (its client left, its task
+//! was dropped) is noted as abandoned.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use axum::http::StatusCode;
+
+use crate::api::failure::ApiFailure;
+use crate::audit::{AuditEvent, AuditLog};
+use crate::keys::Caller;
+
+/// The account of one request. Clones are the same account.
+#[derive(Clone)]
+pub struct Account(Arc<State>);
+
+struct State {
+    audit: Arc<AuditLog>,
+    caller: Caller,
+    route: &'static str,
+    arrived: Instant,
+    details: Mutex<Details>,
+    settled: AtomicBool,
+    streams: AtomicBool,
+}
+
+/// What becomes known while a request is answered.
+#[derive(Clone, Debug, Default)]
+pub struct Details {
+    pub model: String,
+    /// Digest of the release that the model belongs to.
+    pub digest: String,
+    /// Keyed digest of the client's own name for its user.
+    pub user: Option<String>,
+    pub prompt_tokens: usize,
+    pub completion_tokens: usize,
+}
+
+impl Account {
+    pub fn open(audit: Arc<AuditLog>, caller: Caller, route: &'static str) -> Account {
+        Account(Arc::new(State {
+            audit,
+            caller,
+            route,
+            arrived: Instant::now(),
+            details: Mutex::default(),
+            settled: AtomicBool::new(false),
+            streams: AtomicBool::new(false),
+        }))
+    }
+
+    pub fn caller(&self) -> &Caller {
+        &self.0.caller
+    }
+
+    pub fn details(&self) -> MutexGuard<'_, Details> {
+        self.0.details.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From here on the stream settles the account, not whoever made the response's head.
+    pub fn hand_to_stream(&self) {
+        self.0.streams.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_streaming(&self) -> bool {
+        self.0.streams.load(Ordering::Relaxed)
+    }
+
+    /// Writes the event and waits until it is on disk. `Err` if it cannot be put there: then the request has failed.
+    pub async fn settle(&self, outcome: &str, status: StatusCode) -> Result<(), ApiFailure> {
+        if self.0.settled.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let (sender, written) = tokio::sync::oneshot::channel();
+        self.0.audit.append(self.0.event(outcome, status), move |result| {
+            // A request that was dropped meanwhile no longer waits; its line is written all the same.
+            let _ = sender.send(result);
+        });
+        match written.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(problem)) => Err(ApiFailure::internal(&format!("audit log: {problem}"))),
+            Err(_) => Err(ApiFailure::internal("audit log: its thread has ended")),
+        }
+    }
+}
+
+impl State {
+    fn event(&self, outcome: &str, status: StatusCode) -> AuditEvent {
+        let details = self.details.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let milliseconds = u64::try_from(self.arrived.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(
+            route = self.route,
+            key = self.caller.key_id,
+            model = details.model,
+            prompt_tokens = details.prompt_tokens,
+            completion_tokens = details.completion_tokens,
+            outcome,
+            status = status.as_u16(),
+            milliseconds,
+            "request"
+        );
+        AuditEvent::new("request")
+            .with("tenant", self.caller.tenant.as_str())
+            .with("key", self.caller.key_id.as_str())
+            .with("user", details.user)
+            .with("route", self.route)
+            .with("model", details.model)
+            .with("model_digest", details.digest)
+            .with("prompt_tokens", details.prompt_tokens)
+            .with("completion_tokens", details.completion_tokens)
+            .with("outcome", outcome)
+            .with("status", status.as_u16())
+            .with("milliseconds", milliseconds)
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        if !self.settled.swap(true, Ordering::Relaxed) {
+            // 499, as nginx has it: the client closed the connection.
+            let status = StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST);
+            let event = self.event("abandoned", status);
+            self.audit.append(event, |_| {});
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! From a checked request to its answer: whole, or as a stream of server-sent events.
+//!
+//! The handles of the engine's requests live in the future or task that answers. When the client leaves, hyper drops
+//! that future, or the stream's receiver, and with the handles goes the work.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use inference::{Event, Request, RunningRequest};
+use serde_json::{Value, json};
+use tokio::sync::mpsc::{Sender, UnboundedReceiver, channel, unbounded_channel};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::failure::ApiFailure;
+use super::models::ServedModel;
+use super::render::{ChoiceText, Frame, Kind};
+use crate::account::Account;
+use crate::server::Server;
+
+/// Events that wait for a client that reads slowly; beyond that its answer waits in the engine's channel, which the
+/// answer's length bounds.
+const STREAM_BUFFER: usize = 16;
+
+/// A request that was read and checked.
+pub struct Job {
+    pub kind: Kind,
+    pub model: ServedModel,
+    pub choices: Vec<Choice>,
+    /// Of all prompts, each counted once however many answers it gets.
+    pub prompt_tokens: usize,
+    pub stream: bool,
+    pub stream_usage: bool,
+    /// The field that complaints about the prompt name.
+    pub prompt_field: &'static str,
+}
+
+/// One of the answers that a request asks for.
+pub struct Choice {
+    pub request: Request,
+    /// The prompt's text, if it is to stand before the answer.
+    pub echo: Option<String>,
+}
+
+/// The answers under way.
+struct Work {
+    events: UnboundedReceiver<(usize, Event)>,
+    /// Dropping these cancels.
+    _running: Vec<RunningRequest>,
+    choices: Vec<ChoiceText>,
+}
+
+/// Answers a request.
+pub async fn respond(server: &Arc<Server>, account: Account, job: Job) -> Result<Response, ApiFailure> {
+    account.details().prompt_tokens = job.prompt_tokens;
+    let frame = Frame::new(job.kind, &job.model, server.now(), job.prompt_tokens)?;
+    let (stream, stream_usage) = (job.stream, job.stream_usage);
+    let mut work = Work::begin(job)?;
+    if !stream {
+        while let Some(number) = work.step(&account).await? {
+            work.choices[number].collect();
+        }
+        return Ok(Json(frame.whole(&work.choices)).into_response());
+    }
+    account.hand_to_stream();
+    let (sender, receiver) = channel(STREAM_BUFFER);
+    let server = server.clone();
+    tokio::spawn(async move {
+        let left = tokio::select! {
+            () = stream_events(work, &frame, stream_usage, &account, &sender, &server) => false,
+            () = sender.closed() => true,
+        };
+        if left {
+            // The account, dropped unsettled, says that the request was abandoned.
+            tracing::debug!("a client left its stream");
+        }
+    });
+    let mut response = Body::from_stream(ReceiverStream::new(receiver)).into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    Ok(response)
+}
+
+async fn stream_events(
+    mut work: Work,
+    frame: &Frame,
+    stream_usage: bool,
+    account: &Account,
+    sender: &Sender<Result<Bytes, Infallible>>,
+    server: &Server,
+) {
+    let patience = server.settings.stalled_client_time();
+    let send = |event: Value| async move {
+        let bytes = Bytes::from(format!("data: {event}\n\n"));
+        // A client that does not read in time is gone like one that closed the connection.
+        matches!(tokio::time::timeout(patience, sender.send(Ok(bytes))).await, Ok(Ok(())))
+    };
+    for number in 0..work.choices.len() {
+        if let Some(chunk) = frame.opening(number)
+            && !send(chunk).await
+        {
+            return;
+        }
+    }
+    loop {
+        match work.step(account).await {
+            Ok(Some(number)) => {
+                for chunk in frame.chunks(number, &mut work.choices[number], stream_usage) {
+                    if !send(chunk).await {
+                        return;
+                    }
+                }
+            }
+            Ok(None) => break,
+            Err(failure) => {
+                let failure = account.settle(failure.code, failure.status).await.err().unwrap_or(failure);
+                send(failure.body()).await;
+                return;
+            }
+        }
+    }
+    if stream_usage && !send(frame.usage_chunk(&work.choices)).await {
+        return;
+    }
+    let end = match account.settle("ok", StatusCode::OK).await {
+        Ok(()) => Bytes::from_static(b"data: [DONE]\n\n"),
+        Err(failure) => Bytes::from(format!("data: {}\n\n", failure.body())),
+    };
+    // If the client is gone by now, it has everything but the end.
+    let _ = tokio::time::timeout(patience, sender.send(Ok(end))).await;
+}
+
+impl Work {
+    /// Hands all requests to the engine; if it refuses one, those before it are cancelled.
+    fn begin(job: Job) -> Result<Work, ApiFailure> {
+        let (sender, events) = unbounded_channel();
+        let (mut running, mut choices) = (Vec::new(), Vec::new());
+        for (number, choice) in job.choices.into_iter().enumerate() {
+            let tokenizer = job.model.engine.tokenizer();
+            choices.push(ChoiceText::new(&choice, tokenizer));
+            let sender = sender.clone();
+            let deliver = move |event| {
+                // Nobody listens any more: the request is being cancelled.
+                let _ = sender.send((number, event));
+            };
+            let submitted = job.model.engine.submit_with(choice.request, deliver);
+            running.push(submitted.map_err(|error| ApiFailure::from_submit(error, job.prompt_field))?);
+        }
+        Ok(Work { events, _running: running, choices })
+    }
+
+    /// Takes the next event and returns the number of its choice; `None` when all have ended.
+    async fn step(&mut self, account: &Account) -> Result<Option<usize>, ApiFailure> {
+        if self.choices.iter().all(ChoiceText::has_ended) {
+            return Ok(None);
+        }
+        let Some((number, event)) = self.events.recv().await else { return Err(ApiFailure::stopping()) };
+        if let Event::Failed(failure) = &event {
+            return Err(ApiFailure::from_request(failure));
+        }
+        self.choices[number].take(event);
+        account.details().completion_tokens = self.choices.iter().map(ChoiceText::completion_tokens).sum();
+        Ok(Some(number))
+    }
+}
+
+/// Usage as OpenAI counts it.
+pub fn usage(prompt_tokens: usize, completion_tokens: usize) -> Value {
+    json!({
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+    })
+}

@@ -1,0 +1,85 @@
+//! `GET /v1/models`, `GET /v1/models/{id}`: which models there are.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use inference::Engine;
+use serde_json::{Value, json};
+
+use super::failure::ApiFailure;
+use crate::error::ServingError;
+use crate::server::Server;
+
+/// A model under the name that clients give.
+#[derive(Clone)]
+pub struct ServedModel {
+    pub name: String,
+    pub engine: Arc<Engine>,
+    /// An adapter of the engine that answers under this name.
+    pub adapter: Option<String>,
+    /// Digest of the release it comes from: goes to the audit log and, shortened, to clients as `system_fingerprint`.
+    pub digest: String,
+    /// When it was made, in seconds since 1970.
+    pub created: u64,
+}
+
+/// Models by name.
+pub struct Models(BTreeMap<String, ServedModel>);
+
+impl Models {
+    pub fn new(models: Vec<ServedModel>) -> Result<Models, ServingError> {
+        let mut by_name = BTreeMap::new();
+        for model in models {
+            if let Some(twice) = by_name.insert(model.name.clone(), model) {
+                return Err(ServingError::ModelTwice { name: twice.name });
+            }
+        }
+        if by_name.is_empty() { Err(ServingError::NoModel) } else { Ok(Models(by_name)) }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &ServedModel> {
+        self.0.values()
+    }
+
+    /// The model of that name; models are never addressed by a path or anything else that a client makes up.
+    pub fn find(&self, name: &str) -> Result<&ServedModel, ApiFailure> {
+        self.0.get(name).ok_or_else(|| {
+            let shown: String = name.chars().take(100).collect();
+            let names: Vec<&str> = self.0.keys().map(String::as_str).collect();
+            let message = format!("there is no model `{shown}`; this server has: {}", names.join(", "));
+            ApiFailure {
+                param: Some("model".to_string()),
+                ..ApiFailure::new(StatusCode::NOT_FOUND, "model_not_found", message)
+            }
+        })
+    }
+}
+
+/// `GET /v1/models`
+pub async fn list(State(server): State<Arc<Server>>) -> Response {
+    let models: Vec<Value> = server.models.iter().map(description).collect();
+    Json(json!({"object": "list", "data": models})).into_response()
+}
+
+/// `GET /v1/models/{id}`
+pub async fn show(
+    State(server): State<Arc<Server>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiFailure> {
+    server.models.find(&name).map(|model| Json(description(model)))
+}
+
+fn description(model: &ServedModel) -> Value {
+    json!({
+        "id": model.name,
+        "object": "model",
+        "created": model.created,
+        "owned_by": "eulalia",
+        "context_length": model.engine.context_length(),
+        "digest": model.digest,
+    })
+}

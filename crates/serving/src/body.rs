@@ -1,0 +1,42 @@
+//! A request's body, read within its limits of size and time.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_LENGTH;
+
+use crate::api::failure::ApiFailure;
+use crate::server::Server;
+
+/// The bytes of a body.
+pub struct Body(pub Bytes);
+
+impl FromRequest<Arc<Server>> for Body {
+    type Rejection = ApiFailure;
+
+    async fn from_request(request: Request, server: &Arc<Server>) -> Result<Body, ApiFailure> {
+        let limit = server.settings.body_limit_bytes;
+        let too_large = || {
+            let message = format!("the body is larger than {limit} bytes, the most that this server reads");
+            ApiFailure::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+        };
+        let declared = request
+            .headers()
+            .get(CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if declared.is_some_and(|declared| declared > limit as u64) {
+            return Err(too_large());
+        }
+        let read = axum::body::to_bytes(request.into_body(), limit);
+        match tokio::time::timeout(server.settings.body_time(), read).await {
+            Ok(Ok(bytes)) => Ok(Body(bytes)),
+            Ok(Err(_)) => Err(too_large()),
+            Err(_) => {
+                let message = "the body did not arrive in time";
+                Err(ApiFailure::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message))
+            }
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! The server: its routes, who may pass, and its life from the first connection to the last.
+//!
+//! One guard stands before every route, unknown ones included: nobody passes without a key, but to `/healthz`. There are
+//! no CORS headers: a web page of another origin cannot read anything here.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
+
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use provenance::digest::keyed_digest;
+use provenance::{Clock, Context};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::account::Account;
+use crate::api::failure::ApiFailure;
+use crate::api::models::{Models, ServedModel};
+use crate::api::{chat, completions, models};
+use crate::audit::{AuditEvent, AuditLog};
+use crate::connection;
+use crate::error::ServingError;
+use crate::keys::{KeyStore, random_hex, random_seed};
+use crate::settings::ServeSettings;
+use crate::tls;
+
+/// Folder of the audit log inside the state folder.
+pub const AUDIT_FOLDER: &str = "audit";
+/// How often the number of refused strangers goes to the audit log: a flood of them must not fill the disk.
+const STRANGERS_EVERY: Duration = Duration::from_secs(1);
+
+/// What a server did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ServeReport {
+    pub connections: u64,
+    /// Requests with a valid key.
+    pub requests: u64,
+    /// Requests without one.
+    pub refused_strangers: u64,
+}
+
+/// What all requests share.
+pub struct Server {
+    pub settings: ServeSettings,
+    pub models: Models,
+    keys: KeyStore,
+    audit: Arc<AuditLog>,
+    clock: Clock,
+    /// Keys the digests of clients' own user names.
+    user_secret: String,
+    requests: AtomicU64,
+    strangers: AtomicU64,
+}
+
+/// Serves until `context.cancellation` is raised and the requests under way are answered. Blocks; `bound` is told the
+/// address once the socket listens (with port 0 the one that was given).
+pub fn serve(
+    settings: &ServeSettings,
+    state_folder: &Path,
+    models: Vec<ServedModel>,
+    context: &Context,
+    bound: impl FnOnce(SocketAddr),
+) -> Result<ServeReport, ServingError> {
+    settings.check()?;
+    let tls = settings.tls.as_ref().map(tls::server_config).transpose()?;
+    let server = Arc::new(Server::open(settings, state_folder, models, context)?);
+    server.audit.append_and_wait(server.started())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(context.threads.clamp(1, 16))
+        .thread_name("serving")
+        .enable_all()
+        .build()
+        .map_err(ServingError::Runtime)?;
+    let connections = runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind(settings.address)
+            .await
+            .and_then(|listener| Ok((listener.local_addr()?, listener)));
+        let (address, listener) =
+            listener.map_err(|source| ServingError::Bind { address: settings.address, source })?;
+        tracing::info!(%address, tls = tls.is_some(), "listening");
+        bound(address);
+        let counting = tokio::spawn(count_strangers(server.clone()));
+        let cancellation = context.cancellation.clone();
+        let connections = connection::accept(listener, tls, router(&server), settings, &cancellation).await;
+        counting.abort();
+        Ok::<u64, ServingError>(connections)
+    })?;
+    // Whatever did not end in time ends here; its accounts are settled as abandoned.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    server.note_strangers(server.strangers_since(0));
+    let report = ServeReport {
+        connections,
+        requests: server.requests.load(Ordering::Relaxed),
+        refused_strangers: server.strangers.load(Ordering::Relaxed),
+    };
+    let stopped = AuditEvent::new("server_stopped")
+        .with("requests", report.requests)
+        .with("refused_strangers", report.refused_strangers);
+    server.audit.append_and_wait(stopped)?;
+    tracing::info!(report.connections, report.requests, report.refused_strangers, "stopped");
+    Ok(report)
+}
+
+/// Every route there is.
+fn router(server: &Arc<Server>) -> Router {
+    Router::new()
+        .route(HEALTH, get(health))
+        .route("/readyz", get(ready))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{id}", get(models::show))
+        .route("/v1/completions", post(completions::complete))
+        .route("/v1/chat/completions", post(chat::complete))
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(unknown_method)
+        // The last layer is the outermost: it stands before the fallbacks too.
+        .layer(axum::middleware::from_fn_with_state(server.clone(), guard))
+        .with_state(server.clone())
+}
+
+/// The one route that answers strangers.
+const HEALTH: &str = "/healthz";
+
+/// A name for the audit log: a path that somebody made up could hold anything.
+fn route_name(method: &Method, path: &str) -> &'static str {
+    match (method.as_str(), path) {
+        ("GET", "/readyz") => "GET /readyz",
+        ("GET", "/v1/models") => "GET /v1/models",
+        ("GET", path) if path.starts_with("/v1/models/") => "GET /v1/models/{id}",
+        ("POST", "/v1/completions") => "POST /v1/completions",
+        ("POST", "/v1/chat/completions") => "POST /v1/chat/completions",
+        _ => "unknown",
+    }
+}
+
+/// Lets holders of a key pass, opens and settles the account of their request.
+async fn guard(State(server): State<Arc<Server>>, mut request: Request, next: Next) -> Response {
+    if request.uri().path() == HEALTH {
+        return sealed(next.run(request).await);
+    }
+    let caller = match server.caller(request.headers()) {
+        Ok(caller) => caller,
+        Err(failure) => {
+            if failure.status == StatusCode::UNAUTHORIZED {
+                server.strangers.fetch_add(1, Ordering::Relaxed);
+            }
+            return sealed(failure.into_response());
+        }
+    };
+    server.requests.fetch_add(1, Ordering::Relaxed);
+    let route = route_name(request.method(), request.uri().path());
+    let account = Account::open(server.audit.clone(), caller, route);
+    request.extensions_mut().insert(account.clone());
+    let response = next.run(request).await;
+    if account.is_streaming() {
+        return sealed(response);
+    }
+    let outcome = match response.status() {
+        status if status.is_success() => "ok",
+        status if status.is_server_error() => "failed",
+        _ => "refused",
+    };
+    match account.settle(outcome, response.status()).await {
+        Ok(()) => sealed(response),
+        Err(failure) => sealed(failure.into_response()),
+    }
+}
+
+/// Headers that every answer carries.
+fn sealed(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// The process answers; nothing else is said to strangers.
+async fn health() -> Response {
+    Json(json!({"status": "ok"})).into_response()
+}
+
+/// Whether the engines take requests, and how busy they are.
+async fn ready(State(server): State<Arc<Server>>) -> Response {
+    let loads: Vec<_> = server.models.iter().map(|model| (model, model.engine.load())).collect();
+    let alive = loads.iter().all(|(_, load)| load.alive);
+    let models: Vec<_> = loads
+        .iter()
+        .map(|(model, load)| json!({"id": model.name, "alive": load.alive, "running": load.running, "waiting": load.waiting}))
+        .collect();
+    let status = if alive { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({"status": if alive { "ready" } else { "not ready" }, "models": models})))
+        .into_response()
+}
+
+async fn unknown_route() -> ApiFailure {
+    let message =
+        "there is no such route; this server has /v1/models, /v1/completions and /v1/chat/completions";
+    ApiFailure::new(StatusCode::NOT_FOUND, "unknown_route", message)
+}
+
+async fn unknown_method() -> ApiFailure {
+    let message = "this route does not take this method: GET for models, POST for completions";
+    ApiFailure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+}
+
+async fn count_strangers(server: Arc<Server>) {
+    let mut noted = 0;
+    loop {
+        tokio::time::sleep(STRANGERS_EVERY).await;
+        let since = server.strangers_since(noted);
+        noted += since;
+        server.note_strangers(since);
+    }
+}
+
+impl Server {
+    fn open(
+        settings: &ServeSettings,
+        state_folder: &Path,
+        models: Vec<ServedModel>,
+        context: &Context,
+    ) -> Result<Server, ServingError> {
+        let models = Models::new(models)?;
+        let keys = KeyStore::open(state_folder)?;
+        let now = seconds(&context.clock);
+        if keys.usable(now)? == 0 {
+            return Err(ServingError::NoKey { state: state_folder.to_path_buf() });
+        }
+        let user_secret = keys.store().secret("user_pseudonyms", &random_hex(32)?)?;
+        let folder = state_folder.join(AUDIT_FOLDER);
+        let audit = AuditLog::open(&folder, state_folder, context.storage.clone(), context.clock.clone())?;
+        Ok(Server {
+            settings: settings.clone(),
+            models,
+            keys,
+            audit: Arc::new(audit),
+            clock: context.clock.clone(),
+            user_secret,
+            requests: AtomicU64::new(0),
+            strangers: AtomicU64::new(0),
+        })
+    }
+
+    /// Seconds since 1970.
+    pub fn now(&self) -> u64 {
+        seconds(&self.clock)
+    }
+
+    /// The seed that a request named, or a random one.
+    pub fn seed(&self, wanted: Option<u64>) -> Result<u64, ApiFailure> {
+        match wanted {
+            Some(seed) => Ok(seed),
+            None => random_seed().map_err(|error| ApiFailure::internal(&error.to_string())),
+        }
+    }
+
+    /// Puts into the account which model answers, and for whom.
+    pub fn describe(&self, account: &Account, model: &ServedModel, user: Option<&str>) {
+        let pseudonym = user.map(|user| {
+            let named = format!("{}\n{user}", account.caller().tenant);
+            keyed_digest(self.user_secret.as_bytes(), named.as_bytes()).short()
+        });
+        let mut details = account.details();
+        details.model.clone_from(&model.name);
+        details.digest.clone_from(&model.digest);
+        details.user = pseudonym;
+    }
+
+    fn caller(&self, headers: &HeaderMap) -> Result<crate::keys::Caller, ApiFailure> {
+        let unauthorized = |code, message: &str| ApiFailure::new(StatusCode::UNAUTHORIZED, code, message);
+        let Some(authorization) = headers.get(AUTHORIZATION) else {
+            let message = "no key was given; send it as `Authorization: Bearer eu-…`";
+            return Err(unauthorized("missing_api_key", message));
+        };
+        let presented = authorization.to_str().ok().and_then(|text| {
+            let (scheme, key) = text.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+        });
+        // A read of some tens of microseconds that no writer blocks (SQLite's write-ahead log): done where it stands.
+        match self.keys.authenticate(presented.unwrap_or_default(), self.now()) {
+            Ok(Some(caller)) => Ok(caller),
+            Ok(None) => Err(unauthorized("invalid_api_key", "this key is wrong, expired or revoked")),
+            Err(error) => Err(ApiFailure::internal(&error.to_string())),
+        }
+    }
+
+    fn started(&self) -> AuditEvent {
+        let models: Vec<_> =
+            self.models.iter().map(|model| json!({"name": model.name, "digest": model.digest})).collect();
+        AuditEvent::new("server_started").with("models", models)
+    }
+
+    fn strangers_since(&self, noted: u64) -> u64 {
+        self.strangers.load(Ordering::Relaxed) - noted
+    }
+
+    fn note_strangers(&self, count: u64) {
+        if count > 0 {
+            tracing::warn!(count, "requests without a valid key were refused");
+            self.audit.append(AuditEvent::new("strangers_refused").with("count", count), |_| {});
+        }
+    }
+}
+
+fn seconds(clock: &Clock) -> u64 {
+    clock.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,133 @@
+//! What the operator decides: address, certificates, limits. Plain TOML; checked before anything is opened.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::ServingError;
+
+/// Settings of the server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServeSettings {
+    /// Where to listen. Port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Certificate and key; without them the server speaks plain HTTP, and on loopback only.
+    pub tls: Option<TlsSettings>,
+    /// Plain HTTP beyond loopback, because something in front of this server encrypts.
+    pub allow_plain_http: bool,
+    /// Longest request body.
+    pub body_limit_bytes: usize,
+    /// Longest request line and headers together.
+    pub header_limit_bytes: usize,
+    /// For a TLS handshake and for the headers of a request; also how long an idle connection is kept.
+    pub header_seconds: u64,
+    /// For the body of a request.
+    pub body_seconds: u64,
+    /// How long a client may leave its answer unread before it is cut off.
+    pub stalled_client_seconds: u64,
+    /// Longest time from a request's arrival to the end of its answer.
+    pub request_seconds: u64,
+    /// Connections at once; others wait to be accepted.
+    pub maximum_connections: usize,
+    /// Answers that one request may ask for: prompts times `n`.
+    pub maximum_choices: usize,
+    /// How long requests may still run after the server was asked to stop.
+    pub drain_seconds: u64,
+}
+
+/// PEM files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSettings {
+    /// The chain, the server's own certificate first.
+    pub certificate: PathBuf,
+    pub private_key: PathBuf,
+}
+
+impl Default for ServeSettings {
+    fn default() -> Self {
+        ServeSettings {
+            address: SocketAddr::from(([127, 0, 0, 1], 8480)),
+            tls: None,
+            allow_plain_http: false,
+            body_limit_bytes: 4 << 20,
+            header_limit_bytes: 32 << 10,
+            header_seconds: 10,
+            body_seconds: 30,
+            stalled_client_seconds: 30,
+            request_seconds: 600,
+            maximum_connections: 512,
+            maximum_choices: 16,
+            drain_seconds: 30,
+        }
+    }
+}
+
+impl ServeSettings {
+    /// Refuses what cannot work or would be unsafe, naming the setting.
+    pub fn check(&self) -> Result<(), ServingError> {
+        if self.tls.is_none() && !self.allow_plain_http && !self.address.ip().is_loopback() {
+            return Err(ServingError::PlainHttpBeyondLoopback { address: self.address });
+        }
+        at_least("body_limit_bytes", self.body_limit_bytes as u64, 1 << 10)?;
+        // hyper needs 8 KiB to read a request at all.
+        at_least("header_limit_bytes", self.header_limit_bytes as u64, 8 << 10)?;
+        at_least("header_seconds", self.header_seconds, 1)?;
+        at_least("body_seconds", self.body_seconds, 1)?;
+        at_least("stalled_client_seconds", self.stalled_client_seconds, 1)?;
+        at_least("request_seconds", self.request_seconds, 1)?;
+        at_least("maximum_connections", self.maximum_connections as u64, 1)?;
+        at_least("maximum_choices", self.maximum_choices as u64, 1)
+    }
+
+    pub(crate) fn header_time(&self) -> Duration {
+        Duration::from_secs(self.header_seconds)
+    }
+
+    pub(crate) fn body_time(&self) -> Duration {
+        Duration::from_secs(self.body_seconds)
+    }
+
+    pub(crate) fn stalled_client_time(&self) -> Duration {
+        Duration::from_secs(self.stalled_client_seconds)
+    }
+
+    pub(crate) fn request_time(&self) -> Duration {
+        Duration::from_secs(self.request_seconds)
+    }
+
+    pub(crate) fn drain_time(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
+    }
+}
+
+fn at_least(key: &'static str, found: u64, least: u64) -> Result<(), ServingError> {
+    if found >= least {
+        return Ok(());
+    }
+    Err(ServingError::Setting { key, expected: format!("at least {least}"), found: found.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_stays_on_loopback_unless_named() {
+        let open = ServeSettings { address: "0.0.0.0:8480".parse().unwrap(), ..ServeSettings::default() };
+        assert!(matches!(open.check(), Err(ServingError::PlainHttpBeyondLoopback { .. })));
+        assert!(ServeSettings { allow_plain_http: true, ..open }.check().is_ok());
+        assert!(
+            ServeSettings { address: "[::1]:0".parse().unwrap(), ..ServeSettings::default() }.check().is_ok()
+        );
+    }
+
+    #[test]
+    fn limits_of_nothing_are_refused_by_name() {
+        let error = ServeSettings { body_seconds: 0, ..ServeSettings::default() }.check().unwrap_err();
+        assert_eq!(error.to_string(), "setting `body_seconds`: expected at least 1, found 0");
+    }
+}

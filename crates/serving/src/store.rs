@@ -1,0 +1,342 @@
+//! The server's state in one embedded SQLite file: tenants, keys, heads of the audit log.
+//!
+//! All SQL of the crate stands in this file, in the part of the language that PostgreSQL shares, so that another
+//! database can take SQLite's place here and nowhere else. The schema grows by numbered migrations, each applied once
+//! and in its own transaction. The file lives in a folder that only its owner can enter (mode 0700).
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::error::ServingError;
+
+/// Name of the database inside the state folder.
+pub const DATABASE_FILE: &str = "state.sqlite";
+
+/// How long a statement waits for another process that writes (`eulalia keys new` beside a running server).
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// Schema changes, oldest first; number n is the n-th entry, from 1. An entry never changes once released.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE tenants (
+        id         TEXT PRIMARY KEY,
+        name       TEXT NOT NULL UNIQUE,
+        created_at BIGINT NOT NULL
+    );
+    CREATE TABLE api_keys (
+        id         TEXT PRIMARY KEY,
+        tenant_id  TEXT NOT NULL REFERENCES tenants (id),
+        label      TEXT NOT NULL,
+        salt       TEXT NOT NULL,
+        digest     TEXT NOT NULL,
+        created_at BIGINT NOT NULL,
+        expires_at BIGINT,
+        revoked_at BIGINT
+    );
+    CREATE TABLE audit_heads (
+        log         TEXT NOT NULL,
+        sequence    BIGINT NOT NULL,
+        digest      TEXT NOT NULL,
+        recorded_at BIGINT NOT NULL,
+        PRIMARY KEY (log, sequence)
+    );
+    CREATE TABLE secrets (
+        name  TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    );
+"];
+
+/// The open database. Shared between threads; statements run one at a time (each takes tens of microseconds).
+pub struct Store {
+    path: PathBuf,
+    connection: Mutex<Connection>,
+}
+
+/// One row of the table of keys, with its tenant's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRow {
+    pub id: String,
+    pub tenant_id: String,
+    pub tenant_name: String,
+    pub label: String,
+    /// Hexadecimal.
+    pub salt: String,
+    /// Hexadecimal.
+    pub digest: String,
+    /// Seconds since 1970, as all times here.
+    pub created_at: u64,
+    pub expires_at: Option<u64>,
+    pub revoked_at: Option<u64>,
+}
+
+/// The last line of the audit log at some moment: what a later, shorter log is caught by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditHead {
+    pub log: String,
+    pub sequence: u64,
+    pub digest: String,
+}
+
+impl Store {
+    /// Opens the state in `folder`, creating the folder (mode 0700) and the database where they are not there.
+    pub fn open(folder: &Path) -> Result<Store, ServingError> {
+        make_private_folder(folder)?;
+        let path = folder.join(DATABASE_FILE);
+        let mut connection = Connection::open(&path).map_err(at(&path, "opening"))?;
+        connection.busy_timeout(LOCK_WAIT).map_err(at(&path, "setting the lock wait"))?;
+        // Readers never wait for a writer, and a committed key survives a power cut.
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(at(&path, "choosing the journal"))?;
+        connection.pragma_update(None, "synchronous", "FULL").map_err(at(&path, "choosing durability"))?;
+        connection
+            .pragma_update(None, "foreign_keys", true)
+            .map_err(at(&path, "switching on foreign keys"))?;
+        migrate(&mut connection, &path)?;
+        Ok(Store { path, connection: Mutex::new(connection) })
+    }
+
+    /// The tenant of that name, created with `new_id` if there is none yet. Returns its id.
+    pub fn tenant(&self, name: &str, new_id: &str, now: u64) -> Result<String, ServingError> {
+        let connection = self.connection();
+        connection
+            .execute(
+                "INSERT INTO tenants (id, name, created_at) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO NOTHING",
+                params![new_id, name, signed(now)],
+            )
+            .map_err(at(&self.path, "adding a tenant"))?;
+        connection
+            .query_row("SELECT id FROM tenants WHERE name = ?1", [name], |row| row.get(0))
+            .map_err(at(&self.path, "reading a tenant"))
+    }
+
+    /// Adds a key. `Ok(false)` if its id is taken.
+    pub fn add_key(&self, key: &KeyRow) -> Result<bool, ServingError> {
+        let added = self
+            .connection()
+            .execute(
+                "INSERT INTO api_keys (id, tenant_id, label, salt, digest, created_at, expires_at, revoked_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING",
+                params![
+                    key.id,
+                    key.tenant_id,
+                    key.label,
+                    key.salt,
+                    key.digest,
+                    signed(key.created_at),
+                    key.expires_at.map(signed),
+                    key.revoked_at.map(signed)
+                ],
+            )
+            .map_err(at(&self.path, "adding a key"))?;
+        Ok(added == 1)
+    }
+
+    /// The key of that id.
+    pub fn key(&self, id: &str) -> Result<Option<KeyRow>, ServingError> {
+        let connection = self.connection();
+        let mut statement = connection
+            .prepare_cached(&format!("{SELECT_KEYS} WHERE api_keys.id = ?1"))
+            .map_err(at(&self.path, "reading a key"))?;
+        statement.query_row([id], key_row).optional().map_err(at(&self.path, "reading a key"))
+    }
+
+    /// All keys, oldest first.
+    pub fn keys(&self) -> Result<Vec<KeyRow>, ServingError> {
+        let connection = self.connection();
+        let mut statement = connection
+            .prepare_cached(&format!("{SELECT_KEYS} ORDER BY api_keys.created_at, api_keys.id"))
+            .map_err(at(&self.path, "listing keys"))?;
+        let rows = statement.query_map([], key_row).map_err(at(&self.path, "listing keys"))?;
+        rows.collect::<Result<_, _>>().map_err(at(&self.path, "listing keys"))
+    }
+
+    /// Revokes a key; one that is revoked already keeps its date. `Ok(false)` if there is no such key.
+    pub fn revoke_key(&self, id: &str, now: u64) -> Result<bool, ServingError> {
+        let changed = self
+            .connection()
+            .execute(
+                "UPDATE api_keys SET revoked_at = COALESCE(revoked_at, ?2) WHERE id = ?1",
+                params![id, signed(now)],
+            )
+            .map_err(at(&self.path, "revoking a key"))?;
+        Ok(changed == 1)
+    }
+
+    /// The secret of that name, set to `new_value` if there is none yet.
+    pub fn secret(&self, name: &str, new_value: &str) -> Result<String, ServingError> {
+        let connection = self.connection();
+        connection
+            .execute(
+                "INSERT INTO secrets (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING",
+                params![name, new_value],
+            )
+            .map_err(at(&self.path, "adding a secret"))?;
+        connection
+            .query_row("SELECT value FROM secrets WHERE name = ?1", [name], |row| row.get(0))
+            .map_err(at(&self.path, "reading a secret"))
+    }
+
+    /// Remembers how far the audit log has come.
+    pub fn record_audit_head(&self, head: &AuditHead, now: u64) -> Result<(), ServingError> {
+        self.connection()
+            .execute(
+                "INSERT INTO audit_heads (log, sequence, digest, recorded_at) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (log, sequence) DO NOTHING",
+                params![head.log, signed(head.sequence), head.digest, signed(now)],
+            )
+            .map_err(at(&self.path, "recording the audit log's head"))?;
+        Ok(())
+    }
+
+    /// Everything that is remembered of audit logs, oldest first within a log.
+    pub fn audit_heads(&self) -> Result<Vec<AuditHead>, ServingError> {
+        let connection = self.connection();
+        let mut statement = connection
+            .prepare_cached("SELECT log, sequence, digest FROM audit_heads ORDER BY log, sequence")
+            .map_err(at(&self.path, "reading the audit log's heads"))?;
+        let rows = statement
+            .query_map([], |row| {
+                Ok(AuditHead { log: row.get(0)?, sequence: unsigned(row.get(1)?), digest: row.get(2)? })
+            })
+            .map_err(at(&self.path, "reading the audit log's heads"))?;
+        rows.collect::<Result<_, _>>().map_err(at(&self.path, "reading the audit log's heads"))
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        // A statement that panicked left no transaction open: its guard rolled it back.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const SELECT_KEYS: &str = "
+    SELECT api_keys.id, api_keys.tenant_id, tenants.name, api_keys.label, api_keys.salt, api_keys.digest,
+           api_keys.created_at, api_keys.expires_at, api_keys.revoked_at
+    FROM api_keys JOIN tenants ON tenants.id = api_keys.tenant_id";
+
+fn key_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<KeyRow> {
+    Ok(KeyRow {
+        id: row.get(0)?,
+        tenant_id: row.get(1)?,
+        tenant_name: row.get(2)?,
+        label: row.get(3)?,
+        salt: row.get(4)?,
+        digest: row.get(5)?,
+        created_at: unsigned(row.get(6)?),
+        expires_at: row.get::<_, Option<i64>>(7)?.map(unsigned),
+        revoked_at: row.get::<_, Option<i64>>(8)?.map(unsigned),
+    })
+}
+
+fn migrate(connection: &mut Connection, path: &Path) -> Result<(), ServingError> {
+    connection
+        .execute_batch("CREATE TABLE IF NOT EXISTS schema_migrations (number BIGINT PRIMARY KEY)")
+        .map_err(at(path, "reading the schema's number"))?;
+    let applied = |connection: &Connection| -> Result<i64, ServingError> {
+        connection
+            .query_row("SELECT COALESCE(MAX(number), 0) FROM schema_migrations", [], |row| row.get(0))
+            .map_err(at(path, "reading the schema's number"))
+    };
+    let known = MIGRATIONS.len() as i64;
+    let found = applied(connection)?;
+    if found > known {
+        return Err(ServingError::NewerSchema { path: path.to_path_buf(), found, known });
+    }
+    for (number, sql) in (1..).zip(MIGRATIONS) {
+        // Immediate: of two processes that open a new database, the second waits and then finds it migrated.
+        let transaction = connection
+            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+            .map_err(at(path, "beginning a migration"))?;
+        if applied(&transaction)? < number {
+            transaction.execute_batch(sql).map_err(at(path, "migrating"))?;
+            transaction
+                .execute("INSERT INTO schema_migrations (number) VALUES (?1)", [number])
+                .map_err(at(path, "migrating"))?;
+        }
+        transaction.commit().map_err(at(path, "migrating"))?;
+    }
+    Ok(())
+}
+
+/// Creates `folder` for its owner alone, or checks that it is so.
+pub(crate) fn make_private_folder(folder: &Path) -> Result<(), ServingError> {
+    let trouble = |problem: String| ServingError::StateFolder { path: folder.to_path_buf(), problem };
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(|error| trouble(format!("cannot be created: {error}")))?;
+        let metadata =
+            std::fs::metadata(folder).map_err(|error| trouble(format!("cannot be read: {error}")))?;
+        let mode = metadata.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(trouble(format!(
+                "others may enter it (mode {mode:04o}), and it holds keys and the audit log; run `chmod 700` on it"
+            )));
+        }
+    }
+    #[cfg(not(unix))]
+    std::fs::create_dir_all(folder).map_err(|error| trouble(format!("cannot be created: {error}")))?;
+    Ok(())
+}
+
+fn at<'a>(path: &'a Path, operation: &'static str) -> impl FnOnce(rusqlite::Error) -> ServingError + 'a {
+    move |source| ServingError::Database { path: path.to_path_buf(), operation, source }
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opening_twice_migrates_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        let first = Store::open(&state).unwrap().tenant("Universität", "aa", 1).unwrap();
+        let second = Store::open(&state).unwrap().tenant("Universität", "bb", 2).unwrap();
+        assert_eq!((first.as_str(), second.as_str()), ("aa", "aa"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_folder_is_private_or_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        Store::open(&state).unwrap();
+        assert_eq!(std::fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
+        std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let error = Store::open(&state).err().unwrap().to_string();
+        assert!(error.contains("chmod 700"), "{error}");
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        let store = Store::open(&state).unwrap();
+        store.connection().execute("INSERT INTO schema_migrations (number) VALUES (999)", []).unwrap();
+        drop(store);
+        assert!(matches!(Store::open(&state), Err(ServingError::NewerSchema { found: 999, .. })));
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        Store::open(&state).unwrap();
+        std::fs::write(state.join(DATABASE_FILE), b"not a database at all, but long enough to look").unwrap();
+        assert!(matches!(Store::open(&state), Err(ServingError::Database { .. })));
+    }
+}

@@ -1,0 +1,227 @@
+//! What requests are answered with.
+
+use serde_json::{Value, json};
+
+use crate::client::{Options, TestServer};
+
+fn server() -> TestServer {
+    TestServer::start(Options::default())
+}
+
+/// Greedy, so that the toy says the alphabet.
+fn completion(prompt: impl Into<Value>) -> Value {
+    json!({"model": "toy", "prompt": prompt.into(), "temperature": 0, "max_tokens": 20})
+}
+
+fn chat(content: &str) -> Value {
+    json!({"model": "toy", "messages": [{"role": "user", "content": content}], "temperature": 0})
+}
+
+fn with(mut body: Value, name: &str, value: Value) -> Value {
+    body[name] = value;
+    body
+}
+
+#[test]
+fn models_are_listed_and_shown() {
+    let server = server();
+    let list = server.ask("GET", "/v1/models", "").json();
+    let names: Vec<&str> =
+        list["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
+    assert_eq!((list["object"].as_str(), names), (Some("list"), vec!["toy", "toy-backwards"]));
+    let one = server.ask("GET", "/v1/models/toy", "").json();
+    assert_eq!(
+        (one["id"].as_str(), one["object"].as_str(), one["created"].as_u64()),
+        (Some("toy"), Some("model"), Some(7))
+    );
+    server.ask("GET", "/v1/models/none", "").check(404, Some("model"));
+    server.ask("GET", "/v1/models/..%2F..%2Fetc%2Fpasswd", "").check(404, Some("model"));
+    server.post("/v1/completions", with(completion("a"), "model", json!("none"))).check(404, Some("model"));
+}
+
+#[test]
+fn a_completion_has_text_reason_and_usage() {
+    let server = server();
+    let answer = server.post("/v1/completions", completion("uv")).json();
+    assert_eq!(answer["object"], "text_completion");
+    assert_eq!(answer["choices"][0]["text"], "wxyz");
+    assert_eq!(answer["choices"][0]["finish_reason"], "stop");
+    assert_eq!(answer["usage"], json!({"prompt_tokens": 2, "completion_tokens": 5, "total_tokens": 7}));
+    let limited = server.post("/v1/completions", with(completion("uv"), "max_tokens", json!(2))).json();
+    assert_eq!(
+        (&limited["choices"][0]["text"], &limited["choices"][0]["finish_reason"]),
+        (&json!("wx"), &json!("length"))
+    );
+    let backwards =
+        server.post("/v1/completions", with(completion("d"), "model", json!("toy-backwards"))).json();
+    assert_eq!(backwards["choices"][0]["text"], "cba");
+}
+
+#[test]
+fn prompts_may_be_several_and_token_ids() {
+    let server = server();
+    let answer = server.post("/v1/completions", with(completion(json!(["x", "y"])), "n", json!(2))).json();
+    let texts: Vec<&str> =
+        answer["choices"].as_array().unwrap().iter().map(|choice| choice["text"].as_str().unwrap()).collect();
+    assert_eq!(texts, ["yz", "yz", "z", "z"]);
+    assert_eq!(answer["usage"]["prompt_tokens"], 2, "a prompt counts once however many answers it gets");
+    // Byte b is token 4 + b.
+    let answer = server.post("/v1/completions", completion(json!([[4 + 120], [4 + 121]]))).json();
+    assert_eq!((&answer["choices"][0]["text"], &answer["choices"][1]["text"]), (&json!("yz"), &json!("z")));
+    let empty = server.post("/v1/completions", completion("")).json();
+    assert_eq!(empty["usage"]["prompt_tokens"], 1, "an empty prompt is the beginning of a text");
+}
+
+#[test]
+fn stop_strings_never_leak() {
+    let server = server();
+    let stop = json!(["fgh", "κ"]);
+    let answer = server.post("/v1/completions", with(completion("a"), "stop", stop.clone())).json();
+    assert_eq!(
+        (&answer["choices"][0]["text"], &answer["choices"][0]["finish_reason"]),
+        (&json!("bcde"), &json!("stop"))
+    );
+    let streamed = with(with(completion("a"), "stop", stop), "stream", json!(true));
+    let answer = server.post("/v1/completions", streamed);
+    assert_eq!(streamed_text(&answer.events(), |choice| choice["text"].as_str()), "bcde");
+    assert!(!answer.body.contains('f') || !answer.body.contains("\"text\":\"f"), "{}", answer.body);
+}
+
+#[test]
+fn echo_and_probabilities_serve_evaluation_harnesses() {
+    let server = server();
+    let mut body = with(completion("żax"), "echo", json!(true));
+    body["logprobs"] = json!(1);
+    body["max_tokens"] = json!(1);
+    let choice = &server.post("/v1/completions", body.clone()).json()["choices"][0];
+    assert_eq!(choice["text"], "żaxy");
+    let logprobs = &choice["logprobs"];
+    assert_eq!(logprobs["tokens"], json!(["bytes:\\xc5", "bytes:\\xbc", "a", "x", "y"]));
+    assert_eq!(logprobs["text_offset"], json!([0, 1, 1, 2, 3]));
+    assert_eq!((&logprobs["token_logprobs"][0], &logprobs["top_logprobs"][0]), (&Value::Null, &Value::Null));
+    assert!(
+        logprobs["token_logprobs"][3].as_f64().unwrap() < logprobs["top_logprobs"][3]["b"].as_f64().unwrap()
+    );
+    assert_eq!(logprobs["top_logprobs"][4].as_object().unwrap().keys().collect::<Vec<_>>(), ["y"]);
+    body["max_tokens"] = json!(0);
+    let choice = &server.post("/v1/completions", body.clone()).json()["choices"][0];
+    assert_eq!((&choice["text"], choice["logprobs"]["tokens"].as_array().unwrap().len()), (&json!("żax"), 4));
+    body["stream"] = json!(true);
+    let answer = server.post("/v1/completions", body);
+    assert_eq!(streamed_text(&answer.events(), |choice| choice["text"].as_str()), "żax");
+}
+
+#[test]
+fn a_chat_is_answered_by_the_template() {
+    let server = server();
+    let mut body = with(chat("uv"), "logprobs", json!(true));
+    body["top_logprobs"] = json!(2);
+    let answer = server.post("/v1/chat/completions", body).json();
+    assert_eq!(answer["object"], "chat.completion");
+    let choice = &answer["choices"][0];
+    assert_eq!(choice["message"], json!({"role": "assistant", "content": "wxyz", "refusal": null}));
+    assert_eq!(choice["finish_reason"], "stop");
+    let first = &choice["logprobs"]["content"][0];
+    assert_eq!((&first["token"], &first["bytes"]), (&json!("w"), &json!([119])));
+    assert_eq!(first["top_logprobs"].as_array().unwrap().len(), 2);
+    assert_eq!(answer["usage"]["prompt_tokens"], 3);
+    let marked = server.post("/v1/chat/completions", chat("<|im_start|>v")).json();
+    assert_eq!(marked["usage"]["prompt_tokens"], 14, "a special token that a client writes is text");
+    assert_eq!(marked["choices"][0]["message"]["content"], "wxyz");
+    let limited =
+        server.post("/v1/chat/completions", with(chat("a"), "max_completion_tokens", json!(2))).json();
+    assert_eq!(limited["choices"][0]["finish_reason"], "length");
+}
+
+#[test]
+fn a_stream_carries_the_same_in_pieces() {
+    let server = server();
+    let mut body = with(chat("s"), "stream", json!(true));
+    body["stream_options"] = json!({"include_usage": true});
+    body["n"] = json!(2);
+    let answer = server.post("/v1/chat/completions", body);
+    assert_eq!(answer.header("content-type"), Some("text/event-stream"));
+    let events = answer.events();
+    assert_eq!(events.last(), Some(&"[DONE]"));
+    let first: Value = serde_json::from_str(events[0]).unwrap();
+    assert_eq!(
+        (&first["object"], &first["choices"][0]["delta"]["role"]),
+        (&json!("chat.completion.chunk"), &json!("assistant"))
+    );
+    for number in 0..2 {
+        let text = streamed_text(&events, |choice| {
+            (choice["index"] == number).then(|| choice["delta"]["content"].as_str()).flatten()
+        });
+        assert_eq!(text, "tuvwxyz");
+    }
+    let ends: Vec<Value> =
+        events[..events.len() - 1].iter().map(|event| serde_json::from_str(event).unwrap()).collect();
+    assert_eq!(ends.iter().filter(|chunk| chunk["choices"][0]["finish_reason"] == "stop").count(), 2);
+    let usage = ends.last().unwrap();
+    assert_eq!((&usage["choices"], &usage["usage"]["completion_tokens"]), (&json!([]), &json!(16)));
+}
+
+#[test]
+fn a_seed_gives_the_same_answer_again() {
+    let server = server();
+    let ask = |seed: Value| {
+        let mut body = with(completion("Łódź"), "temperature", json!(2));
+        body["seed"] = seed;
+        body["n"] = json!(3);
+        let answer = server.post("/v1/completions", body).json();
+        answer["choices"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|choice| choice["text"].as_str().unwrap().to_string())
+            .collect::<Vec<_>>()
+    };
+    let first = ask(json!(5));
+    assert_eq!(first, ask(json!(5)));
+    assert_ne!(first[0], first[1], "several answers differ");
+    assert_ne!(ask(Value::Null), ask(Value::Null), "without a seed each answer is new");
+}
+
+#[test]
+fn a_malformed_body_is_refused_with_the_name_of_the_field() {
+    let server = server();
+    server.ask("POST", "/v1/completions", "{").check(400, None);
+    server.ask("POST", "/v1/chat/completions", "[]").check(400, None);
+    for (name, value) in [
+        ("max_tokens", json!("many")),
+        ("temperature", json!(3)),
+        ("stream", json!("yes")),
+        ("n", json!(17)),
+        ("logprobs", json!(true)),
+        ("best_of", json!(3)),
+        ("prompt", json!(null)),
+        ("stop", json!(7)),
+        ("suffix", json!("end")),
+        ("guided_json", json!({})),
+        ("temprature", json!(0)),
+    ] {
+        server.post("/v1/completions", with(completion("a"), name, value)).check(400, Some(name));
+    }
+    for (name, value) in [
+        ("messages", json!([])),
+        ("tools", json!([{"type": "function"}])),
+        ("response_format", json!({"type": "json_object"})),
+        ("echo", json!(true)),
+        ("top_logprobs", json!(21)),
+    ] {
+        server.post("/v1/chat/completions", with(chat("a"), name, value)).check(400, Some(name));
+    }
+    server.post("/v1/completions", completion("a".repeat(80))).check(400, Some("prompt"));
+    server.post("/v1/completions", completion(json!([999]))).check(400, Some("prompt"));
+}
+
+fn streamed_text<'a>(events: &[&'a str], content: impl Fn(&Value) -> Option<&str>) -> String {
+    let mut text = String::new();
+    for event in events.iter().filter(|event| **event != "[DONE]") {
+        let chunk: Value = serde_json::from_str(event).unwrap();
+        if let Some(choice) = chunk["choices"].get(0) {
+            text.push_str(content(choice).unwrap_or_default());
+        }
+    }
+    text
+}

@@ -1,0 +1,6 @@
+//! The server from outside, over real sockets: who may pass, what is answered, what is refused, how it ends.
+
+mod answers;
+mod client;
+mod limits;
+mod walls;
