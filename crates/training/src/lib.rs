@@ -1,1 +1,26 @@
-//! Batches, optimisers, schedules, checkpoints and exact resume.
+//! Stage 3, pretraining: from shards and a tokenizer to a model in the Hugging Face layout.
+//!
+//! Same inputs, same bytes, whatever the number of threads and however often the run was killed. That rests on four
+//! things: batches are a pure function of (seed, step) (`batches`); each micro-batch is computed by one thread from end to
+//! end and added to one of a fixed number of gradient slots, which are summed in a fixed tree (`trainer`); kernels have
+//! fixed chains (`compute`); and a checkpoint holds the whole state (`checkpoint`).
+//!
+//! Read `stage::build` first: settings → texts → batches → steps → artefact. Adaptation uses the `Trainer` too.
+
+mod batches;
+mod checkpoint;
+mod error;
+mod schedule;
+mod settings;
+mod stage;
+mod texts;
+mod trainer;
+
+pub use batches::{Batches, MicroBatch, StepBatch};
+pub use checkpoint::{Checkpoints, State};
+pub use error::Error;
+pub use schedule::{Schedule, ScheduleKind};
+pub use settings::Settings;
+pub use stage::{Report, STAGE_VERSION, build};
+pub use texts::{LanguageTokens, Texts};
+pub use trainer::{Optimiser, StepOutcome, Subject, Trainer};

@@ -1,0 +1,71 @@
+//! What can end a training run.
+
+use std::path::PathBuf;
+
+/// Each message says what was expected, what was found, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Settings that cannot be trained with; found before the first step.
+    #[error("settings: {0}")]
+    Settings(String),
+    /// The corpus holds nothing to train on.
+    #[error("{path}: {problem}")]
+    Corpus {
+        /// The file or folder.
+        path: PathBuf,
+        /// Expectation and finding.
+        problem: String,
+    },
+    /// The loss or the gradient is no number any more.
+    #[error(
+        "training diverged at step {step}: the {what} is not finite. {last_good} A lower learning_rate, a longer warm-up or a \
+         smaller clip_norm usually helps"
+    )]
+    Diverged {
+        /// The step that failed, counted from 1.
+        step: u64,
+        /// Loss or gradient.
+        what: &'static str,
+        /// A sentence that names the last good checkpoint.
+        last_good: String,
+    },
+    /// A file that was read just before cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Threads cannot be started.
+    #[error("cannot start {threads} threads: {problem}")]
+    Threads {
+        /// How many were wanted.
+        threads: usize,
+        /// The system's reason.
+        problem: String,
+    },
+    /// The decoder's complaint.
+    #[error(transparent)]
+    Model(#[from] model::ModelError),
+    /// The tokenizer's complaint.
+    #[error(transparent)]
+    Tokenizer(#[from] tokenizer::Error),
+    /// A shard's fault.
+    #[error(transparent)]
+    Documents(#[from] documents::Error),
+    /// A write that failed.
+    #[error(transparent)]
+    Storage(#[from] provenance::StorageError),
+    /// The run was asked to stop.
+    #[error(transparent)]
+    Cancelled(#[from] provenance::Cancelled),
+}

@@ -1,0 +1,270 @@
+//! What a recipe may say about pretraining. Defaults are those of the tiny recipe's model.
+
+use crate::Error;
+use crate::schedule::{Schedule, ScheduleKind};
+use model::{
+    Architecture, AttentionSpecification, FeedForwardSpecification, LayerSpecification, ModelConfig,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Settings of the pretraining stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Number of layers.
+    pub layers: usize,
+    /// Heads of queries.
+    pub heads: usize,
+    /// Heads of keys and values; `heads` must be a multiple.
+    pub kv_heads: usize,
+    /// Elements of a head; even.
+    pub head_dim: usize,
+    /// Width between gate and down projection.
+    pub intermediate_size: usize,
+    /// Whether the output projection is the embedding table.
+    pub tie_embeddings: bool,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// Longest sequence that the finished model accepts; at least `sequence_length`.
+    pub maximum_positions: usize,
+
+    /// Tokens of a training sequence.
+    pub sequence_length: usize,
+    /// Tokens of a step; a multiple of `sequence_length`.
+    pub batch_tokens: usize,
+    /// Steps of the optimiser.
+    pub steps: u64,
+    /// Learning rate at its height.
+    pub learning_rate: f64,
+    /// Learning rate at the end.
+    pub minimum_learning_rate: f64,
+    /// `warmup-stable-decay` or `cosine`.
+    pub schedule: ScheduleKind,
+    /// Steps of linear warm-up.
+    pub warmup_steps: u64,
+    /// Steps of linear decay at the end (not with a cosine).
+    pub decay_steps: u64,
+    /// Decoupled decay of matrices and tables.
+    pub weight_decay: f64,
+    /// AdamW's β₁.
+    pub beta_1: f64,
+    /// AdamW's β₂.
+    pub beta_2: f64,
+    /// AdamW's ε.
+    pub epsilon: f64,
+    /// Largest norm of the whole gradient; a longer one is scaled down to it.
+    pub clip_norm: f64,
+    /// Share of elements dropped from the embedding and from both branches of each layer.
+    pub dropout: f64,
+    /// Seed of weights, order and dropout.
+    pub seed: u64,
+    /// Steps between checkpoints.
+    pub checkpoint_every: u64,
+    /// Buffers that micro-batches are summed into: how many threads can be busy, and part of what decides the bytes.
+    pub gradient_slots: usize,
+
+    /// Share of a language ∝ tokens^(1 / temperature): 1 keeps the corpus's proportions, more evens them out.
+    pub language_temperature: f64,
+    /// Shares by language code, instead of the temperature; languages that are not named are left out.
+    pub language_weights: BTreeMap<String, f64>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            hidden_size: 128,
+            layers: 4,
+            heads: 4,
+            kv_heads: 2,
+            head_dim: 32,
+            intermediate_size: 384,
+            tie_embeddings: true,
+            rope_theta: 10_000.0,
+            maximum_positions: 2_048,
+            sequence_length: 512,
+            batch_tokens: 4_096,
+            steps: 1_200,
+            learning_rate: 4e-3,
+            minimum_learning_rate: 4e-5,
+            schedule: ScheduleKind::WarmupStableDecay,
+            warmup_steps: 60,
+            decay_steps: 400,
+            weight_decay: 0.1,
+            beta_1: 0.9,
+            beta_2: 0.95,
+            epsilon: 1e-8,
+            clip_norm: 1.0,
+            dropout: 0.15,
+            seed: 1,
+            checkpoint_every: 200,
+            gradient_slots: 4,
+            language_temperature: 1.0,
+            language_weights: BTreeMap::new(),
+        }
+    }
+}
+
+/// Micro-batches hold about this many tokens: activations then stay near the core, and no product is cut along k.
+const MICRO_BATCH_TOKENS: usize = 512;
+
+impl Settings {
+    /// Whether the settings can be trained with, as far as that is known before the tokenizer is.
+    ///
+    /// # Errors
+    /// Names the key, its value, and what is expected.
+    pub fn check(&self) -> Result<(), Error> {
+        let fail = |problem: String| Err(Error::Settings(problem));
+        for (key, value, least, most) in [
+            ("learning_rate", self.learning_rate, f64::MIN_POSITIVE, 10.0),
+            ("minimum_learning_rate", self.minimum_learning_rate, 0.0, self.learning_rate),
+            ("weight_decay", self.weight_decay, 0.0, 10.0),
+            ("beta_1", self.beta_1, 0.0, 0.999_999),
+            ("beta_2", self.beta_2, 0.0, 0.999_999),
+            ("epsilon", self.epsilon, 1e-30, 1.0),
+            ("clip_norm", self.clip_norm, 1e-9, 1e9),
+            ("dropout", self.dropout, 0.0, 0.95),
+            ("language_temperature", self.language_temperature, 0.1, 1e6),
+        ] {
+            if !(least..=most).contains(&value) {
+                return fail(format!("{key} = {value}, expected a number from {least} to {most}"));
+            }
+        }
+        for (key, value) in [
+            ("sequence_length", self.sequence_length as u64),
+            ("batch_tokens", self.batch_tokens as u64),
+            ("steps", self.steps),
+            ("checkpoint_every", self.checkpoint_every),
+        ] {
+            if value == 0 || value > 1 << 40 {
+                return fail(format!("{key} = {value}, expected a whole number from 1 on"));
+            }
+        }
+        if self.sequence_length < 2 || !self.batch_tokens.is_multiple_of(self.sequence_length) {
+            return fail(format!(
+                "batch_tokens = {} is not a multiple of sequence_length = {} (which must be at least 2)",
+                self.batch_tokens, self.sequence_length
+            ));
+        }
+        if self.batch_tokens > 1 << 26 {
+            return fail(format!("batch_tokens = {}, expected at most {}", self.batch_tokens, 1 << 26));
+        }
+        if self.sequence_length > self.maximum_positions {
+            return fail(format!(
+                "sequence_length = {} is longer than maximum_positions = {}; raise maximum_positions or shorten the sequences",
+                self.sequence_length, self.maximum_positions
+            ));
+        }
+        let decay = if self.schedule == ScheduleKind::Cosine { 0 } else { self.decay_steps };
+        if self.warmup_steps.saturating_add(decay) > self.steps {
+            return fail(format!(
+                "warmup_steps = {} and decay_steps = {} do not fit into steps = {}",
+                self.warmup_steps, self.decay_steps, self.steps
+            ));
+        }
+        if self.schedule == ScheduleKind::Cosine && self.warmup_steps == self.steps {
+            return fail(format!("warmup_steps = {} leaves no step for the cosine", self.warmup_steps));
+        }
+        if !(1..=64).contains(&self.gradient_slots) {
+            return fail(format!("gradient_slots = {}, expected 1 to 64", self.gradient_slots));
+        }
+        for (language, weight) in &self.language_weights {
+            if !(weight.is_finite() && *weight >= 0.0) {
+                return fail(format!("language_weights.{language} = {weight}, expected a number from 0 on"));
+            }
+        }
+        if !self.language_weights.is_empty() && self.language_weights.values().all(|weight| *weight == 0.0) {
+            return fail("language_weights are all 0".into());
+        }
+        self.shape(1, None).check().map_err(|error| Error::Settings(error.to_string()))
+    }
+
+    /// The model's configuration, once the vocabulary is known.
+    pub(crate) fn shape(&self, vocabulary_size: usize, separator: Option<u32>) -> ModelConfig {
+        let attention = AttentionSpecification {
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head_dim: self.head_dim,
+            rotary_theta: self.rope_theta,
+            head_norm: true,
+            bias: false,
+        };
+        let feed_forward = FeedForwardSpecification { intermediate_size: self.intermediate_size };
+        ModelConfig {
+            architecture: Architecture::Qwen3,
+            vocabulary_size,
+            hidden_size: self.hidden_size,
+            layers: vec![LayerSpecification { attention, feed_forward }; self.layers.min(4097)],
+            norm_epsilon: 1e-6,
+            tie_embeddings: self.tie_embeddings,
+            maximum_positions: self.maximum_positions,
+            begin_of_text: separator,
+            end_of_text: separator,
+            end_tokens: separator.into_iter().collect(),
+            padding: None,
+        }
+    }
+
+    pub(crate) fn schedule(&self) -> Schedule {
+        Schedule {
+            kind: self.schedule,
+            steps: self.steps,
+            warmup_steps: self.warmup_steps,
+            decay_steps: self.decay_steps,
+            learning_rate: self.learning_rate,
+            minimum_learning_rate: self.minimum_learning_rate,
+        }
+    }
+
+    /// Sequences of a step.
+    pub(crate) fn sequences(&self) -> usize {
+        self.batch_tokens / self.sequence_length
+    }
+
+    /// Sequences of a micro-batch.
+    pub(crate) fn micro_sequences(&self) -> usize {
+        (MICRO_BATCH_TOKENS / self.sequence_length).clamp(1, self.sequences())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_can_be_trained_with() {
+        Settings::default().check().unwrap();
+    }
+
+    #[test]
+    fn settings_that_cannot_be_trained_with_are_refused_by_name() {
+        let refuse = |change: &dyn Fn(&mut Settings)| {
+            let mut settings = Settings::default();
+            change(&mut settings);
+            settings.check().unwrap_err().to_string()
+        };
+        for (problem, expected) in [
+            (refuse(&|s| s.learning_rate = 0.0), "learning_rate = 0"),
+            (refuse(&|s| s.learning_rate = f64::NAN), "learning_rate = NaN"),
+            (refuse(&|s| s.minimum_learning_rate = 1.0), "minimum_learning_rate = 1"),
+            (refuse(&|s| s.heads = 3), "3 attention heads"),
+            (refuse(&|s| s.head_dim = 31), "head_dim is 31"),
+            (refuse(&|s| s.hidden_size = 0), "hidden_size is 0"),
+            (refuse(&|s| s.layers = 0), "0 layers"),
+            (refuse(&|s| s.batch_tokens = 1000), "batch_tokens = 1000"),
+            (refuse(&|s| s.sequence_length = 4096), "maximum_positions = 2048"),
+            (refuse(&|s| s.dropout = 1.0), "dropout = 1"),
+            (refuse(&|s| s.steps = 0), "steps = 0"),
+            (refuse(&|s| s.decay_steps = 1200), "do not fit into steps"),
+            (refuse(&|s| s.gradient_slots = 0), "gradient_slots = 0"),
+            (
+                refuse(&|s| s.language_weights = BTreeMap::from([("mt".into(), -1.0)])),
+                "language_weights.mt = -1",
+            ),
+        ] {
+            assert!(problem.contains(expected), "{expected}: {problem}");
+        }
+    }
+}

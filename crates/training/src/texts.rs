@@ -1,0 +1,111 @@
+//! The corpus as tokens in memory: per language one stream of documents, each opened by the separator.
+
+use crate::Error;
+use documents::read_shard;
+use provenance::Context;
+use std::path::{Path, PathBuf};
+use tokenizer::Tokenizer;
+
+/// All languages, in the order of their codes.
+#[derive(Debug, Default)]
+pub struct Texts {
+    /// One entry per language with at least one document.
+    pub languages: Vec<LanguageTokens>,
+}
+
+/// The documents of one language.
+#[derive(Debug, Default)]
+pub struct LanguageTokens {
+    /// The language's code, from the shard's name.
+    pub language: String,
+    /// All documents, one behind another; each begins with the separator.
+    tokens: Vec<u32>,
+    /// Where each document begins, and at last where all end.
+    starts: Vec<usize>,
+    /// UTF-8 bytes of the texts.
+    pub bytes: u64,
+}
+
+impl LanguageTokens {
+    /// An empty stream.
+    pub fn new(language: impl Into<String>) -> LanguageTokens {
+        LanguageTokens { language: language.into(), starts: vec![0], ..LanguageTokens::default() }
+    }
+
+    /// Appends a document.
+    pub fn push(&mut self, separator: u32, text: &[u32]) {
+        self.tokens.push(separator);
+        self.tokens.extend_from_slice(text);
+        self.starts.push(self.tokens.len());
+    }
+
+    /// Number of documents.
+    pub fn documents(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// Tokens of all documents, separators included.
+    pub fn length(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// One document, its separator first.
+    pub fn document(&self, index: usize) -> &[u32] {
+        &self.tokens[self.starts[index]..self.starts[index + 1]]
+    }
+}
+
+impl Texts {
+    /// Reads `train/<language>.jsonl.zst` of a corpus and encodes every document.
+    ///
+    /// # Errors
+    /// When a shard is damaged or nothing is there to train on.
+    pub fn read(
+        corpus: &Path,
+        tokenizer: &Tokenizer,
+        separator: u32,
+        context: &Context,
+    ) -> Result<Texts, Error> {
+        let folder = corpus.join("train");
+        let shards = shards(&folder)?;
+        context.progress.begin("encoding", Some(shards.len() as u64), "languages");
+        let mut languages = Vec::new();
+        for (language, path) in shards {
+            let mut stream = LanguageTokens::new(language);
+            for document in read_shard(&path)? {
+                let document = document?;
+                stream.push(separator, &tokenizer.encode_ordinary(&document.text)?);
+                stream.bytes += document.text.len() as u64;
+                if stream.documents().is_multiple_of(256) {
+                    context.cancellation.check()?;
+                }
+            }
+            context.cancellation.check()?;
+            context.progress.advance(1);
+            if stream.documents() > 0 {
+                languages.push(stream);
+            }
+        }
+        context.progress.end();
+        if languages.is_empty() {
+            let problem = "no documents to train on; expected <language>.jsonl.zst files as the corpus stage writes them".into();
+            return Err(Error::Corpus { path: folder, problem });
+        }
+        Ok(Texts { languages })
+    }
+}
+
+/// Shards by language code, sorted.
+fn shards(folder: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
+    let read = |source| Error::Read { path: folder.to_path_buf(), source };
+    let mut shards = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(read)? {
+        let path = entry.map_err(read)?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if let Some(language) = name.and_then(|name| name.strip_suffix(".jsonl.zst")) {
+            shards.push((language.to_string(), path.clone()));
+        }
+    }
+    shards.sort();
+    Ok(shards)
+}
