@@ -134,7 +134,7 @@ impl Engine {
         let plan = plan_memory(&model, settings)?;
         let adapters: Vec<_> =
             settings.adapters.iter().map(|(name, folder)| (name.clone(), folder.clone())).collect();
-        let end_tokens = end_tokens(model_folder, model.config().end_of_text, &tokenizer)?;
+        let end_tokens = end_tokens(model_folder, &model.config().end_tokens, &tokenizer)?;
         let rows = settings.tokens_per_step;
         let decoder =
             ModelDecoder::new(model, &adapters, plan.context_length, plan.blocks, rows, settings.threads)?;
@@ -399,10 +399,10 @@ fn plan_memory(model: &InferenceModel, settings: &EngineSettings) -> Result<Memo
 }
 
 /// Tokens that end an answer: those of `generation_config.json` (one or several), of the model and of the tokenizer.
-fn end_tokens(folder: &Path, of_model: Option<u32>, tokenizer: &Tokenizer) -> Result<Vec<u32>, EngineError> {
+fn end_tokens(folder: &Path, of_model: &[u32], tokenizer: &Tokenizer) -> Result<Vec<u32>, EngineError> {
     let path = folder.join("generation_config.json");
     let malformed = |problem: String| EngineError::Malformed { path: path.clone(), problem };
-    let mut tokens: Vec<u32> = of_model.into_iter().chain(tokenizer.end_id()).collect();
+    let mut tokens: Vec<u32> = of_model.iter().copied().chain(tokenizer.end_id()).collect();
     match std::fs::read(&path) {
         Ok(bytes) => {
             let config: GenerationConfig =

@@ -215,7 +215,7 @@ fn a_malformed_body_is_refused_with_the_name_of_the_field() {
     server.post("/v1/completions", completion(json!([999]))).check(400, Some("prompt"));
 }
 
-fn streamed_text<'a>(events: &[&'a str], content: impl Fn(&Value) -> Option<&str>) -> String {
+fn streamed_text(events: &[&str], content: impl Fn(&Value) -> Option<&str>) -> String {
     let mut text = String::new();
     for event in events.iter().filter(|event| **event != "[DONE]") {
         let chunk: Value = serde_json::from_str(event).unwrap();
