@@ -11,7 +11,7 @@ use crate::fingerprint::hash_of_text;
 /// Shorter sentences recur honestly: greetings, proverbs, headings.
 const MINIMUM_WORDS: usize = 8;
 /// What stands between the entries of a menu.
-const MENU_SEPARATORS: [char; 6] = ['|', '·', '•', '»', '›', '/'];
+const MENU_SEPARATORS: [char; 5] = ['|', '·', '•', '›', '/'];
 const MINIMUM_MENU_SEPARATORS: usize = 2;
 
 /// How many documents each paragraph stands in.

@@ -26,10 +26,10 @@ pub fn fault(text: &str, language: Language, maximum_list_line_share: f64) -> Op
     let lines = Lines::of(text);
     let words = Words::of(text, language);
     let above = [
+        (Reason::Symbols, symbol_share(text, characters), limits.maximum_symbol_share),
         (Reason::ListLines, lines.list_share, maximum_list_line_share),
         (Reason::RepeatedLines, lines.repeated_share, limits.maximum_repeated_line_share),
         (Reason::RepeatedNgrams, words.repeated_ngram_share, limits.maximum_repeated_ngram_share),
-        (Reason::Symbols, symbol_share(text, characters), limits.maximum_symbol_share),
         (Reason::WordLength, words.mean_length, limits.maximum_mean_word_length),
     ];
     let below = [
@@ -66,7 +66,7 @@ impl Lines {
 /// An entry of a list or a menu: it begins with a bullet, has bars in it, or is a few words that end in no punctuation.
 fn is_list_line(line: &str) -> bool {
     const SHORT_WORDS: usize = 6;
-    line.starts_with(['•', '·', '*', '‣', '▪', '●', '►', '»', '›'])
+    line.starts_with(['•', '·', '*', '‣', '▪', '●', '►', '›'])
         || line.contains(" | ")
         || line.ends_with('…') && line.contains("...")
         || line.ends_with(char::is_alphanumeric) && line.split_whitespace().nth(SHORT_WORDS).is_none()

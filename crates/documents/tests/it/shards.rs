@@ -83,7 +83,7 @@ fn a_folder_or_a_missing_file_is_no_shard() {
 fn a_failing_disk_is_an_error_at_every_operation() {
     let folder = folder();
     let path = folder.path().join("x.jsonl.zst");
-    for operation in 0.. {
+    for operation in 0..1_000 {
         let storage = Storage::failing_at(operation);
         let result = ShardWriter::create(&storage, &path).and_then(|mut writer| {
             documents().iter().try_for_each(|document| writer.write(document))?;
@@ -94,4 +94,5 @@ fn a_failing_disk_is_an_error_at_every_operation() {
             return;
         }
     }
+    panic!("no shard came to its end");
 }

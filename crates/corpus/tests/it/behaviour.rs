@@ -1,0 +1,218 @@
+//! Settings, faults of input and the promises about rights, on small made-up documents.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use corpus::{DamagedInput, Error, Reason, Settings, SmallLanguage};
+use documents::Document;
+use languages::Language;
+use provenance::{Context, Storage};
+
+use crate::{build, build_in, put};
+
+/// Words that read like German to any counter of words, in an order that no two documents share.
+fn prose(number: usize) -> String {
+    const WORDS: [&str; 48] = [
+        "der",
+        "die",
+        "das",
+        "und",
+        "ist",
+        "nicht",
+        "mit",
+        "auf",
+        "für",
+        "von",
+        "sich",
+        "auch",
+        "es",
+        "an",
+        "als",
+        "nach",
+        "wie",
+        "im",
+        "aber",
+        "aus",
+        "wird",
+        "noch",
+        "wenn",
+        "eine",
+        "Gärtnerin",
+        "Wasser",
+        "Zeitung",
+        "Küche",
+        "Brücke",
+        "Morgen",
+        "Schreiner",
+        "Fenster",
+        "schläft",
+        "wartet",
+        "kocht",
+        "langsam",
+        "früher",
+        "Straße",
+        "Glocken",
+        "Sommer",
+        "Nachbarn",
+        "schön",
+        "Kirche",
+        "Suppe",
+        "Abend",
+        "Kinder",
+        "Hütte",
+        "erzählt",
+    ];
+    let mut state = number as u64 + 1;
+    let mut text = String::new();
+    for place in 1..=120 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        text.push_str(WORDS[(state >> 33) as usize % WORDS.len()]);
+        text.push_str(if place % 10 == 0 { ". " } else { " " });
+    }
+    text
+}
+
+fn document(number: usize) -> Document {
+    Document {
+        language: Some("de".into()),
+        license: Some("CC0-1.0".into()),
+        ..Document::new(format!("de-{number:03}"), prose(number))
+    }
+}
+
+fn german() -> Settings {
+    Settings { languages: vec![Language::from_code("de").unwrap()], ..Settings::default() }
+}
+
+fn error_of(result: Result<crate::Built, Error>) -> String {
+    result.err().expect("an error").to_string()
+}
+
+#[test]
+fn too_little_text_is_an_error_that_names_the_language() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = [put(folder.path(), "a.jsonl", &[document(1), document(2)])];
+    let message = error_of(build(&german(), &input, 1));
+    assert!(message.contains("`de` (2 documents"), "{message}");
+    let settings = Settings { small_language: SmallLanguage::TrainOnly, ..german() };
+    let built = build(&settings, &input, 1).unwrap();
+    assert_eq!((built.report.total.train.documents, built.report.total.heldout.documents), (2, 0));
+}
+
+#[test]
+fn nothing_read_and_nothing_kept_are_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    let blank = folder.path().join("blank.jsonl");
+    fs::write(&blank, "\n\n").unwrap();
+    assert!(error_of(build(&german(), &[blank], 1)).contains("no document was found"));
+    let short = put(folder.path(), "short.jsonl", &[Document { text: "Kurz.".into(), ..document(1) }]);
+    let message = error_of(build(&german(), &[short], 1));
+    assert!(message.contains("no document was kept") && message.contains(" 1"), "{message}");
+}
+
+#[test]
+fn damaged_files_stop_the_run_or_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    put(folder.path(), "a.jsonl", &(0..8).map(document).collect::<Vec<_>>());
+    let whole =
+        zstd::encode_all((8..12).map(|n| document(n).to_json() + "\n").collect::<String>().as_bytes(), 3)
+            .unwrap();
+    fs::write(folder.path().join("b.jsonl.zst"), &whole[..whole.len() - 9]).unwrap();
+    fs::write(folder.path().join("c.jsonl"), "").unwrap();
+    let input = [folder.path().to_path_buf()];
+    let message = error_of(build(&german(), &input, 1));
+    assert!(message.contains("b.jsonl.zst") && message.contains("damaged_input = \"skip\""), "{message}");
+    let built = build(&Settings { damaged_input: DamagedInput::Skip, ..german() }, &input, 1).unwrap();
+    assert_eq!(built.report.damaged_files, 2);
+    assert!(built.report.total.kept >= 8);
+}
+
+#[test]
+fn bad_records_are_counted_with_their_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bytes: Vec<u8> = (0..8).flat_map(|n| (document(n).to_json() + "\n").into_bytes()).collect();
+    bytes.extend_from_slice(b"{\"id\":\"x\",\"text\":\"\xFF\"}\n{\"id\":\"y\"}\n");
+    let path = folder.path().join("a.jsonl");
+    fs::write(&path, bytes).unwrap();
+    let built = build(&german(), &[path], 1).unwrap();
+    assert_eq!(built.report.languages["unknown"].dropped, BTreeMap::from([(Reason::Unreadable, 2)]));
+    let lines = built.dropped("unreadable");
+    assert_eq!((lines[0]["line"].as_u64(), lines[1]["line"].as_u64()), (Some(9), Some(10)));
+    assert_eq!(lines[0]["problem"], "not UTF-8");
+    assert_eq!(lines[1]["problem"], "not a document: key `text` is missing");
+}
+
+#[test]
+fn a_new_opt_out_takes_a_site_out_of_every_shard() {
+    let folder = tempfile::tempdir().unwrap();
+    let with_site = |n: usize| {
+        let url = format!("https://{}.example/{n}", if n.is_multiple_of(2) { "even" } else { "odd" });
+        Document { url: Some(url), ..document(n) }
+    };
+    let input = [put(folder.path(), "a.jsonl", &(0..20).map(with_site).collect::<Vec<_>>())];
+    let ledger = folder.path().join("opt-outs");
+    fs::write(&ledger, "").unwrap();
+    let settings = Settings { opt_outs: Some(ledger.clone()), ..german() };
+    let digests = corpus::digest_inputs(&settings, &input).unwrap();
+    assert_eq!(build(&settings, &input, 1).unwrap().kept().len(), 20);
+    fs::write(&ledger, "{\"date\":\"2026-01-01\",\"domain\":\"even.example\",\"reference\":\"7\"}\n")
+        .unwrap();
+    assert_ne!(corpus::digest_inputs(&settings, &input).unwrap(), digests, "the ledger is part of the key");
+    let built = build(&settings, &input, 1).unwrap();
+    assert_eq!(built.kept().len(), 10);
+    assert!(built.kept().values().all(|document| document.url.as_deref().unwrap().contains("odd")));
+}
+
+#[test]
+fn keys_that_no_step_reads_do_not_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut documents: Vec<Document> = (0..8).map(document).collect();
+    documents[3].metadata.insert("author_email".into(), "someone@mail.example".into());
+    let built = build(&german(), &[put(folder.path(), "a.jsonl", &documents)], 1).unwrap();
+    assert!(built.kept().values().all(|document| document.metadata.is_empty()));
+}
+
+#[test]
+fn a_default_licence_and_texts_in_files() {
+    let folder = tempfile::tempdir().unwrap();
+    for n in 0..8 {
+        fs::write(folder.path().join(format!("{n}.txt")), prose(n)).unwrap();
+    }
+    let input = [folder.path().to_path_buf()];
+    assert!(error_of(build(&german(), &input, 1)).contains("license_missing 8"));
+    let built = build(&Settings { default_license: "CC0-1.0".into(), ..german() }, &input, 1).unwrap();
+    assert!(built.kept().values().all(|document| document.license.as_deref() == Some("CC0-1.0")));
+    assert_eq!(built.report.total.licenses, BTreeMap::from([("CC0-1.0".to_string(), 8)]));
+}
+
+#[test]
+fn wrong_settings_stop_before_any_work() {
+    let message = error_of(build(&Settings { languages: vec![], ..german() }, &["/nowhere".into()], 1));
+    assert!(message.contains("`languages`"), "{message}");
+    let missing = Settings { opt_outs: Some("/nowhere/ledger".into()), ..german() };
+    assert!(error_of(build(&missing, &["/nowhere".into()], 1)).contains("/nowhere/ledger"));
+    assert!(error_of(build(&german(), &["/nowhere".into()], 1)).contains("no such file"));
+}
+
+#[test]
+fn a_cancelled_run_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = [put(folder.path(), "a.jsonl", &(0..8).map(document).collect::<Vec<_>>())];
+    let context = Context::quiet(1);
+    context.cancellation.cancel();
+    assert!(matches!(build_in(&german(), &input, &context), Err(Error::Cancelled(_))));
+}
+
+#[test]
+fn a_failing_disk_is_an_error_at_every_operation() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = [put(folder.path(), "a.jsonl", &(0..8).map(document).collect::<Vec<_>>())];
+    for operation in 0..1_000 {
+        let context = Context { storage: Storage::failing_at(operation), ..Context::quiet(1) };
+        if build_in(&german(), &input, &context).is_ok() {
+            assert!(operation > 30, "every file is created, written and synced");
+            return;
+        }
+    }
+    panic!("no build came to its end");
+}
