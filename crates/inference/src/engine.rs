@@ -27,7 +27,8 @@ use crate::worker::{Waiting, Worker};
 pub struct EngineSettings {
     /// Threads to compute with.
     pub threads: usize,
-    /// Memory for weights and cache together; `None`: as much as the requests that may run can fill.
+    /// Memory for weights and cache together; `None`: as much as the requests that may run can fill, with a cache of at
+    /// most 4 GiB.
     pub memory_bytes: Option<u64>,
     /// Longest sequence, if shorter than the model's own.
     pub context_length: Option<usize>,
@@ -87,6 +88,7 @@ pub struct Engine {
     worker: Option<JoinHandle<()>>,
     tokenizer: Arc<Tokenizer>,
     shape: DecoderShape,
+    longest_token_bytes: usize,
     adapters: Vec<String>,
     memory: EngineMemory,
     settings: EngineSettings,
@@ -163,7 +165,9 @@ impl Engine {
             .name("engine".to_string())
             .spawn(move || worker.run())
             .map_err(EngineError::Thread)?;
+        let ids = 0..tokenizer.vocabulary_size() as u32;
         Ok(Engine {
+            longest_token_bytes: ids.map(|id| tokenizer.byte_length(id)).max().unwrap_or(0),
             shared,
             worker: Some(thread),
             tokenizer,
@@ -259,6 +263,11 @@ impl Engine {
 
     pub fn vocabulary_size(&self) -> usize {
         self.shape.vocabulary_size
+    }
+
+    /// Most bytes of text that one token stands for.
+    pub fn longest_token_bytes(&self) -> usize {
+        self.longest_token_bytes
     }
 
     pub fn memory(&self) -> EngineMemory {
@@ -378,14 +387,17 @@ struct MemoryPlan {
     memory: EngineMemory,
 }
 
+/// The largest cache that is made without being asked for: contexts of published models reach a million tokens.
+const MOST_CACHE_WITHOUT_BUDGET: u64 = 4 << 30;
+
 /// Sizes the cache: room for all requests that may run at full context, or what the budget leaves beside the weights.
 fn plan_memory(model: &InferenceModel, settings: &EngineSettings) -> Result<MemoryPlan, EngineError> {
     let model_context = model.config().maximum_positions;
     let context = settings.context_length.map_or(model_context, |wanted| wanted.min(model_context));
     let blocks_wanted = settings.running_requests * context.div_ceil(model::BLOCK_POSITIONS);
     let (weights, block) = (model.weight_bytes() as u64, model.cache_block_bytes() as u64);
-    let budget =
-        settings.memory_bytes.unwrap_or(weights.saturating_add(block.saturating_mul(blocks_wanted as u64)));
+    let without_budget = block.saturating_mul(blocks_wanted as u64).min(MOST_CACHE_WITHOUT_BUDGET);
+    let budget = settings.memory_bytes.unwrap_or(weights.saturating_add(without_budget));
     let affordable = budget.saturating_sub(weights) / block.max(1);
     let blocks = blocks_wanted.min(usize::try_from(affordable).unwrap_or(usize::MAX));
     if blocks == 0 {

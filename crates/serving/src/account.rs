@@ -11,13 +11,16 @@ use axum::http::StatusCode;
 
 use crate::api::failure::ApiFailure;
 use crate::audit::{AuditEvent, AuditLog};
-use crate::keys::Caller;
+use crate::error::ServingError;
+use crate::keys::{Caller, random_hex};
 
 /// The account of one request. Clones are the same account.
 #[derive(Clone)]
 pub struct Account(Arc<State>);
 
 struct State {
+    /// Random; ties an answer to its event.
+    id: String,
     audit: Arc<AuditLog>,
     caller: Caller,
     route: &'static str,
@@ -40,8 +43,9 @@ pub struct Details {
 }
 
 impl Account {
-    pub fn open(audit: Arc<AuditLog>, caller: Caller, route: &'static str) -> Account {
-        Account(Arc::new(State {
+    pub fn open(audit: Arc<AuditLog>, caller: Caller, route: &'static str) -> Result<Account, ServingError> {
+        Ok(Account(Arc::new(State {
+            id: random_hex(12)?,
             audit,
             caller,
             route,
@@ -49,7 +53,11 @@ impl Account {
             details: Mutex::default(),
             settled: AtomicBool::new(false),
             streams: AtomicBool::new(false),
-        }))
+        })))
+    }
+
+    pub fn id(&self) -> &str {
+        &self.0.id
     }
 
     pub fn caller(&self) -> &Caller {
@@ -92,6 +100,7 @@ impl State {
         let details = self.details.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let milliseconds = u64::try_from(self.arrived.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(
+            id = self.id,
             route = self.route,
             key = self.caller.key_id,
             model = details.model,
@@ -103,6 +112,7 @@ impl State {
             "request"
         );
         AuditEvent::new("request")
+            .with("id", self.id.as_str())
             .with("tenant", self.caller.tenant.as_str())
             .with("key", self.caller.key_id.as_str())
             .with("user", details.user)

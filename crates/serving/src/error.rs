@@ -41,10 +41,6 @@ pub enum ServingError {
     Bind { address: SocketAddr, source: std::io::Error },
     #[error("TLS file {path}: {problem}")]
     Tls { path: PathBuf, problem: String },
-    #[error(
-        "no key opens this server (state folder {state}): make one with `eulalia keys new`, then start again"
-    )]
-    NoKey { state: PathBuf },
     #[error("there is no model to serve")]
     NoModel,
     #[error("model name `{name}` is given twice; names must differ")]

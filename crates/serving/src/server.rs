@@ -37,6 +37,9 @@ pub const AUDIT_FOLDER: &str = "audit";
 /// How often the number of refused strangers goes to the audit log: a flood of them must not fill the disk.
 const STRANGERS_EVERY: Duration = Duration::from_secs(1);
 
+/// Threads that encode prompts; further prompts wait.
+const ENCODING_THREADS: usize = 8;
+
 /// What a server did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ServeReport {
@@ -75,6 +78,7 @@ pub fn serve(
     server.audit.append_and_wait(server.started())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(context.threads.clamp(1, 16))
+        .max_blocking_threads(ENCODING_THREADS)
         .thread_name("serving")
         .enable_all()
         .build()
@@ -125,6 +129,9 @@ fn router(server: &Arc<Server>) -> Router {
         .with_state(server.clone())
 }
 
+/// The header that OpenAI's clients show as the request's id; the audit log has the same.
+const REQUEST_ID: &str = "x-request-id";
+
 /// The one route that answers strangers.
 const HEALTH: &str = "/healthz";
 
@@ -156,20 +163,31 @@ async fn guard(State(server): State<Arc<Server>>, mut request: Request, next: Ne
     };
     server.requests.fetch_add(1, Ordering::Relaxed);
     let route = route_name(request.method(), request.uri().path());
-    let account = Account::open(server.audit.clone(), caller, route);
+    let account = match Account::open(server.audit.clone(), caller, route) {
+        Ok(account) => account,
+        Err(error) => return sealed(ApiFailure::internal(&error.to_string()).into_response()),
+    };
     request.extensions_mut().insert(account.clone());
-    let response = next.run(request).await;
-    if account.is_streaming() {
-        return sealed(response);
+    let mut response = next.run(request).await;
+    if !account.is_streaming() {
+        response = settled(&account, response).await;
     }
+    if let Ok(id) = HeaderValue::from_str(account.id()) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    sealed(response)
+}
+
+/// A whole answer goes out once its event is on disk.
+async fn settled(account: &Account, response: Response) -> Response {
     let outcome = match response.status() {
         status if status.is_success() => "ok",
         status if status.is_server_error() => "failed",
         _ => "refused",
     };
     match account.settle(outcome, response.status()).await {
-        Ok(()) => sealed(response),
-        Err(failure) => sealed(failure.into_response()),
+        Ok(()) => response,
+        Err(failure) => failure.into_response(),
     }
 }
 
@@ -229,9 +247,9 @@ impl Server {
     ) -> Result<Server, ServingError> {
         let models = Models::new(models)?;
         let keys = KeyStore::open(state_folder)?;
-        let now = seconds(&context.clock);
-        if keys.usable(now)? == 0 {
-            return Err(ServingError::NoKey { state: state_folder.to_path_buf() });
+        if keys.usable(seconds(&context.clock))? == 0 {
+            // Keys are looked up afresh for every request: one that is made later opens this server at once.
+            tracing::warn!("no key opens this server yet; make one with `eulalia keys new`");
         }
         let user_secret = keys.store().secret("user_pseudonyms", &random_hex(32)?)?;
         let folder = state_folder.join(AUDIT_FOLDER);

@@ -10,7 +10,7 @@ use inference::seed_of_answer;
 use serde_json::{Value, json};
 use tokenizer::Message;
 
-use super::answer::{Choice, Job, respond};
+use super::answer::{Choice, Job, refuse_too_long, respond};
 use super::failure::ApiFailure;
 use super::fields::{Fields, kind_of, shown};
 use super::models::ServedModel;
@@ -87,6 +87,8 @@ impl Chat {
                 ..ApiFailure::new(StatusCode::BAD_REQUEST, "no_chat_template", message)
             });
         }
+        let bytes = self.messages.iter().map(|message| message.content.len()).sum();
+        refuse_too_long(engine, bytes, "messages")?;
         let ids = engine.tokenizer().encode_chat(&self.messages, true).map_err(|error| ApiFailure {
             param: Some("messages".to_string()),
             ..ApiFailure::new(StatusCode::BAD_REQUEST, "invalid_value", error.to_string())

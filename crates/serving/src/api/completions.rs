@@ -6,11 +6,11 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use inference::seed_of_answer;
+use inference::{Engine, seed_of_answer};
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
 
-use super::answer::{Choice, Job, respond};
+use super::answer::{Choice, Job, refuse_too_long, respond};
 use super::failure::ApiFailure;
 use super::fields::{Fields, shown};
 use super::options::{MOST_ALTERNATIVES, Options, refuse_unsupported};
@@ -99,7 +99,7 @@ impl Completion {
         let engine = &model.engine;
         let (mut choices, mut prompt_tokens) = (Vec::new(), 0);
         for prompt in &self.prompts {
-            let ids = prompt.tokens(engine.tokenizer())?;
+            let ids = prompt.tokens(engine)?;
             prompt_tokens += ids.len();
             let room = engine.context_length().saturating_sub(ids.len()).max(1);
             let max_tokens = self.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS.min(room));
@@ -121,7 +121,11 @@ impl Completion {
 
 impl Prompt {
     /// Special tokens in the text count, as they do for every server of this interface.
-    fn tokens(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>, ApiFailure> {
+    fn tokens(&self, engine: &Engine) -> Result<Vec<u32>, ApiFailure> {
+        let tokenizer = engine.tokenizer();
+        if let Prompt::Text(text) = self {
+            refuse_too_long(engine, text.len(), "prompt")?;
+        }
         let ids = match self {
             Prompt::Tokens(ids) => ids.clone(),
             Prompt::Text(text) => tokenizer.encode_prompt(text).map_err(refused)?,

@@ -211,6 +211,8 @@ fn a_malformed_body_is_refused_with_the_name_of_the_field() {
     ] {
         server.post("/v1/chat/completions", with(chat("a"), name, value)).check(400, Some(name));
     }
+    server.post("/v1/completions", completion("a".repeat(10_000))).check(400, Some("prompt"));
+    server.post("/v1/chat/completions", chat(&"a".repeat(10_000))).check(400, Some("messages"));
     server.post("/v1/completions", completion("a".repeat(80))).check(400, Some("prompt"));
     server.post("/v1/completions", completion(json!([999]))).check(400, Some("prompt"));
 }

@@ -166,7 +166,6 @@ fn what_would_be_unsafe_does_not_start() {
     assert!(matches!(try_serving(&with_tls), ServingError::Tls { .. }));
     assert!(matches!(try_serving(&ServeSettings::default()), ServingError::NoModel));
     let server = TestServer::start(Options::default());
-    KeyStore::open(&server.state).unwrap().revoke(&server.key_id, 1).unwrap();
     let model = serving::ServedModel {
         name: "toy".into(),
         engine: server.engine.clone(),
@@ -174,11 +173,21 @@ fn what_would_be_unsafe_does_not_start() {
         digest: String::new(),
         created: 0,
     };
-    let error = serve(&ServeSettings::default(), &state, vec![model.clone()], &context, |_| {}).unwrap_err();
-    assert!(matches!(error, ServingError::NoKey { .. }), "{error}");
-    let error =
-        serve(&ServeSettings::default(), &state, vec![model.clone(), model], &context, |_| {}).unwrap_err();
+    let twice = vec![model.clone(), model];
+    let error = serve(&ServeSettings::default(), &state, twice, &context, |_| {}).unwrap_err();
     assert!(matches!(error, ServingError::ModelTwice { .. }), "{error}");
+}
+
+#[test]
+fn a_key_that_is_made_later_opens_a_running_server() {
+    let server = TestServer::start(Options::default());
+    let keys = KeyStore::open(&server.state).unwrap();
+    keys.revoke(&server.key_id, 1).unwrap();
+    let new = keys.new_key("Test", "later", None, 2).unwrap();
+    let headers = format!("authorization: bearer {}\r\n", new.key);
+    let answer = server.ask_with("GET", "/v1/models", &headers, "");
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("x-request-id").map(str::len), Some(24));
 }
 
 #[test]
