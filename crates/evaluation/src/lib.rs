@@ -16,4 +16,4 @@ mod windows;
 pub use error::Error;
 pub use results::{Figures, LanguageResults, Results};
 pub use settings::Settings;
-pub use stage::{Report, STAGE_VERSION, Score, evaluate};
+pub use stage::{Report, STAGE_VERSION, Score, build, evaluate};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Tokens that the model sees at once, the opening separator included.
+    /// Tokens that the model sees at once, the opening separator included; less where the model's own context is shorter.
     pub context_length: usize,
     /// Tokens that a window scores when it slides on; the rest of it is context. Half of the context by default: twice
     /// the work of no overlap, and every token but a document's first has at least half a context before it.
@@ -23,6 +23,12 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The same settings for a model that sees at most `context_length` tokens.
+    pub(crate) fn within(&self, context_length: usize) -> Settings {
+        let context_length = self.context_length.min(context_length.max(2));
+        Settings { context_length, stride: self.stride.min(context_length - 1), ..self.clone() }
+    }
+
     /// Refuses settings that cannot work, with the reason.
     pub fn check(&self) -> Result<(), String> {
         if self.context_length < 2 {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use inference::Scorer;
 use provenance::{Context, StageOutput};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -25,7 +26,7 @@ const LZMA_TRAINING_BYTES_PER_LANGUAGE: usize = 64 << 10;
 
 /// Natural logarithms of the probabilities of tokens `1..` of a sequence, each given all tokens before it: one number
 /// less than tokens. The error says what went wrong.
-pub type Score<'a> = &'a dyn Fn(&[u32]) -> Result<Vec<f32>, String>;
+pub type Score<'a> = &'a mut dyn FnMut(&[u32]) -> Result<Vec<f32>, String>;
 
 /// What the stage found, for the manifest.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -38,6 +39,29 @@ pub struct Report {
     pub documents: usize,
     pub bytes: u64,
     pub tokens: u64,
+}
+
+/// Measures a model folder in the Hugging Face layout, with an adapter (PEFT layout) merged into it if one is given; see
+/// [`evaluate`]. A model whose context is shorter than the settings' is measured with its own.
+pub fn build(
+    settings: &Settings,
+    model_folder: &Path,
+    adapter_folder: Option<&Path>,
+    corpus_folder: &Path,
+    output: &StageOutput,
+    context: &Context,
+) -> Result<Report, Error> {
+    settings.check().map_err(|problem| Error::Settings { problem })?;
+    let tokenizer = Tokenizer::load(model_folder)?;
+    let scorer = match adapter_folder {
+        Some(adapter) => Scorer::load_with_adapter(model_folder, adapter, context.threads),
+        None => Scorer::load(model_folder, context.threads),
+    };
+    let mut scorer = scorer.map_err(|error| Error::Model { problem: error.to_string() })?;
+    let settings = settings.within(scorer.context_length());
+    let mut score = |tokens: &[u32]| scorer.score(tokens).map_err(|error| error.to_string());
+    let (_, report) = evaluate(&settings, &tokenizer, &mut score, corpus_folder, output, context)?;
+    Ok(report)
 }
 
 /// Measures a model by the log probabilities that `score` gives, and writes `results.json` and `results.md`.
@@ -114,7 +138,7 @@ fn score_language(
             });
         }
         scored.tokens += tokens.len() as u64 - 1;
-        scored.bits += document_bits(settings, &tokens, score).map_err(|problem| Error::Score {
+        scored.bits += document_bits(settings, &tokens, &mut *score).map_err(|problem| Error::Score {
             document: id.clone(),
             language: text.language,
             problem,

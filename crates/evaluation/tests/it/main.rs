@@ -69,7 +69,7 @@ fn four_bits(tokens: &[u32]) -> Result<Vec<f32>, String> {
 #[test]
 fn a_uniform_model_costs_what_it_must() {
     let settings = Settings { context_length: 7, stride: 3, ..Settings::default() };
-    let (results, json, markdown) = measured(&settings, &four_bits, 2).unwrap();
+    let (results, json, markdown) = measured(&settings, &mut four_bits, 2).unwrap();
     assert_eq!(results.languages.len(), 3);
     for (code, training, held_out) in TEXTS {
         let language = &results.languages[code];
@@ -90,19 +90,19 @@ fn a_uniform_model_costs_what_it_must() {
 
 #[test]
 fn results_do_not_depend_on_threads() {
-    let run = |threads| measured(&Settings::default(), &four_bits, threads).unwrap();
+    let run = |threads| measured(&Settings::default(), &mut four_bits, threads).unwrap();
     assert_eq!(run(1), run(3));
 }
 
 #[test]
 fn a_token_is_judged_by_what_stands_before_it() {
     // A model that is sure of a token when the one before it is visible: only window starts could betray it.
-    let score = |tokens: &[u32]| -> Result<Vec<f32>, String> {
+    let mut score = |tokens: &[u32]| -> Result<Vec<f32>, String> {
         Ok((1..tokens.len()).map(|position| if position > 1 { 0.0 } else { -1.0 }).collect())
     };
-    let cost = |stride| {
+    let mut cost = |stride| {
         let settings = Settings { context_length: 8, stride, ..Settings::default() };
-        let (results, _, _) = measured(&settings, &score, 1).unwrap();
+        let (results, _, _) = measured(&settings, &mut score, 1).unwrap();
         results.joint.bits_per_byte
     };
     // With two tokens or more of context, only the first token of each of the 6 documents costs 1 nat.
@@ -120,25 +120,26 @@ fn broken_models_and_inputs_end_in_one_clear_message() {
         let message = measured(&Settings::default(), score, 1).unwrap_err().to_string();
         assert!(message.contains(expected), "{message}");
     };
-    check(&|tokens| Ok(vec![f32::NAN; tokens.len() - 1]), "log probability NaN");
-    check(&|tokens| Ok(vec![0.5; tokens.len() - 1]), "log probability 0.5");
-    check(&|tokens| Ok(vec![0.0; tokens.len()]), "one for each but the first");
-    check(&|_| Err("out of memory".to_owned()), "document `0` (bg): out of memory");
+    check(&mut |tokens| Ok(vec![f32::NAN; tokens.len() - 1]), "log probability NaN");
+    check(&mut |tokens| Ok(vec![0.5; tokens.len() - 1]), "log probability 0.5");
+    check(&mut |tokens| Ok(vec![0.0; tokens.len()]), "one for each but the first");
+    check(&mut |_| Err("out of memory".to_owned()), "document `0` (bg): out of memory");
     let settings = Settings { stride: 0, ..Settings::default() };
-    assert!(measured(&settings, &four_bits, 1).unwrap_err().to_string().contains("stride = 0"));
+    assert!(measured(&settings, &mut four_bits, 1).unwrap_err().to_string().contains("stride = 0"));
 
     let folder = tempfile::tempdir().unwrap();
     let tokenizer = corpus_and_tokenizer(folder.path());
     let output = output_in(folder.path(), "evaluate");
     fs::remove_dir_all(folder.path().join("corpus/heldout")).unwrap();
     let corpus = folder.path().join("corpus");
-    let run = || evaluate(&Settings::default(), &tokenizer, &four_bits, &corpus, &output, &Context::quiet(1));
+    let run =
+        || evaluate(&Settings::default(), &tokenizer, &mut four_bits, &corpus, &output, &Context::quiet(1));
     assert!(run().unwrap_err().to_string().contains("heldout: cannot be read"));
     fs::create_dir(corpus.join("heldout")).unwrap();
     assert!(run().unwrap_err().to_string().contains("holds no held-out text"));
     let cancelled = Context::quiet(1);
     cancelled.cancellation.cancel();
     shard(&corpus.join("heldout/bg.jsonl.zst"), &["Котката спи."]);
-    let stopped = evaluate(&Settings::default(), &tokenizer, &four_bits, &corpus, &output, &cancelled);
+    let stopped = evaluate(&Settings::default(), &tokenizer, &mut four_bits, &corpus, &output, &cancelled);
     assert!(matches!(stopped, Err(Error::Cancelled(_))));
 }
