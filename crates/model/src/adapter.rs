@@ -200,13 +200,13 @@ impl Adapter {
         &self.table
     }
 
-    /// `adapter_config.json` as peft writes it.
-    pub fn to_json(&self, base_model: &str) -> String {
+    /// `adapter_config.json` as peft writes it. It names no base model: an adapter travels with its model, not with a path.
+    pub fn to_json(&self) -> String {
         let targets: Vec<&str> = self.config.targets.iter().map(|projection| projection.name()).collect();
         let keys = json!({
             "alpha_pattern": {},
             "auto_mapping": null,
-            "base_model_name_or_path": base_model,
+            "base_model_name_or_path": null,
             "bias": "none",
             "fan_in_fan_out": false,
             "inference_mode": true,
@@ -419,7 +419,7 @@ mod tests {
     fn the_configuration_reads_back_and_strange_ones_are_refused() {
         let model = ModelConfig::tiny_for_tests(64);
         let adapter = Adapter::new(&model, config(4, &[Projection::Query, Projection::Down]), 1).unwrap();
-        let mut keys: Map<String, Value> = serde_json::from_str(&adapter.to_json("base")).unwrap();
+        let mut keys: Map<String, Value> = serde_json::from_str(&adapter.to_json()).unwrap();
         assert_eq!(AdapterConfig::from_keys(&keys).unwrap(), *adapter.config());
         for (key, value) in [
             ("use_dora", json!(true)),

@@ -138,7 +138,7 @@ fn a_folder_loads_and_a_merged_adapter_changes_it_alike() {
     write_random_model(folder.path(), &config, 9);
     let adapter = adapter(&config, 31);
     let adapter_folder = tempfile::tempdir().unwrap();
-    std::fs::write(adapter_folder.path().join("adapter_config.json"), adapter.to_json("base")).unwrap();
+    std::fs::write(adapter_folder.path().join("adapter_config.json"), adapter.to_json()).unwrap();
     let mut file = std::fs::File::create(adapter_folder.path().join("adapter_model.safetensors")).unwrap();
     write_safetensors(&mut file, adapter.table(), &adapter.values).unwrap();
 
