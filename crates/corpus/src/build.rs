@@ -208,8 +208,7 @@ impl Stage<'_> {
             Ok(repaired) => repaired,
             Err(drop) => return redacted(document, labelled, drop),
         };
-        let original_digest = self.dropped.digest(&document.text);
-        document.text = repaired.text;
+        let original = std::mem::replace(&mut document.text, repaired.text);
         let mut repairs: HashSet<Repair> = repaired.repairs.into_iter().collect();
         let label = match label::decide(document.language.as_deref(), &document.text, self.settings) {
             Ok(label) => label,
@@ -227,12 +226,11 @@ impl Stage<'_> {
             document.text = redaction.text.into_owned();
             repairs.insert(Repair::PersonalData);
             if found as f64 > self.settings.maximum_personal_data_share * words as f64 {
-                let (reason, date) = (Reason::MostlyPersonalData, document.date);
                 return Examined::Traceless {
                     language: Some(label.language),
-                    reason,
-                    date,
-                    digest: original_digest,
+                    reason: Reason::MostlyPersonalData,
+                    date: document.date,
+                    digest: self.dropped.digest(&original),
                 };
             }
         }

@@ -74,7 +74,7 @@ pub fn redact(text: &str, language: Option<Language>) -> Redacted<'_> {
 
 /// A number in a web address belongs to the page, not to a person.
 static WEB_ADDRESS: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"(?i)\b(?:https?://|www\.)\S+").expect("a fixed pattern"));
+    LazyLock::new(|| Regex::new(r"(?i)(?-u:\b)(?:https?://|www\.)\S+").expect("a fixed pattern"));
 
 fn may_hold_personal_data(text: &str) -> bool {
     text.contains('@') || text.contains("::") || text.bytes().filter(u8::is_ascii_digit).nth(3).is_some()

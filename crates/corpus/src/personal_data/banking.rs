@@ -8,7 +8,8 @@ use super::numbers::Stretch;
 use super::{Findings, PersonalData};
 
 static IBAN: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"\b[A-Z]{2}[0-9]{2}(?:[ \x{A0}\x{202F}\-]?[A-Z0-9]{1,4}){3,9}").expect("a fixed pattern")
+    Regex::new(r"(?-u:\b)[A-Z]{2}[0-9]{2}(?:[ \x{A0}\x{202F}\-]?[A-Z0-9]{1,4}){3,9}")
+        .expect("a fixed pattern")
 });
 
 /// Lengths of the IBAN registry (SWIFT, release 99): the 27, and the countries around them.

@@ -102,8 +102,9 @@ pub fn is_identifier(stretch: &Stretch) -> bool {
     }
 }
 
-static WITH_LETTERS: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"\b[0-9A-Z](?:[0-9A-Z]|[\-+ ][0-9A-Z]){6,20}\b").expect("a fixed pattern"));
+static WITH_LETTERS: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?-u:\b)[0-9A-Z](?:[0-9A-Z]|[\-+ ][0-9A-Z]){6,20}(?-u:\b)").expect("a fixed pattern")
+});
 
 /// The form of an identifier with letters, its proof, and whether a word has to announce it.
 struct Lettered {

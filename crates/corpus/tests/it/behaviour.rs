@@ -185,6 +185,27 @@ fn a_default_licence_and_texts_in_files() {
     assert_eq!(built.report.total.licenses, BTreeMap::from([("CC0-1.0".to_string(), 8)]));
 }
 
+/// The golden digest of the stage. If it changes, the stage makes other bytes of the same documents: raise
+/// `corpus::STAGE_VERSION` with it, so that no artefact of the old kind passes for a new one.
+#[test]
+fn bytes_change_only_with_the_stage_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut documents: Vec<Document> = (0..8).map(document).collect();
+    documents.push(Document { text: prose(3).replacen("der", "dieser", 1), ..document(8) });
+    documents.push(Document { text: format!("{}\r\nFragen an haus@dorf.example.", prose(9)), ..document(9) });
+    documents.push(Document {
+        license: Some("CC-BY-NC-4.0".into()),
+        date: Some("2026-01-01".into()),
+        ..document(10)
+    });
+    documents.push(Document { text: "Kurz, aber auf Deutsch und nicht mit Absicht.".into(), ..document(11) });
+    let built = build(&german(), &[put(folder.path(), "a.jsonl", &documents)], 2).unwrap();
+    let files = built.files();
+    let digests = files.iter().map(|(name, bytes)| (name.as_str(), provenance::digest::sha256(bytes)));
+    let golden = (corpus::STAGE_VERSION, provenance::digest::sha256_of_set(digests).to_string());
+    assert_eq!(golden, (1, "94a0a2f4f647cb23d4a8d7999d8aa913886c6f7a2816c1daaaaeb7d7f7c9740d".to_string()));
+}
+
 #[test]
 fn wrong_settings_stop_before_any_work() {
     let message = error_of(build(&Settings { languages: vec![], ..german() }, &["/nowhere".into()], 1));
