@@ -164,6 +164,72 @@ pub static KINDS: &[Kind] = &[
         outside_digest: &[],
     },
     Kind {
+        name: "pretrain",
+        version: training::STAGE_VERSION,
+        about: "Stage 3: train a decoder from nothing",
+        example: "eulalia pretrain --corpus runs/mine/corpus --tokenizer runs/mine/tokenizer --output runs/mine",
+        roles: &[CORPUS, TOKENIZER],
+        files: &[],
+        defaults: defaults::<training::Settings>,
+        parse: parse::<training::Settings>,
+        check: |settings| read::<training::Settings>(settings)?.check().map_err(|error| error.to_string()),
+        build: |call| {
+            let settings: training::Settings = call.settings()?;
+            let (corpus, tokenizer) = (call.artefact("corpus")?, call.artefact("tokenizer")?);
+            report(training::build(&settings, corpus, tokenizer, call.output, call.context)?)
+        },
+        carries_ancestors: false,
+        outside_digest: &[],
+    },
+    Kind {
+        name: "evaluate",
+        version: evaluation::STAGE_VERSION,
+        about: "Stage 4: bits per byte per language on held-out text, beside two comparisons",
+        example: "eulalia evaluate --model runs/mine/pretrain --corpus runs/mine/corpus --output runs/mine",
+        roles: &[MODEL, CORPUS, ADAPTER],
+        files: &[],
+        defaults: defaults::<evaluation::Settings>,
+        parse: parse::<evaluation::Settings>,
+        check: |settings| read::<evaluation::Settings>(settings)?.check().map_err(|error| error.to_string()),
+        build: |call| {
+            let settings: evaluation::Settings = call.settings()?;
+            let (model, corpus) = (call.artefact("model")?, call.artefact("corpus")?);
+            let adapter = call.optional_artefact("adapter");
+            report(evaluation::build(&settings, model, adapter, corpus, call.output, call.context)?)
+        },
+        carries_ancestors: false,
+        outside_digest: &[],
+    },
+    Kind {
+        name: "adapt",
+        version: adaptation::STAGE_VERSION,
+        about: "Stage 5: tune a model on conversations, as a LoRA adapter",
+        example: "eulalia adapt --model runs/mine/pretrain --conversations talks.jsonl --output runs/mine",
+        roles: &[MODEL],
+        files: &[FileInput {
+            key: "conversations",
+            many: true,
+            required: true,
+            what: "Files or folders of conversations (JSONL with \"messages\")",
+        }],
+        defaults: defaults::<adaptation::Settings>,
+        parse: parse::<adaptation::Settings>,
+        check: |settings| read::<adaptation::Settings>(settings)?.check().map_err(|error| error.to_string()),
+        build: |call| {
+            let settings: adaptation::Settings = call.settings()?;
+            let model = call.artefact("model")?;
+            report(adaptation::build(
+                &settings,
+                model,
+                call.files("conversations"),
+                call.output,
+                call.context,
+            )?)
+        },
+        carries_ancestors: false,
+        outside_digest: &[],
+    },
+    Kind {
         name: "release",
         version: release::STAGE_VERSION,
         about: "Stage 6: one folder that stands alone: weights, adapter, texts, record, model card",

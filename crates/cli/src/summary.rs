@@ -107,13 +107,17 @@ pub fn of(outcomes: &[Outcome]) -> Summary {
         continuations: continuations(first("pretrain"), first("corpus")),
         energy: energies.reduce(|sum, next| sum.plus(&next)),
         release_digest: release.map(|outcome| outcome.artefact.digest().to_string()),
-        weights_sha256: counts("pretrain", "/weights_sha256").and_then(Value::as_str).map(String::from),
+        weights_sha256: first("pretrain").and_then(|outcome| weights_digest(&outcome.artefact)),
         release_name: release.map(|outcome| outcome.name.clone()),
     }
 }
 
 fn object(value: Option<&Value>) -> impl Iterator<Item = (&String, &Value)> {
     value.and_then(Value::as_object).into_iter().flatten()
+}
+
+fn weights_digest(artefact: &Artefact) -> Option<String> {
+    artefact.sums().ok()?.get("model.safetensors").map(ToString::to_string)
 }
 
 fn energy_of(artefact: &Artefact) -> Option<Energy> {

@@ -31,9 +31,12 @@ pub type Score<'a> = &'a mut dyn FnMut(&[u32]) -> Result<Vec<f32>, String>;
 /// What the stage found, for the manifest.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
+    /// By ISO 639-1 code.
+    pub languages: BTreeMap<&'static str, LanguageResults>,
     /// Mean over the languages.
     pub mean: Figures,
-    pub languages: usize,
+    /// All held-out text as one.
+    pub joint: Figures,
     /// Languages in which the model needs fewer bits than both comparisons.
     pub languages_ahead: usize,
     pub documents: usize,
@@ -99,8 +102,9 @@ pub fn evaluate(
     context.storage.write(&output.payload.join("results.json"), json.as_bytes())?;
     context.storage.write(&output.payload.join("results.md"), results.to_markdown().as_bytes())?;
     let report = Report {
+        languages: results.languages.clone(),
         mean: results.mean,
-        languages: results.languages.len(),
+        joint: results.joint,
         languages_ahead: results.languages_ahead(),
         documents: held_out.iter().map(|text| text.documents.len()).sum(),
         bytes: total_bytes,

@@ -68,9 +68,8 @@ fn model(card: &mut String, record: &[Segment]) {
     let counts = |key: &str| finished(record, "pretrain", &format!("/counts/{key}"));
     row(card, "parameters", &shown(counts("parameters")));
     row(card, "training tokens", &shown(counts("tokens")));
-    row(card, "training compute (FLOP)", &two_digits(counts("flops")));
-    row(card, "last training loss (nats per token)", &shown(counts("final_loss")));
-    row(card, "weights digest (SHA-256 of model.safetensors)", &shown(counts("weights_sha256")));
+    row(card, "training compute (FLOP)", &two_digits(counts("floating_point_operations")));
+    row(card, "last training loss (nats per token)", &shown(counts("last_loss")));
     let circumstances = |key: &str| finished(record, "pretrain", &format!("/circumstances/{key}"));
     row(card, "time to train (seconds)", &shown(circumstances("duration_seconds")));
     row(card, "processor", &shown(circumstances("machine/processor")));
@@ -263,7 +262,11 @@ mod tests {
             "started",
             json!({"name": "pretrain", "stage": "pretrain", "settings": {"steps": 7}}),
         );
-        pretrain.add("t", "finished", json!({"counts": {"parameters": 900_000, "flops": 3.14e13}}));
+        pretrain.add(
+            "t",
+            "finished",
+            json!({"counts": {"parameters": 900_000, "floating_point_operations": 3.14e13}}),
+        );
         let settings =
             Settings { title: "Żgħira".into(), license: "Apache-2.0".into(), ..Settings::default() };
         let card = render(&settings, &[corpus, pretrain]);
