@@ -1,7 +1,8 @@
 //! Measures the language identifier on SIB-200's test sentences, which nothing was trained on.
 //!
-//! `cargo run --release -p languages --example evaluate_identifier -- FOLDER [--model FILE]`
+//! `cargo run --release -p languages --example evaluate_identifier -- FOLDER [--model FILE] [--split dev]`
 //!
+//! Choices are made on `dev`, with a model trained `--without-dev`; `test` only measures what was chosen.
 //! Prints, for whole sentences, snippets of 20 to 40 characters and five sentences together: the accuracy of each
 //! language with all 38 and `other` in the choice, the mean over the 24, and the confusions; and the speed on one core.
 
@@ -26,19 +27,21 @@ fn main() -> ExitCode {
 fn run() -> Result<(), String> {
     let mut folder = None;
     let mut model = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/data/identifier.bin"));
+    let mut split = "test".to_owned();
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--model" => model = arguments.next().ok_or("--model needs a file")?.into(),
+            "--split" => split = arguments.next().ok_or("--split needs `dev` or `test`")?,
             _ => folder = Some(PathBuf::from(argument)),
         }
     }
     let folder = folder.ok_or("usage: evaluate_identifier FOLDER [--model FILE]")?;
     let bytes = std::fs::read(&model).map_err(|error| format!("{}: {error}", model.display()))?;
-    let identifier = Identifier::new(Model::from_bytes(&bytes)?);
+    let identifier = Identifier::new(Model::from_bytes(&bytes)?)?;
     let mut sentences: Vec<(usize, String)> = Vec::new();
     for label in 0..LABEL_COUNT {
-        let path = folder.join(format!("sib200/{}.test.tsv", label_code(label)));
+        let path = folder.join(format!("sib200/{}.{split}.tsv", label_code(label)));
         let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let own = text.lines().skip(1).filter_map(|line| line.split('\t').nth(2));
         sentences.extend(own.map(|sentence| (label, sentence.to_owned())));

@@ -1,6 +1,6 @@
 //! Learns the numbers of the language identifier from a folder of texts and writes `crates/languages/data/identifier.bin`.
 //!
-//! `cargo run --release -p languages --example train_identifier -- FOLDER [--without-sib] [--output FILE]`
+//! `cargo run --release -p languages --example train_identifier -- FOLDER [--without-sib] [--without-dev] [--output FILE]`
 //!
 //! FOLDER holds `sib200/<code>.{train,dev}.tsv`, `udhr/<code>.txt` and, for some languages, `ud/<code>.jsonl`; each of the
 //! 38 languages needs the first two. Nothing is drawn at random: the same texts give the same bytes.
@@ -44,21 +44,28 @@ fn main() -> ExitCode {
 fn run() -> Result<(), String> {
     let mut folder = None;
     let mut with_sib = true;
+    let mut with_dev = true;
     let mut output = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/data/identifier.bin"));
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--without-sib" => with_sib = false,
+            "--without-dev" => with_dev = false,
             "--output" => output = arguments.next().ok_or("--output needs a file")?.into(),
             _ => folder = Some(PathBuf::from(argument)),
         }
     }
-    let folder = folder.ok_or("usage: train_identifier FOLDER [--without-sib] [--output FILE]")?;
+    let folder =
+        folder.ok_or("usage: train_identifier FOLDER [--without-sib] [--without-dev] [--output FILE]")?;
 
     let texts = Texts::read(&folder)?;
     let first = learn(&texts, if with_sib { &[Split::Train] } else { &[] });
-    let parameters = calibrate(&first, &texts.dev);
-    let splits: &[Split] = if with_sib { &[Split::Train, Split::Dev] } else { &[] };
+    let parameters = calibrate(&first, &texts.dev)?;
+    let splits: &[Split] = match (with_sib, with_dev) {
+        (false, _) => &[],
+        (true, false) => &[Split::Train],
+        (true, true) => &[Split::Train, Split::Dev],
+    };
     let model = Model { parameters, features: learn(&texts, splits) };
     let bytes = model.to_bytes();
     std::fs::write(&output, &bytes).map_err(|error| format!("{}: {error}", output.display()))?;
@@ -189,13 +196,13 @@ struct Example {
 }
 
 /// Chooses on the dev sentences what holds for all features.
-fn calibrate(features: &[(u32, Vec<Entry>)], dev: &[Vec<String>]) -> Parameters {
+fn calibrate(features: &[(u32, Vec<Entry>)], dev: &[Vec<String>]) -> Result<Parameters, String> {
     let mut parameters = Parameters {
         step_nats: STEP_NATS,
         calibration: [1.0, 0.0],
         labels: vec![LabelParameters::default(); LABEL_COUNT],
     };
-    let identifier = Identifier::new(Model { parameters: parameters.clone(), features: features.to_vec() });
+    let identifier = Identifier::new(Model { parameters: parameters.clone(), features: features.to_vec() })?;
     let sentences = examples(&identifier, dev, &|lines| lines.to_vec());
     for label in 0..LABEL_COUNT {
         parameters.labels[label].usual_score = usual_score(&sentences, label);
@@ -211,7 +218,7 @@ fn calibrate(features: &[(u32, Vec<Entry>)], dev: &[Vec<String>]) -> Parameters 
         examples(&identifier, dev, &|lines| lines.chunks(5).map(|lines| lines.join(" ")).collect());
     let all: Vec<&Example> = sentences.iter().chain(&snippets).chain(&paragraphs).collect();
     parameters.calibration = best_calibration(&all, &parameters);
-    parameters
+    Ok(parameters)
 }
 
 fn examples(

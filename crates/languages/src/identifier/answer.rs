@@ -53,17 +53,16 @@ pub fn identify_paragraphs(text: &str) -> Vec<Share> {
 }
 
 static EMBEDDED: LazyLock<Identifier> = LazyLock::new(|| {
-    let model = Model::from_bytes(include_bytes!("../../data/identifier.bin")).unwrap_or_else(|problem| {
-        panic!("crates/languages/data/identifier.bin is built in and must parse: {problem}")
-    });
-    Identifier::new(model)
+    Model::from_bytes(include_bytes!("../../data/identifier.bin")).and_then(Identifier::new).unwrap_or_else(
+        |problem| panic!("crates/languages/data/identifier.bin is built in and must be sound: {problem}"),
+    )
 });
 
 /// `other` is as probable as a text of the best label that scores this share of what that label usually scores …
-const OTHER_SHARE: f32 = 0.62;
+const OTHER_SHARE: f32 = 0.70;
 
 /// … less this many deviations, which matter in short texts only.
-const OTHER_DEVIATIONS: f32 = 2.0;
+const OTHER_DEVIATIONS: f32 = 1.0;
 
 /// Candidates below this probability are left out of the ranking.
 const LEAST_PROBABILITY: f32 = 1e-3;
@@ -77,8 +76,9 @@ pub struct Identifier {
 }
 
 impl Identifier {
-    pub fn new(model: Model) -> Identifier {
-        Identifier { scorer: Scorer::new(model) }
+    /// An identifier with these numbers. The error says that there are too many.
+    pub fn new(model: Model) -> Result<Identifier, String> {
+        Ok(Identifier { scorer: Scorer::new(model)? })
     }
 
     /// What each label scores in a text.
@@ -113,13 +113,9 @@ impl Identifier {
         {
             let characters = paragraph.chars().count();
             let own = self.identify(paragraph);
-            let (code, language) = if own.score >= CERTAIN_PARAGRAPH && own.code != "other"
-                || own.code == "other" && self.scores(paragraph).letters > 0 && own.score >= CERTAIN_PARAGRAPH
-            {
-                (own.code, own.language)
-            } else {
-                (document.code, document.language)
-            };
+            let certain = own.score >= CERTAIN_PARAGRAPH && self.scores(paragraph).letters > 0;
+            let (code, language) =
+                if certain { (own.code, own.language) } else { (document.code, document.language) };
             total_characters += characters;
             match shares.iter_mut().find(|share| share.code == code) {
                 Some(share) => share.share += characters as f32,

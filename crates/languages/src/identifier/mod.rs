@@ -9,7 +9,7 @@ mod model;
 mod scoring;
 
 pub use answer::{Candidate, Identification, Identifier, Share, identify, identify_paragraphs};
-pub use features::{LONGEST_NGRAM, features};
+pub use features::features;
 pub use model::{
     Entry, LABEL_COUNT, LARGEST_WEIGHT, LabelParameters, Model, NEIGHBOURS, Parameters, label_code,
 };

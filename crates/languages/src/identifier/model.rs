@@ -213,7 +213,7 @@ mod tests {
                 (0, vec![(3, 1)]),
                 (7, vec![(0, 31), (37, 2)]),
                 (1 << 20, (0..LABEL_COUNT as u8).map(|label| (label, label % 32)).collect()),
-                (u32::MAX, vec![(16, 9)]),
+                ((1 << 20) + (1 << 16), vec![(16, 9)]),
             ],
         }
     }

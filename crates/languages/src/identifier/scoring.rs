@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::features::{chunk_features, chunks};
-use super::model::{LABEL_COUNT, Model, Parameters};
+use super::model::{Entry, LABEL_COUNT, Model, Parameters};
 
 /// Labels, rounded up to whole vectors.
 const LANES: usize = 40;
@@ -27,40 +27,106 @@ pub struct Scores {
     pub letters: u64,
 }
 
-/// A model laid out for look-ups.
+/// A model laid out for look-ups, in as few cache lines as possible: it is waiting for memory that takes the time.
 pub struct Scorer {
     /// Tells the rows that the cache keeps of one scorer from those of another.
     identity: u64,
     pub parameters: Parameters,
-    /// Open addressing: key and position of the row; a position of 0 is an empty slot.
-    slots: Vec<(u32, u32)>,
-    /// Slots are found by the upper bits of the key.
+    /// Open addressing, found by the upper bits of a feature's key.
+    slots: Vec<Slot>,
     shift: u32,
-    /// Rows one after the other: number of entries, then the entries.
-    rows: Vec<(u8, u8)>,
+    /// Rows one after the other. A short one is one or two blocks of four entries, label before weight; a full one, for
+    /// features of more than eight labels, is five blocks with the weights of all labels.
+    blocks: Vec<Block>,
+}
+
+type Block = [u8; 8];
+
+/// Fills a short row up: adds 0 to the last lane.
+const UNUSED: Entry = (LANES as u8 - 1, 0);
+const EMPTY_BLOCK: Block = [UNUSED.0, UNUSED.1, UNUSED.0, UNUSED.1, UNUSED.0, UNUSED.1, UNUSED.0, UNUSED.1];
+
+/// Where a feature's row is: low bits of its key to know it by (11), kind of row (2), position (19). 0 is empty.
+///
+/// Eleven bits take one unknown n-gram of some thousand for a known one, which no score notices, and make the table
+/// half as large as whole keys would.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Slot(u32);
+
+const TAG_BITS: u32 = 11;
+const KIND_BITS: u32 = 2;
+const MOST_BLOCKS: usize = 1 << (32 - TAG_BITS - KIND_BITS);
+
+const ONE_BLOCK: u32 = 1;
+const TWO_BLOCKS: u32 = 2;
+const FULL_ROW: u32 = 3;
+
+impl Slot {
+    fn new(key: u32, kind: u32, position: usize) -> Slot {
+        let tag = key & ((1 << TAG_BITS) - 1);
+        Slot((position as u32) << (TAG_BITS + KIND_BITS) | kind << TAG_BITS | tag)
+    }
+
+    fn holds(self, key: u32) -> bool {
+        (self.0 ^ key) & ((1 << TAG_BITS) - 1) == 0
+    }
+
+    fn kind(self) -> u32 {
+        self.0 >> TAG_BITS & ((1 << KIND_BITS) - 1)
+    }
+
+    fn position(self) -> usize {
+        (self.0 >> (TAG_BITS + KIND_BITS)) as usize
+    }
 }
 
 impl Scorer {
-    pub fn new(model: Model) -> Scorer {
-        let slot_count = (2 * model.features.len()).next_power_of_two().max(16);
+    /// Lays out a model. The error says that it has more features than the layout can hold.
+    pub fn new(model: Model) -> Result<Scorer, String> {
         static NEXT_IDENTITY: AtomicU64 = AtomicU64::new(1);
+        let slot_count = (3 * model.features.len() / 2).next_power_of_two().max(1 << TAG_BITS);
         let mut scorer = Scorer {
             identity: NEXT_IDENTITY.fetch_add(1, Ordering::Relaxed),
             parameters: model.parameters,
-            slots: vec![(0, 0); slot_count],
+            slots: vec![Slot::default(); slot_count],
             shift: 32 - slot_count.trailing_zeros().min(31),
-            rows: vec![(0, 0)],
+            // Unknown features point to the first block.
+            blocks: vec![EMPTY_BLOCK],
         };
         for (key, entries) in model.features {
+            let new = scorer.store(key, &entries);
             let mut slot = scorer.first_slot(key);
-            while scorer.slots[slot].1 != 0 {
+            while scorer.slots[slot] != Slot::default() {
                 slot = (slot + 1) % scorer.slots.len();
             }
-            scorer.slots[slot] = (key, scorer.rows.len() as u32);
-            scorer.rows.push((entries.len() as u8, 0));
-            scorer.rows.extend(entries);
+            scorer.slots[slot] = new;
         }
-        scorer
+        if scorer.blocks.len() > MOST_BLOCKS {
+            return Err(format!(
+                "the identifier has more than {MOST_BLOCKS} blocks of weights; leave out rare features"
+            ));
+        }
+        Ok(scorer)
+    }
+
+    fn store(&mut self, key: u32, entries: &[Entry]) -> Slot {
+        let position = self.blocks.len();
+        if entries.len() > 8 {
+            self.blocks.resize(position + LANES / 8, [0; 8]);
+            let row = self.blocks[position..].as_flattened_mut();
+            for (label, weight) in entries {
+                row[usize::from(*label)] = *weight;
+            }
+            return Slot::new(key, FULL_ROW, position);
+        }
+        for entries in entries.chunks(4) {
+            let mut block = EMPTY_BLOCK;
+            for (place, (label, weight)) in block.chunks_exact_mut(2).zip(entries) {
+                place.copy_from_slice(&[*label, *weight]);
+            }
+            self.blocks.push(block);
+        }
+        Slot::new(key, if entries.len() > 4 { TWO_BLOCKS } else { ONE_BLOCK }, position)
     }
 
     /// Scores of a text.
@@ -72,43 +138,76 @@ impl Scorer {
                 if chunk.len() <= CACHED_BYTES {
                     sum.add(cache.row_of(chunk, self));
                 } else {
-                    self.score_long(chunk, &mut sum);
+                    self.score_long(chunk, &mut cache.scratch, &mut sum);
                 }
             }
             sum.finish()
         })
     }
 
-    /// A chunk that is too long to keep: longer than the narrow sums of a cached row may hold.
-    fn score_long(&self, chunk: &str, sum: &mut Sum) {
-        let steps = &mut sum.steps;
-        let letters = chunk_features(chunk, &mut Vec::new(), &mut |key| {
-            for (label, weight) in self.row(key) {
-                steps[usize::from(*label)] += u64::from(*weight);
-            }
-        });
+    /// A chunk that is too long to keep, in pieces that the narrow sums of a row can hold.
+    fn score_long(&self, chunk: &str, scratch: &mut Scratch, sum: &mut Sum) {
+        scratch.keys.clear();
+        let letters = chunk_features(chunk, &mut scratch.word, &mut |key| scratch.keys.push(key));
+        for keys in scratch.keys.chunks(1 << 11) {
+            scratch.found.clear();
+            let mut row = CachedRow::EMPTY;
+            self.add(keys, &mut scratch.found, &mut row.steps);
+            sum.add(&row);
+        }
         sum.letters += letters as u64;
+    }
+
+    /// Adds the rows of some features: at most 2¹¹, of at most 31 steps each.
+    ///
+    /// First all slots are read, then the start of every row, then the rows are added: so the processor waits for many
+    /// of them at a time, and not for one after the other.
+    fn add(&self, keys: &[u32], found: &mut Vec<Slot>, steps: &mut [u16; LANES]) {
+        found.extend(keys.iter().map(|key| self.slot_of(*key)));
+        let touched = found.iter().fold(0u8, |touched, slot| touched | self.blocks[slot.position()][0]);
+        std::hint::black_box(touched);
+        for slot in found.iter() {
+            let position = slot.position();
+            match slot.kind() {
+                ONE_BLOCK => add_entries(&self.blocks[position], steps),
+                TWO_BLOCKS => {
+                    add_entries(&self.blocks[position], steps);
+                    add_entries(&self.blocks[position + 1], steps);
+                }
+                FULL_ROW => {
+                    let row = &self.blocks[position..position + LANES / 8];
+                    for (steps, weights) in steps.chunks_exact_mut(8).zip(row) {
+                        for (sum, weight) in steps.iter_mut().zip(weights) {
+                            *sum += u16::from(*weight);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
     }
 
     fn first_slot(&self, key: u32) -> usize {
         (key >> self.shift) as usize
     }
 
-    /// Weights of a feature.
-    fn row(&self, key: u32) -> &[(u8, u8)] {
-        let mut slot = self.first_slot(key);
+    /// The slot that holds a feature, or an empty one.
+    fn slot_of(&self, key: u32) -> Slot {
+        let mut position = self.first_slot(key);
         loop {
-            let (found, position) = self.slots[slot];
-            let position = position as usize;
-            if position == 0 {
-                return &[];
+            let slot = self.slots[position];
+            if slot == Slot::default() || slot.holds(key) {
+                return slot;
             }
-            if found == key {
-                let count = usize::from(self.rows[position].0);
-                return &self.rows[position + 1..=position + count];
-            }
-            slot = (slot + 1) % self.slots.len();
+            position = (position + 1) % self.slots.len();
         }
+    }
+}
+
+fn add_entries(block: &Block, steps: &mut [u16; LANES]) {
+    for entry in block.as_chunks::<2>().0 {
+        let [label, weight] = *entry;
+        steps[usize::from(label).min(LANES - 1)] += u16::from(weight);
     }
 }
 
@@ -158,20 +257,34 @@ impl Sum {
 struct CachedRow {
     /// The chunk's bytes; the last byte is its length.
     chunk: [u8; CACHED_BYTES + 1],
-    /// At most 31 letters with 6 features each, of at most 31 steps, stay far below 2¹⁶.
+    /// At most 31 letters with 4 features each, of at most 31 steps, stay far below 2¹⁶.
     steps: [u16; LANES],
     letters: u16,
+}
+
+impl CachedRow {
+    const EMPTY: CachedRow = CachedRow { chunk: [0; CACHED_BYTES + 1], steps: [0; LANES], letters: 0 };
 }
 
 struct Cache {
     /// The scorer that the rows belong to; 0 for none.
     owner: u64,
     rows: Vec<CachedRow>,
+    scratch: Scratch,
+}
+
+/// Buffers that are used again and again.
+struct Scratch {
     word: Vec<char>,
+    keys: Vec<u32>,
+    found: Vec<Slot>,
 }
 
 thread_local! {
-    static CACHE: RefCell<Cache> = const { RefCell::new(Cache { owner: 0, rows: Vec::new(), word: Vec::new() }) };
+    static CACHE: RefCell<Cache> = const {
+        let scratch = Scratch { word: Vec::new(), keys: Vec::new(), found: Vec::new() };
+        RefCell::new(Cache { owner: 0, rows: Vec::new(), scratch })
+    };
 }
 
 impl Cache {
@@ -179,8 +292,7 @@ impl Cache {
     fn belong_to(&mut self, scorer: &Scorer) {
         if self.owner != scorer.identity {
             self.owner = scorer.identity;
-            let empty = CachedRow { chunk: [0; CACHED_BYTES + 1], steps: [0; LANES], letters: 0 };
-            self.rows = vec![empty; CACHE_SLOTS];
+            self.rows = vec![CachedRow::EMPTY; CACHE_SLOTS];
         }
     }
 
@@ -190,15 +302,12 @@ impl Cache {
         padded[CACHED_BYTES] = chunk.len() as u8;
         let row = &mut self.rows[slot_of(&padded)];
         if row.chunk != padded {
-            row.chunk = padded;
-            let mut steps = [0u16; LANES];
-            let letters = chunk_features(chunk, &mut self.word, &mut |key| {
-                for (label, weight) in scorer.row(key) {
-                    steps[usize::from(*label)] += u16::from(*weight);
-                }
-            });
-            row.steps = steps;
-            row.letters = letters as u16;
+            let scratch = &mut self.scratch;
+            scratch.keys.clear();
+            scratch.found.clear();
+            let letters = chunk_features(chunk, &mut scratch.word, &mut |key| scratch.keys.push(key));
+            *row = CachedRow { chunk: padded, steps: [0; LANES], letters: letters as u16 };
+            scorer.add(&scratch.keys, &mut scratch.found, &mut row.steps);
         }
         row
     }
@@ -210,5 +319,5 @@ fn slot_of(padded: &[u8; CACHED_BYTES + 1]) -> usize {
     let hash = words.iter().fold(0u64, |hash, word| {
         (hash.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(0x517C_C1B7_2722_0A95)
     });
-    (hash >> 52) as usize
+    (hash >> (64 - CACHE_SLOTS.trailing_zeros())) as usize
 }
