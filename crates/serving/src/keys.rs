@@ -66,7 +66,9 @@ impl KeyStore {
         now: u64,
     ) -> Result<NewKey, ServingError> {
         check_name("tenant", tenant)?;
-        check_name("label", label)?;
+        if !label.is_empty() {
+            check_name("label", label)?;
+        }
         if let Some(expires_at) = expires_at
             && expires_at <= now
         {
@@ -283,5 +285,6 @@ mod tests {
             assert!(keys.new_key(bad, "label", None, 1).is_err(), "{bad:?}");
         }
         keys.new_key("Ελληνικό Πανεπιστήμιο", "ключ", None, 1).unwrap();
+        keys.new_key("tenant", "", None, 1).unwrap();
     }
 }
