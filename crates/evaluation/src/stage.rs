@@ -11,7 +11,7 @@ use tokenizer::Tokenizer;
 
 use crate::error::Error;
 use crate::lzma::compressed_bytes;
-use crate::ngram::NgramModel;
+use crate::ngram::{NgramModel, Smoothing};
 use crate::results::{Comparisons, Figures, LanguageResults, Results};
 use crate::settings::Settings;
 use crate::text::{LanguageText, read_languages};
@@ -91,7 +91,7 @@ pub fn evaluate(
     context.progress.end();
     let scored = scored?;
 
-    context.progress.begin("comparing", Some(held_out.len() as u64 + 1), "languages");
+    context.progress.begin("comparing", Some(held_out.len() as u64 + 2), "comparisons");
     let compared = compare(&held_out, &training, context);
     context.progress.end();
     let compared = compared?;
@@ -181,9 +181,11 @@ fn document_bits(settings: &Settings, tokens: &[u32], score: Score<'_>) -> Resul
 
 /// What the comparisons need.
 struct Compared {
-    /// By language, in the order of the held-out texts: compressed bits after the training text, bits of the n-gram model.
+    /// By language, in the order of the held-out texts: compressed bits after the training text, bits of the n-gram
+    /// models.
     lzma_bits: Vec<f64>,
     ngram_bits: Vec<f64>,
+    kneser_ney_bits: Vec<f64>,
     /// The joint held-out text alone, compressed.
     joint_lzma_bits: f64,
     lzma_training_bytes: u64,
@@ -206,19 +208,18 @@ fn compare(
     let joint: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
 
     threads.install(|| {
-        let (ngram_bits, lzma) = rayon::join(
-            || {
-                let mut model = NgramModel::default();
-                for (_, text) in training.iter().flat_map(|text| &text.documents) {
-                    context.cancellation.check()?;
-                    model.learn(text.as_bytes());
-                }
-                context.progress.advance(1);
-                let bits_of = |text: &LanguageText| -> f64 {
-                    text.documents.iter().map(|(_, text)| model.bits(text.as_bytes())).sum()
-                };
-                Ok::<_, Error>(held_out.iter().map(bits_of).collect())
-            },
+        let ngram_bits = |smoothing, longest| -> Result<Vec<f64>, Error> {
+            let documents = training.iter().flat_map(|text| &text.documents).map(|(_, text)| text.as_bytes());
+            let model = NgramModel::learned(smoothing, longest, documents);
+            context.cancellation.check()?;
+            context.progress.advance(1);
+            let bits_of = |text: &LanguageText| {
+                text.documents.iter().map(|(_, text)| model.bits(text.as_bytes())).sum()
+            };
+            Ok(held_out.iter().map(bits_of).collect())
+        };
+        let ((witten_bell, kneser_ney), lzma) = rayon::join(
+            || rayon::join(|| ngram_bits(Smoothing::WittenBell, 4), || ngram_bits(Smoothing::KneserNey, 5)),
             || {
                 // Position 0 is the training text alone.
                 (0..=texts.len())
@@ -237,7 +238,8 @@ fn compare(
         let bits = |bytes: u64| 8.0 * bytes as f64;
         Ok(Compared {
             lzma_bits: lzma[1..].iter().map(|with_text| bits(with_text.saturating_sub(lzma[0]))).collect(),
-            ngram_bits: ngram_bits?,
+            ngram_bits: witten_bell?,
+            kneser_ney_bits: kneser_ney?,
             joint_lzma_bits: bits(compressed_bytes(&joint)?),
             lzma_training_bytes: seen.len() as u64,
             ngram_training_bytes: training.iter().map(LanguageText::bytes).sum(),
@@ -260,6 +262,7 @@ fn table(
             bits_per_byte: ratio(scored.bits, bytes),
             lzma_bits_per_byte: ratio(compared.lzma_bits[index], bytes),
             ngram_bits_per_byte: ratio(compared.ngram_bits[index], bytes),
+            kneser_ney_bits_per_byte: ratio(compared.kneser_ney_bits[index], bytes),
             tokens_per_word: ratio(scored.tokens as f64, words),
         };
         let documents = text.documents.len();
@@ -275,6 +278,7 @@ fn table(
             bits_per_byte: ratio(scored.iter().map(|scored| scored.bits).sum(), bytes),
             lzma_bits_per_byte: ratio(compared.joint_lzma_bits, bytes),
             ngram_bits_per_byte: ratio(compared.ngram_bits.iter().sum(), bytes),
+            kneser_ney_bits_per_byte: ratio(compared.kneser_ney_bits.iter().sum(), bytes),
             tokens_per_word: ratio(tokens as f64, words),
         },
         languages,
@@ -282,7 +286,8 @@ fn table(
         stride: settings.stride,
         comparisons: Comparisons {
             lzma: "LZMA, preset 9: bytes that a language's held-out text adds to the compressed training text of all languages",
-            ngram: "interpolated Witten-Bell over up to 5 bytes of context, trained on the training text of all languages",
+            ngram: "interpolated Witten-Bell 5-gram over bytes, trained on the training text of all languages",
+            kneser_ney: "interpolated modified Kneser-Ney over up to 5 bytes of context, trained on the same text; the strongest of its kind",
             lzma_training_bytes: compared.lzma_training_bytes,
             ngram_training_bytes: compared.ngram_training_bytes,
             training_text_is_whole: whole && compared.lzma_training_bytes == compared.ngram_training_bytes,
