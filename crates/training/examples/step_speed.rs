@@ -88,6 +88,7 @@ fn main() {
     let operations = tokens as f64 * 6.0 * (parameters + shape.layers * shape.sequence * width) as f64;
 
     let mut seconds = Vec::new();
+    let mut on_cores = 0.0;
     for step in 0..steps + 2 {
         let plan = (shape.dropout > 0.0).then_some(DropoutPlan {
             probability: shape.dropout,
@@ -95,22 +96,35 @@ fn main() {
             step: step as u64,
         });
         let begin = Instant::now();
+        let core_begin = seconds_on_cores();
         let outcome = trainer.step(&mut state, &batch, plan, 1e-3).expect("a batch in range");
         if step >= 2 {
             seconds.push(begin.elapsed().as_secs_f64());
+            on_cores += seconds_on_cores() - core_begin;
         }
         assert!(outcome.loss.is_finite());
     }
     seconds.sort_by(f64::total_cmp);
     let median = seconds[seconds.len() / 2];
     println!(
-        "{name}: {parameters} parameters, {tokens} tokens a step, {threads} threads, {:?}: {:.1} ms a step, {:.0} tokens/s, {:.1} GFLOP/s (best {:.1})",
+        "{name}: {parameters} parameters, {tokens} tokens a step, {threads} threads, {:?}: {:.1} ms a step, {:.0} tokens/s, {:.1} GFLOP/s (best {:.1}), {:.1} GFLOP/s for each core's second",
         compute::CpuPath::detected(),
         median * 1e3,
         tokens as f64 / median,
         operations / median / 1e9,
-        operations / seconds[0] / 1e9
+        operations / seconds[0] / 1e9,
+        operations * steps as f64 / on_cores / 1e9
     );
+}
+
+/// Seconds that all threads of this process have really run: on a busy machine the wall clock measures the others.
+fn seconds_on_cores() -> f64 {
+    let threads = std::fs::read_dir("/proc/self/task").expect("Linux");
+    let nanoseconds = threads.filter_map(|thread| {
+        let text = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<f64>().ok()
+    });
+    nanoseconds.sum::<f64>() / 1e9
 }
 
 fn random_batch(shape: &Shape, per_micro: usize) -> StepBatch {

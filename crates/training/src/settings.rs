@@ -43,10 +43,10 @@ pub struct Settings {
     pub minimum_learning_rate: f64,
     /// `warmup-stable-decay` or `cosine`.
     pub schedule: ScheduleKind,
-    /// Steps of linear warm-up.
-    pub warmup_steps: u64,
-    /// Steps of linear decay at the end (not with a cosine).
-    pub decay_steps: u64,
+    /// Share of the steps that warm up linearly.
+    pub warmup_ratio: f64,
+    /// Share of the steps that decay linearly at the end (not with a cosine).
+    pub decay_ratio: f64,
     /// Decoupled decay of matrices and tables.
     pub weight_decay: f64,
     /// AdamW's β₁.
@@ -90,8 +90,8 @@ impl Default for Settings {
             learning_rate: 4e-3,
             minimum_learning_rate: 4e-5,
             schedule: ScheduleKind::WarmupStableDecay,
-            warmup_steps: 60,
-            decay_steps: 400,
+            warmup_ratio: 0.05,
+            decay_ratio: 0.35,
             weight_decay: 0.1,
             beta_1: 0.9,
             beta_2: 0.95,
@@ -110,6 +110,11 @@ impl Default for Settings {
 /// Micro-batches hold about this many tokens: activations then stay near the core, and no product is cut along k.
 const MICRO_BATCH_TOKENS: usize = 512;
 
+/// That share of the steps, rounded down.
+fn share_of(steps: u64, ratio: f64) -> u64 {
+    (steps as f64 * ratio) as u64
+}
+
 impl Settings {
     /// Whether the settings can be trained with, as far as that is known before the tokenizer is.
     ///
@@ -126,6 +131,8 @@ impl Settings {
             ("epsilon", self.epsilon, 1e-30, 1.0),
             ("clip_norm", self.clip_norm, 1e-9, 1e9),
             ("dropout", self.dropout, 0.0, 0.95),
+            ("warmup_ratio", self.warmup_ratio, 0.0, 0.9),
+            ("decay_ratio", self.decay_ratio, 0.0, 1.0),
             ("language_temperature", self.language_temperature, 0.1, 1e6),
         ] {
             if !(least..=most).contains(&value) {
@@ -157,15 +164,12 @@ impl Settings {
                 self.sequence_length, self.maximum_positions
             ));
         }
-        let decay = if self.schedule == ScheduleKind::Cosine { 0 } else { self.decay_steps };
-        if self.warmup_steps.saturating_add(decay) > self.steps {
+        let decay = if self.schedule == ScheduleKind::Cosine { 0.0 } else { self.decay_ratio };
+        if self.warmup_ratio + decay > 1.0 {
             return fail(format!(
-                "warmup_steps = {} and decay_steps = {} do not fit into steps = {}",
-                self.warmup_steps, self.decay_steps, self.steps
+                "warmup_ratio = {} and decay_ratio = {} are more than all steps together",
+                self.warmup_ratio, self.decay_ratio
             ));
-        }
-        if self.schedule == ScheduleKind::Cosine && self.warmup_steps == self.steps {
-            return fail(format!("warmup_steps = {} leaves no step for the cosine", self.warmup_steps));
         }
         if !(1..=64).contains(&self.gradient_slots) {
             return fail(format!("gradient_slots = {}, expected 1 to 64", self.gradient_slots));
@@ -211,8 +215,8 @@ impl Settings {
         Schedule {
             kind: self.schedule,
             steps: self.steps,
-            warmup_steps: self.warmup_steps,
-            decay_steps: self.decay_steps,
+            warmup_steps: share_of(self.steps, self.warmup_ratio),
+            decay_steps: share_of(self.steps, self.decay_ratio),
             learning_rate: self.learning_rate,
             minimum_learning_rate: self.minimum_learning_rate,
         }
@@ -257,7 +261,7 @@ mod tests {
             (refuse(&|s| s.sequence_length = 4096), "maximum_positions = 2048"),
             (refuse(&|s| s.dropout = 1.0), "dropout = 1"),
             (refuse(&|s| s.steps = 0), "steps = 0"),
-            (refuse(&|s| s.decay_steps = 1200), "do not fit into steps"),
+            (refuse(&|s| s.decay_ratio = 0.99), "decay_ratio = 0.99"),
             (refuse(&|s| s.gradient_slots = 0), "gradient_slots = 0"),
             (
                 refuse(&|s| s.language_weights = BTreeMap::from([("mt".into(), -1.0)])),

@@ -72,8 +72,8 @@ fn settings() -> Settings {
         sequence_length: 64,
         batch_tokens: 256 * 8,
         steps: 12,
-        warmup_steps: 2,
-        decay_steps: 4,
+        warmup_ratio: 0.2,
+        decay_ratio: 0.4,
         checkpoint_every: 4,
         learning_rate: 0.01,
         minimum_learning_rate: 0.0,
@@ -106,7 +106,7 @@ fn it_learns_and_its_bytes_do_not_depend_on_threads() {
 fn the_artefact_is_a_model_that_loads() {
     let bench = Bench::new();
     let output = bench.output("model");
-    bench.build(&Settings { steps: 6, decay_steps: 0, ..settings() }, &output, &Context::quiet(2)).unwrap();
+    bench.build(&Settings { steps: 6, decay_ratio: 0.0, ..settings() }, &output, &Context::quiet(2)).unwrap();
     let model = InferenceModel::load(&output.payload).unwrap();
     assert_eq!(model.config().end_of_text, Some(0));
     assert_eq!(model.config().maximum_positions, 128);
@@ -231,7 +231,7 @@ fn divergence_names_the_last_good_checkpoint() {
     let wild = Settings {
         steps: 4000,
         weight_decay: 10.0,
-        decay_steps: 0,
+        decay_ratio: 0.0,
         dropout: 0.0,
         checkpoint_every: 1,
         ..wild
