@@ -59,7 +59,7 @@ static EMBEDDED: LazyLock<Identifier> = LazyLock::new(|| {
 });
 
 /// `other` is as probable as a text of the best label that scores this share of what that label usually scores …
-const OTHER_SHARE: f32 = 0.70;
+const OTHER_SHARE: f32 = 0.65;
 
 /// … less this many deviations, which matter in short texts only.
 const OTHER_DEVIATIONS: f32 = 1.0;
