@@ -50,7 +50,7 @@ impl Request {
 /// How the next token is chosen. The default is greedy: the likeliest token, the lowest id of equals.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
-    /// 0 is greedy.
+    /// 0 (and anything below 0.0001) is greedy.
     pub temperature: f32,
     /// Only the so many likeliest; 0 is all.
     pub top_k: usize,

@@ -7,9 +7,12 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use compute::elementary::{exp, ln};
+use compute::cross_entropy::cross_entropy_rows;
 
 use crate::request::Sampling;
+
+/// Below this, the likeliest token is all that is left.
+const LOWEST_TEMPERATURE: f32 = 1e-4;
 
 /// Chooses the tokens of one request.
 pub struct Sampler {
@@ -18,6 +21,7 @@ pub struct Sampler {
     counts: BTreeMap<u32, (u32, u32)>,
     drawn: u64,
     adjusted: Vec<f32>,
+    probabilities: Probabilities,
     candidates: Vec<u32>,
 }
 
@@ -29,13 +33,24 @@ impl Sampler {
                 counts.entry(token).or_insert((0, 0)).0 += 1;
             }
         }
-        Sampler { sampling, counts, drawn: 0, adjusted: Vec::new(), candidates: Vec::new() }
+        Sampler {
+            sampling,
+            counts,
+            drawn: 0,
+            adjusted: Vec::new(),
+            probabilities: Probabilities::default(),
+            candidates: Vec::new(),
+        }
     }
 
     /// The next token for a row of logits, `[vocabulary_size]`.
     pub fn next(&mut self, logits: &[f32]) -> u32 {
         self.adjust(logits);
-        let token = if self.sampling.temperature == 0.0 { self.likeliest() } else { self.draw() };
+        let token = if self.sampling.temperature < LOWEST_TEMPERATURE {
+            argmax(&self.adjusted) as u32
+        } else {
+            self.draw()
+        };
         self.drawn += 1;
         self.counts.entry(token).or_insert((0, 0)).1 += 1;
         token
@@ -58,22 +73,13 @@ impl Sampler {
         }
     }
 
-    fn likeliest(&self) -> u32 {
-        let mut best = 0;
-        for (id, logit) in self.adjusted.iter().enumerate() {
-            if *logit > self.adjusted[best] || self.adjusted[best].is_nan() {
-                best = id;
-            }
-        }
-        best as u32
-    }
-
     fn draw(&mut self) -> u32 {
         let Sampling { temperature, top_k, top_p, min_p, seed, .. } = self.sampling;
         let logits = &self.adjusted;
-        let maximum = logits[self.likeliest() as usize];
-        // Not a probability yet: relative to the likeliest token, which has 1.
-        let weight = |id: u32| f64::from(exp((logits[id as usize] - maximum) / temperature));
+        self.probabilities.compute(logits, 1.0 / temperature);
+        let probabilities = &self.probabilities.of;
+        let probability = |id: u32| f64::from(probabilities[id as usize]);
+        let least = f64::from(min_p) * probability(argmax(logits) as u32);
         let by_likelihood = |a: &u32, b: &u32| descending(logits, *a, *b);
 
         self.candidates.clear();
@@ -85,7 +91,7 @@ impl Sampler {
         }
         // In the order of ids: a selection leaves them in no order that a sum could rely on.
         candidates.sort_unstable();
-        let nucleus = f64::from(top_p) * candidates.iter().map(|&id| weight(id)).sum::<f64>();
+        let nucleus = f64::from(top_p) * candidates.iter().map(|&id| probability(id)).sum::<f64>();
         // Sorting in growing prefixes: what is kept is nearly always a few hundred of a hundred thousand.
         let (mut kept, mut mass, mut sorted) = (0, 0.0, 0);
         loop {
@@ -100,17 +106,17 @@ impl Sampler {
                 candidates[sorted..next].sort_unstable_by(by_likelihood);
                 sorted = next;
             }
-            let weight = weight(candidates[kept]);
-            if kept > 0 && (weight < f64::from(min_p) || (top_p < 1.0 && mass >= nucleus)) {
+            let next = probability(candidates[kept]);
+            if kept > 0 && (next < least || (top_p < 1.0 && mass >= nucleus)) {
                 break;
             }
-            mass += weight;
+            mass += next;
             kept += 1;
         }
         let target = uniform(seed, self.drawn) * mass;
         let mut reached = 0.0;
         for &id in &candidates[..kept] {
-            reached += weight(id);
+            reached += probability(id);
             if reached > target {
                 return id;
             }
@@ -119,22 +125,41 @@ impl Sampler {
     }
 }
 
-/// Natural-log probability of token `id` under a row of logits.
-pub fn log_probability(logits: &[f32], id: u32) -> f32 {
-    (f64::from(logits[id as usize]) - log_sum_exp(logits)) as f32
+/// The probabilities of a row of logits. Kept to be used again for the next row.
+#[derive(Default)]
+pub struct Probabilities {
+    of: Vec<f32>,
 }
 
-/// ln Σ exp(logit), which log probabilities are measured from. Sixteen sums side by side, so that the loop vectorises,
-/// added up in their order.
-pub fn log_sum_exp(logits: &[f32]) -> f64 {
-    let maximum = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sums = [0f64; 16];
-    for chunk in logits.chunks(sums.len()) {
-        for (sum, &logit) in sums.iter_mut().zip(chunk) {
-            *sum += f64::from(exp(logit - maximum));
+impl Probabilities {
+    /// ln Σ exp(logit) of a row: a token's log probability is its logit less this.
+    pub fn log_sum(&mut self, logits: &[f32]) -> f64 {
+        self.compute(logits, 1.0)
+    }
+
+    /// Computes softmax(logits · scale) and returns ln Σ exp(logit · scale). The kernel is that of the training loss.
+    fn compute(&mut self, logits: &[f32], scale: f32) -> f64 {
+        let likeliest = argmax(logits);
+        let highest = logits[likeliest];
+        self.of.clear();
+        // Less the highest first: at a low temperature, products of large logits would lose what tells them apart.
+        self.of.extend(logits.iter().map(|logit| (logit - highest) * scale));
+        let loss = cross_entropy_rows(&mut self.of, logits.len(), &[likeliest as u32], 1.0);
+        // The kernel leaves the gradient of the loss: probabilities, less one at the target.
+        self.of[likeliest] += 1.0;
+        f64::from(highest * scale) + loss
+    }
+}
+
+/// The index of the highest value, the lowest of equals.
+fn argmax(values: &[f32]) -> usize {
+    let mut best = 0;
+    for (index, value) in values.iter().enumerate() {
+        if *value > values[best] || values[best].is_nan() {
+            best = index;
         }
     }
-    f64::from(maximum) + ln(sums.iter().sum())
+    best
 }
 
 /// The `count` likeliest ids, likeliest first, the lower id of equals first.
@@ -264,7 +289,8 @@ mod tests {
     #[test]
     fn log_probabilities_add_up() {
         let logits = [3.0, -1.0, 0.5, 100.0];
-        let sum: f32 = (0..4).map(|id| log_probability(&logits, id).exp()).sum();
+        let log_sum = Probabilities::default().log_sum(&logits) as f32;
+        let sum: f32 = logits.iter().map(|logit| (logit - log_sum).exp()).sum();
         assert!((sum - 1.0).abs() < 1e-6);
         assert_eq!(likeliest(&logits, 2), [3, 0]);
         assert_eq!(likeliest(&logits, 9), [3, 0, 2, 1]);

@@ -5,7 +5,7 @@ use std::path::Path;
 use model::{InferenceModel, InferenceWorkspace, KvCache, LogitRows, SequenceChunk};
 
 use crate::error::EngineError;
-use crate::sampling::log_probability;
+use crate::sampling::Probabilities;
 
 /// Rows of one forward pass; fewer where the vocabulary is large, so that the logits stay small.
 const ROWS: usize = 256;
@@ -19,6 +19,7 @@ pub struct Scorer {
     workspace: InferenceWorkspace,
     blocks: Vec<u32>,
     rows: usize,
+    probabilities: Probabilities,
 }
 
 /// Why a text was not scored.
@@ -57,6 +58,7 @@ impl Scorer {
             workspace: model.new_workspace(rows, threads),
             blocks: (0..blocks as u32).collect(),
             rows,
+            probabilities: Probabilities::default(),
             model,
         }
     }
@@ -98,7 +100,9 @@ impl Scorer {
             };
             let logits = self.model.forward(&[chunk], &mut self.cache, &mut self.workspace)?;
             let rows = logits.chunks_exact(vocabulary_size).zip(&tokens[first + 1..=last]);
-            scores.extend(rows.map(|(row, &next)| log_probability(row, next)));
+            scores.extend(rows.map(|(row, &next)| {
+                (f64::from(row[next as usize]) - self.probabilities.log_sum(row)) as f32
+            }));
         }
         Ok(scores)
     }

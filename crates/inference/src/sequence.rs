@@ -5,7 +5,7 @@ use tokenizer::Tokenizer;
 use crate::decoder::{Chunk, Rows};
 use crate::error::RequestFailure;
 use crate::request::{Alternative, Event, FinishReason, TokenLogprob, Usage};
-use crate::sampling::{Sampler, likeliest, log_sum_exp};
+use crate::sampling::{Probabilities, Sampler, likeliest};
 use crate::text::{AnswerText, Released};
 use crate::worker::Waiting;
 
@@ -158,11 +158,11 @@ impl Sequence {
 }
 
 fn token_logprob(logits: &[f32], token: u32, alternatives: usize, tokenizer: &Tokenizer) -> TokenLogprob {
-    let base = log_sum_exp(logits);
+    let log_sum = Probabilities::default().log_sum(logits);
     let alternative = |id: u32| Alternative {
         id,
         bytes: token_bytes(tokenizer, id),
-        logprob: (f64::from(logits[id as usize]) - base) as f32,
+        logprob: (f64::from(logits[id as usize]) - log_sum) as f32,
     };
     TokenLogprob {
         token: alternative(token),

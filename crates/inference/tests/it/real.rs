@@ -33,7 +33,7 @@ fn write_adapter(folder: &Path, model: &ModelConfig) {
     for (index, value) in adapter.values.iter_mut().enumerate() {
         *value = ((index * 37 % 101) as f32 - 50.0) * 0.01;
     }
-    fs::write(folder.join("adapter_config.json"), adapter.to_json("base")).unwrap();
+    fs::write(folder.join("adapter_config.json"), adapter.to_json()).unwrap();
     let mut file = fs::File::create(folder.join("adapter_model.safetensors")).unwrap();
     write_safetensors(&mut file, adapter.table(), &adapter.values).unwrap();
 }
