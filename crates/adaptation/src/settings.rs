@@ -23,8 +23,8 @@ pub struct Settings {
     pub maximum_length: usize,
     /// Learning rate at its height; a cosine leads down to a tenth of it.
     pub learning_rate: f64,
-    /// Steps of linear warm-up.
-    pub warmup_steps: u64,
+    /// Share of the steps that warm up linearly.
+    pub warmup_ratio: f64,
     /// Decoupled decay.
     pub weight_decay: f64,
     /// Largest norm of the whole gradient.
@@ -47,7 +47,7 @@ impl Default for Settings {
             batch_tokens: 4_096,
             maximum_length: 512,
             learning_rate: 2e-3,
-            warmup_steps: 10,
+            warmup_ratio: 0.1,
             weight_decay: 0.0,
             clip_norm: 1.0,
             seed: 1,
@@ -66,6 +66,7 @@ impl Settings {
         let fail = |problem: String| Err(Error::Settings(problem));
         for (key, value, least, most) in [
             ("alpha", self.alpha, 1e-6, 1e6),
+            ("warmup_ratio", self.warmup_ratio, 0.0, 0.9),
             ("learning_rate", self.learning_rate, f64::MIN_POSITIVE, 10.0),
             ("weight_decay", self.weight_decay, 0.0, 10.0),
             ("clip_norm", self.clip_norm, 1e-9, 1e9),
@@ -79,7 +80,6 @@ impl Settings {
             ("steps", self.steps, 1, 1 << 40),
             ("batch_tokens", self.batch_tokens as u64, 1, 1 << 26),
             ("maximum_length", self.maximum_length as u64, 2, 1 << 24),
-            ("warmup_steps", self.warmup_steps, 0, self.steps.saturating_sub(1)),
             ("checkpoint_every", self.checkpoint_every, 1, u64::MAX),
             ("gradient_slots", self.gradient_slots as u64, 1, 64),
         ] {
@@ -111,7 +111,7 @@ impl Settings {
         Schedule {
             kind: ScheduleKind::Cosine,
             steps: self.steps,
-            warmup_steps: self.warmup_steps,
+            warmup_steps: (self.steps as f64 * self.warmup_ratio) as u64,
             decay_steps: 0,
             learning_rate: self.learning_rate,
             minimum_learning_rate: self.learning_rate / 10.0,
@@ -134,7 +134,7 @@ mod tests {
         for (problem, expected) in [
             (refuse(&|s| s.rank = 0), "rank = 0"),
             (refuse(&|s| s.learning_rate = f64::NAN), "learning_rate = NaN"),
-            (refuse(&|s| s.warmup_steps = 100), "warmup_steps = 100"),
+            (refuse(&|s| s.warmup_ratio = 1.0), "warmup_ratio = 1"),
             (refuse(&|s| s.target_modules = vec!["lm_head".into()]), "lm_head"),
             (refuse(&|s| s.target_modules.clear()), "target_modules is empty"),
         ] {

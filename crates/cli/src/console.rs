@@ -206,6 +206,13 @@ pub fn duration(span: Duration) -> String {
     }
 }
 
+/// Text of a model or of a file as it may be shown on a terminal: control characters, which could move the cursor or
+/// change what stands there, become the replacement character; line ends and tabs stay.
+pub fn printable(text: &str) -> String {
+    let harmless = |c: char| !c.is_control() || c == '\n' || c == '\t';
+    text.chars().map(|c| if harmless(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
+}
+
 /// A table for people: columns separated by two spaces, the first `left` columns flush left, the others flush right.
 pub fn table(header: &[&str], rows: &[Vec<String>], left: usize) -> String {
     let width = |text: &str| text.chars().count();
@@ -242,6 +249,11 @@ mod tests {
         assert_eq!(bytes(3_400_000), "3.4 MB");
         assert_eq!(duration(Duration::from_secs(200)), "3 min 20 s");
         assert_eq!(duration(Duration::from_millis(400)), "0.4 s");
+    }
+
+    #[test]
+    fn a_model_cannot_command_the_terminal() {
+        assert_eq!(printable("\u{1b}[2Jħobż\n"), "\u{fffd}[2Jħobż\n");
     }
 
     #[test]

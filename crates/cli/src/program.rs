@@ -55,10 +55,24 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Err(error) => {
             let usage = error.chain().any(|cause| cause.is::<Usage>());
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", in_words(&error));
             ExitCode::from(if usage { 2 } else { 1 })
         }
     }
+}
+
+/// An error with its causes; a cause that the message before it already tells is not said twice.
+fn in_words(error: &anyhow::Error) -> String {
+    let mut words = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if words.is_empty() {
+            words = cause;
+        } else if !words.contains(&cause) {
+            words = format!("{words}: {cause}");
+        }
+    }
+    words
 }
 
 /// A stage's own error type may have wrapped the cancellation in words.

@@ -11,7 +11,7 @@ use provenance::energy::Energy;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::console::{duration, table};
+use crate::console::{duration, printable, table};
 use crate::recipe::Recipe;
 use crate::run::Outcome;
 
@@ -86,7 +86,7 @@ pub fn of(outcomes: &[Outcome]) -> Summary {
         row.bytes = part("train").zip(part("heldout")).map(|(train, heldout)| train + heldout);
     }
     for (code, values) in object(counts("tokenizer", "/fairness/languages")) {
-        let row = languages.entry(code.clone()).or_default();
+        let Some(row) = languages.get_mut(code) else { continue };
         row.tokens = values.pointer("/training/tokens").and_then(Value::as_u64);
         row.tokens_per_word = values.pointer("/training/tokens_per_word").and_then(Value::as_f64);
     }
@@ -178,7 +178,8 @@ pub fn render(summary: &Summary, recipe: &Recipe, root: &Path, took: Duration) -
     if !summary.continuations.is_empty() {
         parts.push("\nThe model goes on (its words after the bar):".to_string());
         for words in &summary.continuations {
-            parts.push(format!("  {}  {} |{}", words.language, words.prompt, words.text));
+            let text = printable(&words.text);
+            parts.push(format!("  {}  {} |{text}", words.language, printable(&words.prompt)));
         }
     }
     parts.push(String::new());

@@ -77,6 +77,7 @@ pub fn build(
         dropped: DroppedWriter::create(&context.storage, &output.payload, settings.seed)?,
         statistics: Statistics::new(&settings.languages),
         damaged_files: AtomicU64::new(0),
+        first_unreadable: None,
     };
     pool.install(|| {
         let examined = stage.examine(&rights, reader)?;
@@ -86,6 +87,11 @@ pub fn build(
         stage.split(unique)
     })?;
     stage.statistics.damaged_files = stage.damaged_files.into_inner();
+    if let Some(bad) = &stage.first_unreadable {
+        let count = stage.statistics.total.dropped.get(&Reason::Unreadable).copied().unwrap_or(0);
+        let warning = format!("{count} records are unreadable and were dropped, the first: {bad}");
+        context.progress.warn(&warning);
+    }
     stage.dropped.finish()?;
     let mut json = serde_json::to_vec_pretty(&stage.statistics).expect("counts always serialise");
     json.push(b'\n');
@@ -101,6 +107,8 @@ struct Stage<'a> {
     statistics: Statistics,
     /// Counted while batches are read, beside the threads that examine.
     damaged_files: AtomicU64,
+    /// The place that a person looks at first.
+    first_unreadable: Option<documents::BadRecord>,
 }
 
 /// Documents between two phases: texts in the holding, what is needed of each in memory.
@@ -267,6 +275,7 @@ impl Stage<'_> {
             Examined::Unreadable(bad) => {
                 self.statistics.count_dropped(None, Reason::Unreadable);
                 self.dropped.write_unreadable(&bad)?;
+                self.first_unreadable.get_or_insert(bad);
             }
         }
         Ok(())
@@ -360,7 +369,11 @@ impl Stage<'_> {
                 let reason = serde_json::to_string(reason).unwrap_or_default();
                 format!("{} {count}", reason.trim_matches('"'))
             });
-            return Err(Error::NothingKept { reasons: reasons.collect::<Vec<_>>().join(", ") });
+            let mut reasons = reasons.collect::<Vec<_>>().join(", ");
+            if let Some(bad) = &self.first_unreadable {
+                reasons = format!("{reasons} (the first: {bad})");
+            }
+            return Err(Error::NothingKept { reasons });
         }
         let is_held_out = self.choose_heldout(&held)?;
         let parts = ["train", "heldout"];

@@ -23,7 +23,7 @@ pub enum Error {
     NoDocuments,
 
     #[error(
-        "no document was kept; by reason: {reasons}; look into `dropped/` with a smaller input, or loosen the settings"
+        "no document was kept; dropped by reason: {reasons}; check the inputs, the languages and the licences of the settings"
     )]
     NothingKept { reasons: String },
 

@@ -260,12 +260,13 @@ impl StoredFile {
     }
 }
 
+/// Errors carry the file's name and the advice of a [`StorageError`].
 impl Write for StoredFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(faults) = &self.storage.faults {
-            faults.allow()?;
-        }
-        self.file.write(bytes)
+        let file = &mut self.file;
+        self.storage
+            .guarded("write", &self.path, || file.write(bytes))
+            .map_err(|error| io::Error::new(error.source.kind(), error))
     }
 
     fn flush(&mut self) -> io::Result<()> {

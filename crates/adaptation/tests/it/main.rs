@@ -61,7 +61,7 @@ fn settings() -> Settings {
         steps: 30,
         batch_tokens: 200,
         rank: 4,
-        warmup_steps: 3,
+        warmup_ratio: 0.15,
         checkpoint_every: 10,
         ..Settings::default()
     }

@@ -11,6 +11,7 @@ use tokenizer::Message;
 
 use crate::arguments::ChatArguments;
 use crate::commands::load;
+use crate::console::printable;
 use crate::errors::Usage;
 use crate::run::World;
 
@@ -108,7 +109,7 @@ fn answer(
     loop {
         match handle.next_event_within(Duration::from_millis(100)) {
             Ok(Event::Token { text: piece, .. }) => {
-                write!(out, "{piece}")?;
+                write!(out, "{}", printable(&piece))?;
                 out.flush()?;
                 text.push_str(&piece);
             }

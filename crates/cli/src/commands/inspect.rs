@@ -107,7 +107,7 @@ fn show_samples(folder: &Path, relative: &str, samples: usize, world: &World) ->
 }
 
 fn shortened(text: &str) -> String {
-    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line: String = console::printable(text).split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(SAMPLE_CHARACTERS) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,

@@ -87,21 +87,22 @@ fn convert(path: &Path, text: &str, table: DeTable<'_>) -> Result<Vec<Entry>, Us
     for (key, value) in table {
         let start = key.span().start;
         let (line, _) = place(text, start);
-        placed.push((
-            start,
-            Entry {
-                line,
-                value: convert_value(path, text, line, value)?,
-                key: key.into_inner().into_owned(),
-            },
-        ));
+        let key = key.into_inner().into_owned();
+        let value = convert_value(path, text, line, &key, value)?;
+        placed.push((start, Entry { key, line, value }));
     }
     placed.sort_by_key(|(start, _)| *start);
     Ok(placed.into_iter().map(|(_, entry)| entry).collect())
 }
 
-fn convert_value(path: &Path, text: &str, line: usize, value: Spanned<DeValue<'_>>) -> Result<Node, Usage> {
-    let wrong = |problem: String| Usage(format!("{}: line {line}: {problem}", path.display()));
+fn convert_value(
+    path: &Path,
+    text: &str,
+    line: usize,
+    key: &str,
+    value: Spanned<DeValue<'_>>,
+) -> Result<Node, Usage> {
+    let wrong = |problem: String| Usage(format!("{}: line {line}: {key}: {problem}", path.display()));
     Ok(match value.into_inner() {
         DeValue::Table(table) => Node::Table(convert(path, text, table)?),
         DeValue::String(string) => Node::Value(Value::String(string.into_owned())),
@@ -126,7 +127,7 @@ fn convert_value(path: &Path, text: &str, line: usize, value: Spanned<DeValue<'_
         DeValue::Array(array) => {
             let mut items = Vec::new();
             for item in array {
-                items.push(convert_value(path, text, line, item)?.to_json());
+                items.push(convert_value(path, text, line, key, item)?.to_json());
             }
             Node::Value(Value::Array(items))
         }

@@ -1,0 +1,126 @@
+//! The commands as a user types them: exit codes, standard output, help.
+
+use std::io::Write;
+use std::process::{Output, Stdio};
+
+use crate::support::{program, sample, write_recipe};
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn json_goes_to_standard_output_and_people_read_standard_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = write_recipe(folder.path(), 4);
+    let root = folder.path().join("run");
+    let run = |extra: &[&str]| {
+        program().arg("run").arg(&recipe).arg("--output").arg(&root).args(extra).output().unwrap()
+    };
+    let dry = run(&["--dry-run", "--json"]);
+    assert!(dry.status.success(), "{}", said(&dry));
+    assert!(!root.exists(), "a dry run left something behind");
+    let plan: serde_json::Value = serde_json::from_slice(&dry.stdout).unwrap();
+    assert_eq!(plan["plan"].as_array().unwrap().len(), 7);
+
+    let output = run(&["--json"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["languages"].as_object().unwrap().len(), 3);
+    assert!(result["languages"]["mt"]["bits_per_byte"].as_f64().unwrap() > 0.0);
+    assert_eq!(result["release_digest"].as_str().unwrap().len(), 64);
+    assert!(result["continuations"].as_array().unwrap().iter().any(|words| words["language"] == "mt"));
+    for words in ["proves that the pipeline works", "bits/byte", "energy", "eulalia chat", "eulalia verify"] {
+        assert!(said(&output).contains(words), "{words:?} is missing in {}", said(&output));
+    }
+    assert!(!said(&output).contains('\x1b'), "escape codes in a pipe");
+
+    let plain = run(&[]);
+    assert!(plain.stdout.is_empty(), "without --json nothing goes to standard output");
+
+    for name in ["corpus", "tokenizer", "pretrain", "evaluate", "adapt", "release"] {
+        let output = program().arg("inspect").arg(root.join(name)).arg("--json").output().unwrap();
+        assert!(output.status.success(), "{name}: {}", said(&output));
+        let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(shown["manifest"]["content"]["name"], name);
+    }
+    assert!(said(&program().arg("inspect").arg(&root).output().unwrap()).contains("pretrain"));
+
+    let mut chat = program();
+    chat.arg("chat").arg(root.join("release")).args(["--max-tokens", "8", "--json"]);
+    chat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = chat.spawn().unwrap();
+    child.stdin.take().unwrap().write_all("X'inhi l-belt kapitali?\n".as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("tokens/s"), "{}", said(&output));
+}
+
+#[test]
+fn usage_errors_leave_with_2_and_failures_with_1() {
+    for (arguments, code) in [
+        (&["nonsense"][..], 2),
+        (&["run"], 2),
+        (&["verify", "/nonexistent"], 1),
+        (&["inspect", "/nonexistent"], 1),
+        (&["chat", "/nonexistent"], 1),
+        (&["gc", "/nonexistent"], 1),
+        (&["corpus", "--output", "/tmp/x"], 2),
+        (&["--help"], 0),
+        (&["run", "--help"], 0),
+        (&["--version"], 0),
+    ] {
+        let output = program().args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", said(&output));
+        assert!(!said(&output).contains("panicked"));
+    }
+}
+
+#[test]
+fn languages_are_identified_line_by_line() {
+    let mut child = program()
+        .args(["identify", "--lines", "--json"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let codes =
+        ["bg", "da", "de", "el", "es", "et", "fi", "fr", "ga", "hu", "it", "lt", "lv", "mt", "pl", "sv"];
+    let mut lines = String::new();
+    for code in codes {
+        let text = std::fs::read_to_string(sample().join(format!("parallel/{code}.txt"))).unwrap();
+        lines.push_str(&format!("{}\n", text.lines().take(3).collect::<Vec<_>>().join(" ")));
+    }
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let found: Vec<String> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["language"].as_str().unwrap().into()
+        })
+        .collect();
+    assert_eq!(found, codes);
+}
+
+#[test]
+fn a_stage_runs_alone_on_files_from_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("mine");
+    let texts = sample().join("documents/mt.jsonl");
+    let run = |arguments: &[&str]| {
+        let output = program().args(arguments).arg("--output").arg(&root).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+    };
+    let corpus = root.join("corpus").display().to_string();
+    run(&["corpus", "--documents", texts.to_str().unwrap(), "--set", "languages=[\"mt\"]"]);
+    run(&["tokenizer", "--corpus", &corpus, "--set", "vocabulary_size=280"]);
+    assert!(root.join("tokenizer/tokenizer.json").exists());
+    let bad = program()
+        .args(["tokenizer", "--corpus", &corpus, "--set", "vocabulary_sise=280", "--output"])
+        .arg(&root)
+        .output()
+        .unwrap();
+    assert_eq!(bad.status.code(), Some(2));
+    assert!(said(&bad).contains("\"vocabulary_size\""), "{}", said(&bad));
+}

@@ -1,0 +1,13 @@
+//! What needs the whole: the program and its stages together.
+
+mod arrows;
+mod bad_inputs;
+mod commands;
+mod faults;
+mod golden;
+mod kills;
+mod licences;
+mod recipes;
+mod reruns;
+mod support;
+mod tampering;
