@@ -96,6 +96,7 @@ fn tune(
     context: &Context,
 ) -> Result<(), Error> {
     let optimiser = Optimiser {
+        kind: training::OptimiserKind::AdamW,
         weight_decay: settings.weight_decay,
         beta_1: 0.9,
         beta_2: 0.999,

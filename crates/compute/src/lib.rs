@@ -18,6 +18,7 @@ pub mod elementary;
 pub mod elementwise;
 pub mod embedding;
 pub mod lanes;
+pub mod muon;
 pub mod normalisation;
 pub mod optimiser;
 pub mod path;

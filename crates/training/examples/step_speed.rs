@@ -77,7 +77,14 @@ fn main() {
     let decoder = Decoder::new(&config, shape.sequence).expect("a shape that makes sense");
     let parameters = decoder.table().length();
     let mut state = State::new(decoder.table().initial_values(1));
-    let optimiser = Optimiser { weight_decay: 0.1, beta_1: 0.9, beta_2: 0.95, epsilon: 1e-8, clip_norm: 1.0 };
+    let optimiser = Optimiser {
+        kind: training::OptimiserKind::AdamW,
+        weight_decay: 0.1,
+        beta_1: 0.9,
+        beta_2: 0.95,
+        epsilon: 1e-8,
+        clip_norm: 1.0,
+    };
     let per_micro = (512 / shape.sequence).max(1);
     let mut trainer =
         Trainer::new(decoder, Subject::Model, optimiser, shape.slots, per_micro * shape.sequence, threads)

@@ -23,4 +23,4 @@ pub use schedule::{Schedule, ScheduleKind};
 pub use settings::Settings;
 pub use stage::{Report, STAGE_VERSION, build};
 pub use texts::{LanguageTokens, Texts};
-pub use trainer::{Optimiser, StepOutcome, Subject, Trainer};
+pub use trainer::{Optimiser, OptimiserKind, StepOutcome, Subject, Trainer};

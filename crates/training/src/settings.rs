@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::schedule::{Schedule, ScheduleKind};
+use crate::trainer::OptimiserKind;
 use model::{
     Architecture, AttentionSpecification, FeedForwardSpecification, LayerSpecification, ModelConfig,
 };
@@ -37,6 +38,8 @@ pub struct Settings {
     pub batch_tokens: usize,
     /// Steps of the optimiser.
     pub steps: u64,
+    /// `adamw`, or `muon`: Muon for matrices, AdamW for the rest.
+    pub optimizer: OptimiserKind,
     /// Learning rate at its height.
     pub learning_rate: f64,
     /// Learning rate at the end.
@@ -87,6 +90,7 @@ impl Default for Settings {
             sequence_length: 512,
             batch_tokens: 4_096,
             steps: 1_200,
+            optimizer: OptimiserKind::AdamW,
             learning_rate: 4e-3,
             minimum_learning_rate: 4e-5,
             schedule: ScheduleKind::WarmupStableDecay,

@@ -102,6 +102,7 @@ fn train(
     context: &Context,
 ) -> Result<(), Error> {
     let optimiser = Optimiser {
+        kind: settings.optimizer,
         weight_decay: settings.weight_decay,
         beta_1: settings.beta_1,
         beta_2: settings.beta_2,

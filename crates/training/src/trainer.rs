@@ -1,4 +1,4 @@
-//! One step of training: micro-batches over threads, gradients in slots, clipping, AdamW.
+//! One step of training: micro-batches over threads, gradients in slots, clipping, AdamW or Muon.
 //!
 //! Threads never share a product. Each takes a whole slot: its micro-batches in order, forward and backward, added to the
 //! slot's gradient. Slots are summed in a fixed tree, the optimiser runs over fixed blocks. So the number of threads
@@ -9,9 +9,11 @@ use crate::batches::StepBatch;
 use crate::checkpoint::State;
 use compute::elementary::power;
 use compute::elementwise;
+use compute::muon::{MuonBuffers, MuonStep, muon};
 use compute::optimiser::{AdamWStep, adamw, squared_norm};
 use model::{Adapter, Decoder, DropoutPlan, Gradients, ParameterKind, ParameterTable, TrainingWorkspace};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Mutex;
 
@@ -29,9 +31,25 @@ pub enum Subject {
     },
 }
 
+/// The rule that moves matrices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimiserKind {
+    /// AdamW for everything (arXiv 1711.05101).
+    #[default]
+    AdamW,
+    /// Muon for matrices, AdamW for the rest (arXiv 2502.16982).
+    Muon,
+}
+
+/// μ of Muon's momentum, as its authors chose it.
+const MUON_MOMENTUM: f32 = 0.95;
+
 /// Settings of the optimiser that do not change from step to step.
 #[derive(Clone, Copy, Debug)]
 pub struct Optimiser {
+    /// Who moves the matrices; tables, norms and biases are always AdamW's.
+    pub kind: OptimiserKind,
     /// Decoupled decay of matrices and tables.
     pub weight_decay: f64,
     /// β₁
@@ -62,7 +80,22 @@ pub struct Trainer {
     slots: Vec<Vec<f32>>,
     workspaces: Vec<Mutex<TrainingWorkspace>>,
     pool: rayon::ThreadPool,
-    blocks: Vec<(Range<usize>, bool)>,
+    blocks: Vec<Block>,
+    muon_buffers: Vec<Mutex<MuonBuffers>>,
+}
+
+/// A stretch of parameters that one task of the optimiser takes.
+#[derive(Clone, Debug)]
+struct Block {
+    span: Range<usize>,
+    rule: Rule,
+}
+
+/// How a stretch is moved.
+#[derive(Clone, Copy, Debug)]
+enum Rule {
+    AdamW { decays: bool },
+    Muon { rows: usize, columns: usize },
 }
 
 /// Floats that one task of the optimiser takes.
@@ -91,13 +124,14 @@ impl Trainer {
             Subject::Model => decoder.table(),
             Subject::Adapter { adapter, .. } => adapter.table(),
         };
-        let blocks = blocks(table);
+        let blocks = blocks(table, optimiser.kind);
         let length = table.length();
         let workspaces = (0..threads)
             .map(|_| Mutex::new(TrainingWorkspace::new(decoder.config(), micro_tokens)))
             .collect();
         let slots = vec![vec![0.0; length]; gradient_slots];
-        Ok(Trainer { decoder, subject, optimiser, slots, workspaces, pool, blocks })
+        let muon_buffers = (0..threads).map(|_| Mutex::new(MuonBuffers::default())).collect();
+        Ok(Trainer { decoder, subject, optimiser, slots, workspaces, pool, blocks, muon_buffers })
     }
 
     /// The decoder that is trained with.
@@ -199,7 +233,7 @@ impl Trainer {
     }
 
     fn optimise(&mut self, state: &mut State, gradient_norm: f64, learning_rate: f64) {
-        let Optimiser { weight_decay, beta_1, beta_2, epsilon, clip_norm } = self.optimiser;
+        let Optimiser { kind: _, weight_decay, beta_1, beta_2, epsilon, clip_norm } = self.optimiser;
         let correction =
             |beta: f64| if beta == 0.0 { 1.0 } else { 1.0 / (1.0 - power(beta, (state.step + 1) as f64)) };
         let step = AdamWStep {
@@ -216,25 +250,53 @@ impl Trainer {
         let mut tasks = Vec::with_capacity(self.blocks.len());
         let (mut parameters, mut first, mut second) =
             (&mut state.parameters[..], &mut state.first[..], &mut state.second[..]);
-        for (span, decays) in &self.blocks {
+        for Block { span, rule } in &self.blocks {
             let (p, m, v);
             (p, parameters) = parameters.split_at_mut(span.len());
             (m, first) = first.split_at_mut(span.len());
             (v, second) = second.split_at_mut(span.len());
-            let step = AdamWStep { weight_decay: if *decays { step.weight_decay } else { 0.0 }, ..step };
-            tasks.push((p, &gradient[span.clone()], m, v, step));
+            tasks.push((p, &gradient[span.clone()], m, v, *rule));
         }
-        self.pool.install(|| tasks.into_par_iter().for_each(|(p, g, m, v, step)| adamw(p, g, m, v, step)));
+        let muon_step = MuonStep {
+            learning_rate: step.learning_rate,
+            weight_decay: step.weight_decay,
+            momentum: MUON_MOMENTUM,
+            gradient_scale: step.gradient_scale,
+        };
+        let buffers = &self.muon_buffers;
+        self.pool.install(|| {
+            tasks.into_par_iter().with_max_len(1).for_each(|(p, g, m, v, rule)| match rule {
+                Rule::AdamW { decays } => {
+                    let weight_decay = if decays { step.weight_decay } else { 0.0 };
+                    adamw(p, g, m, v, AdamWStep { weight_decay, ..step });
+                }
+                Rule::Muon { rows, columns } => {
+                    let thread = rayon::current_thread_index().unwrap_or(0);
+                    let mut buffers =
+                        buffers[thread].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    muon(p, g, m, (rows, columns), muon_step, &mut buffers);
+                }
+            });
+        });
     }
 }
 
-/// Stretches of parameters that are decayed alike, one behind another, none longer than a block.
-fn blocks(table: &ParameterTable) -> Vec<(Range<usize>, bool)> {
+/// Stretches of parameters that are moved alike, one behind another: whole matrices for Muon, else none longer than
+/// [`BLOCK`].
+fn blocks(table: &ParameterTable, kind: OptimiserKind) -> Vec<Block> {
     let mut blocks = Vec::new();
     for parameter in table.entries() {
+        if let (OptimiserKind::Muon, ParameterKind::Matrix, [rows, columns]) =
+            (kind, parameter.kind, parameter.shape.as_slice())
+        {
+            let rule = Rule::Muon { rows: *rows, columns: *columns };
+            blocks.push(Block { span: parameter.span.clone(), rule });
+            continue;
+        }
         let decays = matches!(parameter.kind, ParameterKind::Matrix | ParameterKind::Table);
         for begin in parameter.span.clone().step_by(BLOCK) {
-            blocks.push((begin..(begin + BLOCK).min(parameter.span.end), decays));
+            let span = begin..(begin + BLOCK).min(parameter.span.end);
+            blocks.push(Block { span, rule: Rule::AdamW { decays } });
         }
     }
     blocks

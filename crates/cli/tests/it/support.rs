@@ -42,6 +42,7 @@ intermediate_size = 64
 sequence_length = 128
 batch_tokens = 1024
 steps = {steps}
+optimizer = "muon"
 learning_rate = 3e-3
 checkpoint_every = 3
 
