@@ -48,6 +48,11 @@ pub fn keyed_digest(key: &[u8], bytes: &[u8]) -> Digest {
 
 /// The digest of a file's bytes, read in blocks.
 pub fn sha256_file(path: &Path) -> io::Result<Digest> {
+    sha256_file_watched(path, |_| {})
+}
+
+/// The same; `read_bytes` is told how many bytes each block had.
+pub fn sha256_file_watched(path: &Path, mut read_bytes: impl FnMut(u64)) -> io::Result<Digest> {
     let mut file = File::open(path)?;
     let mut hasher = Sha256::new();
     let mut block = vec![0u8; 1 << 17];
@@ -57,6 +62,7 @@ pub fn sha256_file(path: &Path) -> io::Result<Digest> {
             return Ok(Digest(hasher.finalize().into()));
         }
         hasher.update(&block[..read]);
+        read_bytes(read as u64);
     }
 }
 

@@ -305,10 +305,11 @@ fn folder_bytes(folder: &Path) -> u64 {
         .sum()
 }
 
-/// Digests of files by (path, size, time, inode), so that unchanged inputs are not read again.
+/// Digests of files by (path, size, time, inode), so that unchanged inputs are not read again. Paths stand there as
+/// digests: what a run keeps names no place of the machine it ran on.
 struct DigestCache {
     path: PathBuf,
-    known: BTreeMap<PathBuf, Known>,
+    known: BTreeMap<String, Known>,
     changed: bool,
 }
 
@@ -331,19 +332,20 @@ impl DigestCache {
     fn digest(&mut self, path: &Path) -> std::io::Result<Digest> {
         let absolute = path.canonicalize()?;
         let metadata = absolute.metadata()?;
+        let name = sha256(absolute.as_os_str().as_encoded_bytes()).short();
         let matches = |known: &&Known| {
             known.size == metadata.size()
                 && known.modified_seconds == metadata.mtime()
                 && known.modified_nanoseconds == metadata.mtime_nsec()
                 && known.inode == metadata.ino()
         };
-        if let Some(known) = self.known.get(&absolute).filter(matches) {
+        if let Some(known) = self.known.get(&name).filter(matches) {
             return Ok(known.digest);
         }
         let digest = sha256_file(&absolute)?;
         self.changed = true;
         self.known.insert(
-            absolute,
+            name,
             Known {
                 size: metadata.size(),
                 modified_seconds: metadata.mtime(),

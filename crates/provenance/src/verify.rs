@@ -13,7 +13,8 @@ use serde_json::Value;
 
 use crate::Error;
 use crate::artefact::{Artefact, MANIFEST_FILE, SUMS_FILE, digest_of, read_sums};
-use crate::digest::{Digest, join, sha256_file};
+use crate::context::{Progress, Silent};
+use crate::digest::{Digest, join, sha256_file_watched};
 use crate::record::{self, RECORD_FILE, Segment};
 
 /// What a verification found.
@@ -35,6 +36,11 @@ pub struct Verification {
 /// # Errors
 /// Only when the folder cannot be looked at; what does not fit is in [`Verification::problems`].
 pub fn verify(folder: &Path) -> Result<Verification, Error> {
+    verify_watched(folder, &Silent)
+}
+
+/// The same, with progress for a person: a large release takes a while to read.
+pub fn verify_watched(folder: &Path, progress: &dyn Progress) -> Result<Verification, Error> {
     let mut result = Verification {
         digest: None,
         files: 0,
@@ -47,7 +53,10 @@ pub fn verify(folder: &Path) -> Result<Verification, Error> {
         return Err(Error::malformed(folder, "expected the folder of an artefact or a release"));
     }
     let mut present = BTreeMap::new();
-    digest_all(folder, "", &mut present, &mut result)?;
+    progress.begin("verifying", Some(bytes_below(folder)), "bytes");
+    let digested = digest_all(folder, "", &mut present, &mut result, progress);
+    progress.end();
+    digested?;
     result.files = present.len();
 
     match read_sums(&folder.join(SUMS_FILE)) {
@@ -150,16 +159,17 @@ fn digest_all(
     prefix: &str,
     present: &mut BTreeMap<String, Digest>,
     result: &mut Verification,
+    progress: &dyn Progress,
 ) -> Result<(), Error> {
     for entry in std::fs::read_dir(folder).map_err(Error::read(folder))? {
         let entry = entry.map_err(Error::read(folder))?;
         let relative = format!("{prefix}{}", entry.file_name().to_string_lossy());
         let kind = entry.file_type().map_err(Error::read(&entry.path()))?;
         if kind.is_dir() {
-            digest_all(&entry.path(), &format!("{relative}/"), present, result)?;
+            digest_all(&entry.path(), &format!("{relative}/"), present, result, progress)?;
         } else if kind.is_file() {
             let path = join(folder, &entry.file_name().to_string_lossy());
-            match sha256_file(&path) {
+            match sha256_file_watched(&path, |bytes| progress.advance(bytes)) {
                 Ok(digest) => {
                     result.bytes += path.metadata().map_or(0, |metadata| metadata.len());
                     present.insert(relative, digest);
@@ -173,4 +183,16 @@ fn digest_all(
         }
     }
     Ok(())
+}
+
+/// Bytes of all regular files below a folder, as far as they can be seen.
+fn bytes_below(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => bytes_below(&entry.path()),
+            Ok(metadata) if metadata.is_file() => metadata.len(),
+            _ => 0,
+        })
+        .sum()
 }

@@ -9,7 +9,7 @@ use crate::run::World;
 
 pub fn verify(arguments: &VerifyArguments, world: &World) -> anyhow::Result<Value> {
     let folder = &arguments.folder;
-    let mut found = provenance::verify::verify(folder)
+    let mut found = provenance::verify::verify_watched(folder, world.progress.as_ref())
         .with_context(|| format!("{} cannot be verified", folder.display()))?;
     if let (Some(expected), Some(digest)) = (arguments.expect, found.digest)
         && expected != digest

@@ -48,6 +48,8 @@ pub struct Instance {
     pub files: BTreeMap<String, Vec<PathBuf>>,
     /// Every setting, defaults filled in.
     pub settings: Value,
+    /// `from` and the owner's files as the recipe writes them.
+    pub written: Map<String, Value>,
 }
 
 /// Where a role's artefact comes from.
@@ -218,10 +220,14 @@ fn instance(
         from: BTreeMap::new(),
         files: BTreeMap::new(),
         settings: (kind.defaults)(),
+        written: Map::new(),
     };
     let defaults = instance.settings.as_object().cloned().unwrap_or_default();
     for entry in settings {
         let key = format!("{name}.{}", entry.key);
+        if entry.key == "from" || kind.files.iter().any(|file| file.key == entry.key) {
+            instance.written.insert(entry.key.clone(), entry.value.to_json());
+        }
         if entry.key == "kind" {
             continue;
         } else if entry.key == "from" {
@@ -458,7 +464,8 @@ fn check_kinds(at: &Place, instances: &[Instance]) -> Result<(), Usage> {
 }
 
 impl Recipe {
-    /// The recipe with everything filled in, as it is kept with the run. Paths of the owner's files are left as given.
+    /// The recipe with every default filled in, as it is kept with the run; paths stand as they were written, relative
+    /// to the recipe.
     pub fn resolved(&self) -> Value {
         let mut document = Map::new();
         document.insert("format".into(), json!(FORMAT));
@@ -467,25 +474,7 @@ impl Recipe {
         for instance in &self.instances {
             let mut table = Map::new();
             table.insert("kind".into(), json!(instance.kind.name));
-            if !instance.from.is_empty() {
-                let from: Map<String, Value> = instance
-                    .from
-                    .iter()
-                    .map(|(role, source)| {
-                        let source = match source {
-                            Source::Instance(name) => name.clone(),
-                            Source::Folder(path) => path.display().to_string(),
-                        };
-                        (role.clone(), json!(source))
-                    })
-                    .collect();
-                table.insert("from".into(), Value::Object(from));
-            }
-            for (key, paths) in &instance.files {
-                let many = kind_file_many(instance.kind, key);
-                let value = if many { json!(paths) } else { json!(paths.first()) };
-                table.insert(key.clone(), value);
-            }
+            table.extend(instance.written.clone());
             if let Value::Object(settings) = &instance.settings {
                 table.extend(settings.clone());
             }
@@ -493,10 +482,6 @@ impl Recipe {
         }
         Value::Object(document)
     }
-}
-
-fn kind_file_many(kind: &Kind, key: &str) -> bool {
-    kind.files.iter().any(|file| file.key == key && file.many)
 }
 
 /// The file that messages name.
