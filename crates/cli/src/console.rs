@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        assert_eq!(amount(3.14), "3.1");
+        assert_eq!(amount(3.12), "3.1");
         assert_eq!(amount(21_300.0), "21.3k");
         assert_eq!(bytes(3_400_000), "3.4 MB");
         assert_eq!(duration(Duration::from_secs(200)), "3 min 20 s");
