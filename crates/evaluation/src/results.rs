@@ -71,12 +71,25 @@ impl Figures {
             count += 1.0;
         }
         let count = count.max(1.0);
-        Figures {
+        let figures = Figures {
             bits_per_byte: sum.bits_per_byte / count,
             lzma_bits_per_byte: sum.lzma_bits_per_byte / count,
             ngram_bits_per_byte: sum.ngram_bits_per_byte / count,
             kneser_ney_bits_per_byte: sum.kneser_ney_bits_per_byte / count,
             tokens_per_word: sum.tokens_per_word / count,
+        };
+        figures.rounded()
+    }
+
+    /// To six decimals, so that a logarithm whose last bit another C library rounds otherwise gives the same table.
+    pub(crate) fn rounded(self) -> Figures {
+        let round = |value: f64| (value * 1e6).round() / 1e6;
+        Figures {
+            bits_per_byte: round(self.bits_per_byte),
+            lzma_bits_per_byte: round(self.lzma_bits_per_byte),
+            ngram_bits_per_byte: round(self.ngram_bits_per_byte),
+            kneser_ney_bits_per_byte: round(self.kneser_ney_bits_per_byte),
+            tokens_per_word: round(self.tokens_per_word),
         }
     }
 }

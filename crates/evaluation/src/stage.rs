@@ -266,7 +266,8 @@ fn table(
             tokens_per_word: ratio(scored.tokens as f64, words),
         };
         let documents = text.documents.len();
-        let row = LanguageResults { figures, documents, bytes, words, tokens: scored.tokens };
+        let row =
+            LanguageResults { figures: figures.rounded(), documents, bytes, words, tokens: scored.tokens };
         languages.insert(text.language.code(), row);
     }
     let bytes: u64 = held_out.iter().map(LanguageText::bytes).sum();
@@ -280,7 +281,8 @@ fn table(
             ngram_bits_per_byte: ratio(compared.ngram_bits.iter().sum(), bytes),
             kneser_ney_bits_per_byte: ratio(compared.kneser_ney_bits.iter().sum(), bytes),
             tokens_per_word: ratio(tokens as f64, words),
-        },
+        }
+        .rounded(),
         languages,
         context_length: settings.context_length,
         stride: settings.stride,
