@@ -115,7 +115,7 @@ fn a_file_size_limit_is_named_and_leaves_nothing_half_written() {
     let root = folder.path().join("out");
     let recipe = write_recipe(folder.path(), 4);
     // The shell sets the limit (in KiB) and ignores the signal, so that writing fails as on a full quota.
-    let script = format!("trap '' XFSZ; ulimit -f 24; exec \"$0\" run \"$1\" --output \"$2\"");
+    let script = "trap '' XFSZ; ulimit -f 24; exec \"$0\" run \"$1\" --output \"$2\"";
     let output = std::process::Command::new("bash")
         .arg("-c")
         .arg(script)
