@@ -151,10 +151,11 @@ impl Results {
 
 fn row(figures: &Figures) -> String {
     format!(
-        "{:.3} | {:.3} | {:.3} | {:.2}",
+        "{:.3} | {:.3} | {:.3} | {:.3} | {:.2}",
         figures.bits_per_byte,
         figures.lzma_bits_per_byte,
         figures.ngram_bits_per_byte,
+        figures.kneser_ney_bits_per_byte,
         figures.tokens_per_word
     )
 }
