@@ -15,6 +15,7 @@ import openai
 
 
 def main(base_url: str, key: str, authority: str | None = None) -> int:
+    base_url = base_url.rstrip("/").removesuffix("/v1")
     http = httpx.Client(verify=authority or True)
     client = openai.OpenAI(base_url=f"{base_url}/v1", api_key=key, max_retries=0, http_client=http)
     models = [model.id for model in client.models.list()]

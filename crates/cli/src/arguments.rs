@@ -353,7 +353,7 @@ fn stage_command(kind: &'static Kind) -> clap::Command {
     for role in kind.roles {
         command = command.arg(
             Arg::new(role.name)
-                .long(role.name)
+                .long(role.name.replace('_', "-"))
                 .value_name("DIR")
                 .required(role.required)
                 .value_parser(clap::value_parser!(PathBuf))

@@ -184,6 +184,11 @@ pub fn amount(number: f64) -> String {
     }
 }
 
+/// `1 document`, `2 documents`.
+pub fn counted(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 /// A number of bytes for people: `3.4 MB`.
 pub fn bytes(number: u64) -> String {
     match number as f64 {
@@ -247,6 +252,7 @@ mod tests {
         assert_eq!(amount(3.12), "3.1");
         assert_eq!(amount(21_300.0), "21.3k");
         assert_eq!(bytes(3_400_000), "3.4 MB");
+        assert_eq!((counted(1, "problem"), counted(2, "problem")), ("1 problem".into(), "2 problems".into()));
         assert_eq!(duration(Duration::from_secs(200)), "3 min 20 s");
         assert_eq!(duration(Duration::from_millis(400)), "0.4 s");
     }

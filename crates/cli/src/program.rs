@@ -89,9 +89,9 @@ fn command(call: &Call, world: &World) -> anyhow::Result<serde_json::Value> {
         Command::Identify(arguments) => commands::identify::identify(arguments, call.json),
         Command::Score(arguments) => commands::score::score(arguments, call.json, world),
         Command::Gc(arguments) => commands::gc::gc(arguments, world),
-        Command::Chat(arguments) => commands::chat::chat(arguments, world),
+        Command::Chat(arguments) => commands::chat::chat(arguments, call.json, world),
         Command::Serve(arguments) => commands::serve::serve(arguments, world),
-        Command::Keys(arguments) => commands::keys::keys(arguments, world),
+        Command::Keys(arguments) => commands::keys::keys(arguments, call.json, world),
     }
 }
 

@@ -141,21 +141,23 @@ fn stage(
         }
     }
     world.console.say(&world.console.bold(&instance.name));
-    let log = |event: &str, detail: Value| {
+    let log = |folder: &OutputFolder, event: &str, detail: Value| {
         folder.log(&json!({
             "time": world.clock.timestamp(), "event": event, "name": instance.name, "key": key, "detail": detail,
         }))
     };
-    log("started", Value::Null)?;
+    log(folder, "started", Value::Null)?;
     match build(instance, outcomes, folder, world, inputs, key) {
         Ok((finished, output)) => {
             let artefact = folder.finish(&output, finished)?;
+            log(folder, "finished", json!(artefact.digest()))?;
             outcome(artefact, true)
         }
         Err(error) => {
             world.progress.end();
             // The log is a courtesy here: the failure itself must reach the user.
-            let _ = log("failed", json!(format!("{error:#}")));
+            let event = if world.cancellation.is_cancelled() { "stopped" } else { "failed" };
+            let _ = log(folder, event, json!(format!("{error:#}")));
             Err(error)
         }
     }

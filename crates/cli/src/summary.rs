@@ -11,7 +11,7 @@ use provenance::energy::Energy;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::console::{duration, printable, table};
+use crate::console::{counted, duration, printable, table};
 use crate::recipe::Recipe;
 use crate::run::Outcome;
 
@@ -23,6 +23,8 @@ pub struct Summary {
     pub dropped_in_no_language: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean: Option<Value>,
+    /// Mean bits per byte with the adapter, where that was evaluated.
+    pub adapted_mean_bits_per_byte: Option<f64>,
     pub parameters: Option<u64>,
     pub continuations: Vec<Continuation>,
     pub energy: Option<Energy>,
@@ -67,7 +69,10 @@ const TINY_PARAMETERS: u64 = 50_000_000;
 /// Reads the artefacts of a run.
 pub fn of(outcomes: &[Outcome]) -> Summary {
     // Of several of a kind the first: the base model, not what came of it.
-    let first = |kind: &str| outcomes.iter().find(|outcome| outcome.kind.name == kind);
+    let first = |kind: &str| {
+        let adapted = |outcome: &Outcome| outcome.artefact.manifest.content.inputs.contains_key("adapter");
+        outcomes.iter().find(|outcome| outcome.kind.name == kind && (kind == "release" || !adapted(outcome)))
+    };
     let counts = |kind: &str, pointer: &str| {
         first(kind).and_then(|outcome| outcome.artefact.manifest.content.counts.pointer(pointer))
     };
@@ -103,6 +108,7 @@ pub fn of(outcomes: &[Outcome]) -> Summary {
         languages,
         dropped_in_no_language,
         mean: counts("evaluate", "/mean").cloned(),
+        adapted_mean_bits_per_byte: adapted_mean(outcomes),
         parameters: counts("pretrain", "/parameters").and_then(Value::as_u64),
         continuations: continuations(first("pretrain"), first("corpus")),
         energy: energies.reduce(|sum, next| sum.plus(&next)),
@@ -110,6 +116,15 @@ pub fn of(outcomes: &[Outcome]) -> Summary {
         weights_sha256: first("pretrain").and_then(|outcome| weights_digest(&outcome.artefact)),
         release_name: release.map(|outcome| outcome.name.clone()),
     }
+}
+
+/// The evaluation of the model with its adapter, told by the input that it took.
+fn adapted_mean(outcomes: &[Outcome]) -> Option<f64> {
+    let content = outcomes
+        .iter()
+        .map(|outcome| &outcome.artefact.manifest.content)
+        .find(|content| content.stage == "evaluate" && content.inputs.contains_key("adapter"))?;
+    content.counts.pointer("/mean/bits_per_byte")?.as_f64()
 }
 
 fn object(value: Option<&Value>) -> impl Iterator<Item = (&String, &Value)> {
@@ -170,10 +185,15 @@ pub fn render(summary: &Summary, recipe: &Recipe, root: &Path, took: Duration) -
         parts.push(language_table(summary));
         if summary.dropped_in_no_language > 0 {
             parts.push(format!(
-                "  and {} documents dropped that are in none of these languages",
-                summary.dropped_in_no_language
+                "  and {} dropped that no language of these claims",
+                counted(summary.dropped_in_no_language, "document")
             ));
         }
+    }
+    if let Some(mean) = summary.adapted_mean_bits_per_byte {
+        parts.push(format!(
+            "  With the adapter, tuned to answer in turns, the model needs {mean:.3} bits per byte in the mean."
+        ));
     }
     if !summary.continuations.is_empty() {
         parts.push("\nThe model goes on (its words after the bar):".to_string());

@@ -79,19 +79,20 @@ pub fn build(
         damaged_files: AtomicU64::new(0),
         first_unreadable: None,
     };
-    pool.install(|| {
+    let done = pool.install(|| {
         let examined = stage.examine(&rights, reader)?;
         let unique = stage.deduplicate(examined, "find duplicates")?;
         let clean = stage.clean(unique)?;
         let unique = stage.deduplicate(clean, "find duplicates again")?;
         stage.split(unique)
-    })?;
-    stage.statistics.damaged_files = stage.damaged_files.into_inner();
+    });
     if let Some(bad) = &stage.first_unreadable {
         let count = stage.statistics.total.dropped.get(&Reason::Unreadable).copied().unwrap_or(0);
         let warning = format!("{count} records are unreadable and were dropped, the first: {bad}");
         context.progress.warn(&warning);
     }
+    done?;
+    stage.statistics.damaged_files = stage.damaged_files.into_inner();
     stage.dropped.finish()?;
     let mut json = serde_json::to_vec_pretty(&stage.statistics).expect("counts always serialise");
     json.push(b'\n');

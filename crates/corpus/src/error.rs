@@ -23,7 +23,7 @@ pub enum Error {
     NoDocuments,
 
     #[error(
-        "no document was kept; dropped by reason: {reasons}; check the inputs, the languages and the licences of the settings"
+        "no document was kept; dropped by reason: {reasons}; check the inputs, and the settings `languages`, `licenses` and `default_license` (for documents that name no licence)"
     )]
     NothingKept { reasons: String },
 

@@ -50,7 +50,18 @@ pub fn verify_watched(folder: &Path, progress: &dyn Progress) -> Result<Verifica
         problems: Vec::new(),
     };
     if !folder.is_dir() {
-        return Err(Error::malformed(folder, "expected the folder of an artefact or a release"));
+        let problem = if folder.exists() { "is not a folder" } else { "does not exist" };
+        return Err(Error::malformed(
+            folder,
+            format!("{problem}; expected the folder of an artefact or a release"),
+        ));
+    }
+    if folder.join(".artefacts").is_dir() {
+        let release = folder.join("release");
+        return Err(Error::malformed(
+            folder,
+            format!("is the folder of a run; verify one of its artefacts, such as {}", release.display()),
+        ));
     }
     let mut present = BTreeMap::new();
     progress.begin("verifying", Some(bytes_below(folder)), "bytes");

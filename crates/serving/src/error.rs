@@ -9,6 +9,10 @@ use std::path::PathBuf;
 pub enum ServingError {
     #[error("state folder {path}: {problem}")]
     StateFolder { path: PathBuf, problem: String },
+    #[error(
+        "state folder {folder} is in use by another server; give this one a folder of its own with --state"
+    )]
+    StateInUse { folder: PathBuf },
     #[error("state database {path}: {operation} failed: {source}")]
     Database { path: PathBuf, operation: &'static str, source: rusqlite::Error },
     #[error(
@@ -32,12 +36,12 @@ pub enum ServingError {
     #[error("setting `{key}`: expected {expected}, found {found}")]
     Setting { key: &'static str, expected: String, found: String },
     #[error(
-        "{address} can be reached from other machines, and without TLS keys and prompts would travel in the clear: set \
-         `tls.certificate` and `tls.private_key`, listen on 127.0.0.1, or set `allow_plain_http = true` if something in \
-         front of this server encrypts"
+        "{address} can be reached from other machines, and without TLS keys and prompts would travel in the clear: give a \
+         certificate and its key (--tls-certificate, --tls-key), listen on 127.0.0.1, or say --allow-plain-http if \
+         something in front of this server encrypts"
     )]
     PlainHttpBeyondLoopback { address: SocketAddr },
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {source} (--listen takes another address or port)")]
     Bind { address: SocketAddr, source: std::io::Error },
     #[error("TLS file {path}: {problem}")]
     Tls { path: PathBuf, problem: String },

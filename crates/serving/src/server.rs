@@ -3,6 +3,7 @@
 //! One guard stands before every route, unknown ones included: nobody passes without a key, but to `/healthz`. There are
 //! no CORS headers: a web page of another origin cannot read anything here.
 
+use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -61,6 +62,23 @@ pub struct Server {
     user_secret: String,
     requests: AtomicU64,
     strangers: AtomicU64,
+    /// Held while this server writes the audit log of its state folder.
+    _lock: File,
+}
+
+/// Takes the state folder for this server alone: two that write one audit log would break its chain.
+fn lock_state(state_folder: &Path) -> Result<File, ServingError> {
+    let path = state_folder.join("serve.lock");
+    let open = File::options().create(true).truncate(false).write(true).open(&path);
+    let file =
+        open.map_err(|source| ServingError::StateFolder { path: path.clone(), problem: source.to_string() })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(ServingError::StateInUse { folder: state_folder.to_path_buf() }),
+        Err(TryLockError::Error(source)) => {
+            Err(ServingError::StateFolder { path, problem: source.to_string() })
+        }
+    }
 }
 
 /// Serves until `context.cancellation` is raised and the requests under way are answered. Blocks; `bound` is told the
@@ -247,6 +265,7 @@ impl Server {
     ) -> Result<Server, ServingError> {
         let models = Models::new(models)?;
         let keys = KeyStore::open(state_folder)?;
+        let lock = lock_state(state_folder)?;
         if keys.usable(seconds(&context.clock))? == 0 {
             // Keys are looked up afresh for every request: one that is made later opens this server at once.
             tracing::warn!("no key opens this server yet; make one with `eulalia keys new`");
@@ -263,6 +282,7 @@ impl Server {
             user_secret,
             requests: AtomicU64::new(0),
             strangers: AtomicU64::new(0),
+            _lock: lock,
         })
     }
 

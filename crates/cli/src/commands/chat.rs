@@ -17,7 +17,8 @@ use crate::run::World;
 
 const ADAPTER: &str = "adapter";
 
-pub fn chat(arguments: &ChatArguments, world: &World) -> anyhow::Result<Value> {
+/// The answer goes to standard output; with `json` that belongs to the result, and the answer to standard error.
+pub fn chat(arguments: &ChatArguments, json: bool, world: &World) -> anyhow::Result<Value> {
     if !(arguments.temperature >= 0.0 && arguments.temperature <= 10.0) {
         return Err(Usage(format!("--temperature {}: expected 0 to 10", arguments.temperature)).into());
     }
@@ -38,7 +39,7 @@ pub fn chat(arguments: &ChatArguments, world: &World) -> anyhow::Result<Value> {
     let mut turns = Vec::new();
     while let Some(line) = next_line(&lines, people, world)? {
         messages.push(Message::new("user", line.clone()));
-        let answer = answer(arguments, &engine, adapter.is_some(), &mut messages, world)?;
+        let answer = answer(arguments, &engine, adapter.is_some(), &mut messages, json, world)?;
         turns.push(json!({ "user": line, "assistant": answer }));
     }
     Ok(json!({ "turns": turns }))
@@ -86,6 +87,7 @@ fn answer(
     engine: &Engine,
     adapter: bool,
     messages: &mut Vec<Message>,
+    json: bool,
     world: &World,
 ) -> anyhow::Result<String> {
     let tokenizer = engine.tokenizer();
@@ -105,7 +107,8 @@ fn answer(
     let began = Instant::now();
     let handle = engine.submit(request)?;
     let mut text = String::new();
-    let mut out = std::io::stdout().lock();
+    let mut out: Box<dyn Write> =
+        if json { Box::new(std::io::stderr().lock()) } else { Box::new(std::io::stdout().lock()) };
     loop {
         match handle.next_event_within(Duration::from_millis(100)) {
             Ok(Event::Token { text: piece, .. }) => {

@@ -24,7 +24,11 @@ pub fn gc(arguments: &GcArguments, world: &World) -> anyhow::Result<Value> {
         }
         world.console.say(&format!("{verb} {} ({})", path.display(), console::bytes(*bytes)));
     }
-    world.console.say(&format!("{verb} {} folders, {}", garbage.len(), console::bytes(total)));
+    world.console.say(&format!(
+        "{verb} {}, {}",
+        console::counted(garbage.len() as u64, "folder"),
+        console::bytes(total)
+    ));
     let paths: Vec<_> = garbage.iter().map(|(path, _)| path).collect();
     Ok(json!({ "removed": paths, "bytes": total, "dry_run": arguments.dry_run }))
 }

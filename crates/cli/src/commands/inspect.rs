@@ -148,6 +148,11 @@ fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(" "),
+        Value::Number(number)
+            if number.as_f64().is_some_and(|number| number != 0.0 && number.abs() < 1e-4) =>
+        {
+            format!("{:e}", number.as_f64().unwrap_or(0.0))
+        }
         Value::Number(number) if number.is_f64() => format!("{:.6}", number.as_f64().unwrap_or(0.0))
             .trim_end_matches('0')
             .trim_end_matches('.')

@@ -8,7 +8,8 @@ use crate::arguments::{KeysAction, KeysArguments};
 use crate::console;
 use crate::run::World;
 
-pub fn keys(arguments: &KeysArguments, world: &World) -> anyhow::Result<Value> {
+/// Words go to standard error; the key itself to standard output, so that `KEY=$(eulalia keys new)` holds it.
+pub fn keys(arguments: &KeysArguments, json: bool, world: &World) -> anyhow::Result<Value> {
     let now = seconds_since_1970(world);
     match &arguments.action {
         KeysAction::New { state, label, tenant, expires } => {
@@ -19,7 +20,9 @@ pub fn keys(arguments: &KeysArguments, world: &World) -> anyhow::Result<Value> {
                 "Key {} of tenant {tenant}. It is shown this once; only its hash is kept.",
                 made.id
             ));
-            world.console.say(&made.key);
+            if !json {
+                println!("{}", made.key);
+            }
             Ok(json!({ "id": made.id, "key": made.key, "tenant": tenant, "expires_at": expires_at }))
         }
         KeysAction::List { state } => {

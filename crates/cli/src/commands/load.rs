@@ -27,6 +27,10 @@ pub fn check(folder: &Path, allow_unverified: bool, world: &World) -> anyhow::Re
             folder.display()
         );
     }
+    let release = folder.join("release");
+    if !folder.join("config.json").is_file() && release.join("config.json").is_file() {
+        bail!("{}: is the folder of a run; the model in it is {}", folder.display(), release.display());
+    }
     let mut digest = None;
     if folder.join(MANIFEST_FILE).is_file() {
         let found = provenance::verify::verify_watched(folder, world.progress.as_ref())?;
@@ -34,9 +38,9 @@ pub fn check(folder: &Path, allow_unverified: bool, world: &World) -> anyhow::Re
             let problem = format!("{} does not verify: {problem}", folder.display());
             if !allow_unverified {
                 bail!(
-                    "{problem} ({} problems in all: `eulalia verify`); get it again, or load it all the same with \
+                    "{problem} ({} in all: `eulalia verify`); get it again, or load it all the same with \
                      --allow-unverified",
-                    found.problems.len()
+                    crate::console::counted(found.problems.len() as u64, "problem")
                 );
             }
             world.progress.warn(&problem);

@@ -23,7 +23,8 @@ pub fn score(arguments: &ScoreArguments, json: bool, world: &World) -> anyhow::R
         let text = line?;
         let mut ids: Vec<u32> = tokenizer.beginning_id().into_iter().collect();
         ids.extend(tokenizer.encode_ordinary(&text)?);
-        let logprobs = scorer.score(&ids)?;
+        // One token alone has nothing before it: an empty line has no probability.
+        let logprobs = if ids.len() < 2 { Vec::new() } else { scorer.score(&ids)? };
         let bits = -logprobs.iter().map(|logprob| f64::from(*logprob)).sum::<f64>() / std::f64::consts::LN_2;
         let bits_per_byte = bits / text.len().max(1) as f64;
         if json {

@@ -1,6 +1,5 @@
 //! `eulalia verify`: recompute every digest, follow the record, name what does not fit.
 
-use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use crate::arguments::VerifyArguments;
@@ -9,8 +8,7 @@ use crate::run::World;
 
 pub fn verify(arguments: &VerifyArguments, world: &World) -> anyhow::Result<Value> {
     let folder = &arguments.folder;
-    let mut found = provenance::verify::verify_watched(folder, world.progress.as_ref())
-        .with_context(|| format!("{} cannot be verified", folder.display()))?;
+    let mut found = provenance::verify::verify_watched(folder, world.progress.as_ref())?;
     if let (Some(expected), Some(digest)) = (arguments.expect, found.digest)
         && expected != digest
     {
@@ -34,9 +32,9 @@ pub fn verify(arguments: &VerifyArguments, world: &World) -> anyhow::Result<Valu
         }
     } else {
         world.console.say(&format!(
-            "{}: {} problems; do not use it, get it again from where it was published",
+            "{}: {}; do not use it, get it again from where it was published",
             folder.display(),
-            found.problems.len()
+            console::counted(found.problems.len() as u64, "problem")
         ));
     }
     let mut result = serde_json::to_value(&found)?;

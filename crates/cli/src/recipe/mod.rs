@@ -223,6 +223,7 @@ fn instance(
         written: Map::new(),
     };
     let defaults = instance.settings.as_object().cloned().unwrap_or_default();
+    let changed = settings.iter().any(|entry| entry.line == 0);
     for entry in settings {
         let key = format!("{name}.{}", entry.key);
         if entry.key == "from" || kind.files.iter().any(|file| file.key == entry.key) {
@@ -273,6 +274,7 @@ fn instance(
             ));
         }
     }
+    let line = if changed { 0 } else { line };
     (kind.check)(&instance.settings).map_err(|problem| at.line(line, &name, problem))?;
     Ok(instance)
 }
@@ -388,7 +390,12 @@ fn set(at: &Place, key: &str, entry: &Entry, kind: &Kind, settings: &mut Value) 
     merge(&mut trial[&entry.key], &entry.value.to_json());
     (kind.parse)(&trial).map_err(|problem| {
         let found = describe_json(&entry.value.to_json());
-        at.line(entry.line, key, format!("{problem} (found {found})"))
+        let expected = describe_json(&(kind.defaults)()[&entry.key]);
+        let problem = match expected == found || expected == "nothing" {
+            true => problem,
+            false => format!("expected {expected}, found {found}"),
+        };
+        at.line(entry.line, key, problem)
     })?;
     merge(&mut settings[&entry.key], &entry.value.to_json());
     Ok(())
@@ -492,7 +499,7 @@ struct Place<'a> {
 impl Place<'_> {
     fn line(&self, line: usize, key: &str, problem: String) -> Usage {
         if line == 0 {
-            Usage(format!("--set {key}: {problem}"))
+            Usage(format!("on the command line: {key}: {problem}"))
         } else {
             Usage(format!("{}: line {line}: {key}: {problem}", self.path.display()))
         }

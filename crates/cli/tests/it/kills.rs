@@ -46,7 +46,7 @@ fn a_run_that_is_asked_to_stop_leaves_with_130_and_goes_on_later() {
     assert_all_whole(&root, "asked to stop");
     assert!(root.join("tokenizer").exists() && !root.join("pretrain").exists());
     let log = std::fs::read_to_string(root.join("run.jsonl")).unwrap();
-    assert!(log.lines().last().unwrap().contains("\"failed\""), "{log}");
+    assert!(log.lines().last().unwrap().contains("\"stopped\""), "{log}");
 }
 
 #[test]
