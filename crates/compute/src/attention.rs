@@ -2,7 +2,7 @@
 //! Ainslie et al., arXiv 2305.13245), forward and backward.
 //!
 //! A token attends to itself and to what precedes it in its own document. Work goes by blocks of 48 queries, whose scores
-//! stand in a buffer of 48 rows; the backward pass makes them again from the sums' logarithms (Dao et al., arXiv
+//! stand in a buffer of 48 rows; the backward pass makes them again from each row's maximum and sum (Dao et al., arXiv
 //! 2205.14135). Memory is linear in the length, and nothing between documents is computed at all.
 
 use crate::product::{
@@ -63,6 +63,20 @@ pub struct AttentionInput<'a> {
     pub fused: &'a [f32],
 }
 
+/// Of each row of scores: its maximum times −scale, and the reciprocal of its sum. [heads, tokens] both.
+#[derive(Debug, Default)]
+pub struct RowSums {
+    shifts: Vec<f32>,
+    reciprocals: Vec<f32>,
+}
+
+impl RowSums {
+    /// Room for `heads` · `tokens` rows.
+    pub fn new(heads: usize, tokens: usize) -> RowSums {
+        RowSums { shifts: vec![0.0; heads * tokens], reciprocals: vec![0.0; heads * tokens] }
+    }
+}
+
 /// Buffers of one thread; they grow to the longest document met.
 #[derive(Debug, Default)]
 pub struct AttentionWorkspace {
@@ -85,11 +99,11 @@ impl AttentionWorkspace {
     }
 }
 
-/// `output` [tokens, query_width] ← attention; `log_sums` [heads, tokens] for the backward.
+/// `output` [tokens, query_width] ← attention; what the backward needs of each row into `sums`.
 pub fn attention(
     input: &AttentionInput,
     output: &mut [f32],
-    log_sums: &mut [f32],
+    sums: &mut RowSums,
     workspace: &mut AttentionWorkspace,
 ) {
     let AttentionInput { shape, documents, queries, keys, fused } = *input;
@@ -97,7 +111,6 @@ pub fn attention(
     let (q_width, k_width, f_width) = (shape.query_width(), shape.key_width(), shape.fused_width());
     let tokens = queries.len() / q_width;
     workspace.reserve(documents.iter().map(Range::len).max().unwrap_or(0), false);
-    let mut reciprocals = [0.0f32; BLOCK_ROWS];
     for document in documents {
         let (begin, length) = (document.start, document.len());
         for kv_head in 0..kv_heads {
@@ -128,16 +141,9 @@ pub fn attention(
                         width,
                         scores,
                     );
-                    let sums = &mut log_sums[head * tokens + begin + first..][..rows];
-                    exponentials(
-                        scores,
-                        width,
-                        seen,
-                        first + 1,
-                        shape.scale(),
-                        &mut reciprocals[..rows],
-                        sums,
-                    );
+                    let span = head * tokens + begin + first..head * tokens + begin + seen;
+                    let (shifts, reciprocals) = (&mut sums.shifts[span.clone()], &mut sums.reciprocals[span]);
+                    exponentials(scores, width, seen, first + 1, shape.scale(), shifts, reciprocals);
                     let weights = MatrixRef::strided(scores, rows, seen, width);
                     let output = &mut output[at..];
                     multiply_packed(
@@ -146,7 +152,7 @@ pub fn attention(
                         MatrixMut::strided(output, rows, head_dim, q_width),
                         Start::Zero,
                     );
-                    scale_rows(output, q_width, head_dim, &reciprocals[..rows]);
+                    scale_rows(output, q_width, head_dim, reciprocals);
                 }
             }
         }
@@ -160,7 +166,7 @@ pub fn attention_backward(
     input: &AttentionInput,
     output: &[f32],
     output_gradient: &[f32],
-    log_sums: &[f32],
+    sums: &RowSums,
     query_gradient: &mut [f32],
     key_gradient: &mut [f32],
     fused_gradient: &mut [f32],
@@ -205,8 +211,9 @@ pub fn attention_backward(
                         width,
                         scores,
                     );
-                    let sums = &log_sums[head * tokens + begin + first..][..rows];
-                    probabilities(scores, width, seen, first + 1, scale, sums);
+                    let span = head * tokens + begin + first..head * tokens + begin + seen;
+                    let (shifts, reciprocals) = (&sums.shifts[span.clone()], &sums.reciprocals[span]);
+                    probabilities(scores, width, seen, first + 1, scale, shifts, reciprocals);
 
                     let dy = MatrixRef::strided(&output_gradient[at..], rows, head_dim, q_width);
                     let weights = MatrixRef::strided(scores, rows, seen, width);
@@ -262,13 +269,8 @@ fn scores_of(
     scores: &mut [f32],
 ) {
     let x = MatrixRef::strided(x, rows, depth, stride);
-    multiply_packed_panels(
-        x,
-        packed,
-        0..seen.div_ceil(PANEL_COLUMNS),
-        MatrixMut::new(scores, rows, width),
-        Start::Zero,
-    );
+    let scores = MatrixMut::strided(scores, rows, seen, width);
+    multiply_packed_panels(x, packed, 0..seen.div_ceil(PANEL_COLUMNS), scores, Start::Zero);
 }
 
 #[cfg(test)]
@@ -283,9 +285,9 @@ mod tests {
         queries: &[f32],
         keys: &[f32],
         fused: &[f32],
-    ) -> (Vec<f32>, Vec<f32>) {
+    ) -> (Vec<f32>, RowSums) {
         let tokens = queries.len() / SHAPE.query_width();
-        let (mut output, mut sums) = (vec![0.0; queries.len()], vec![0.0; 4 * tokens]);
+        let (mut output, mut sums) = (vec![0.0; queries.len()], RowSums::new(4, tokens));
         let input = AttentionInput { shape: SHAPE, documents, queries, keys, fused };
         attention(&input, &mut output, &mut sums, &mut AttentionWorkspace::default());
         (output, sums)
@@ -334,7 +336,7 @@ mod tests {
             for (got, expected) in output.iter().zip(naive(&documents, &q, &k, &f)) {
                 assert!((*got as f64 - expected).abs() < 1e-5, "{documents:?}: {got} {expected}");
             }
-            same_on_every_path(|| forward(&documents, &q, &k, &f));
+            same_on_every_path(|| forward(&documents, &q, &k, &f).0);
         }
     }
 

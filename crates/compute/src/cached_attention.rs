@@ -57,7 +57,7 @@ pub fn cached_attention<'b>(
         let (heads_at_once, x_stride) = if rows == 1 { (group, head_dim) } else { (1, width) };
         let lines = rows * heads_at_once;
         let mut reciprocals = vec![0.0f32; lines];
-        let mut log_sums = vec![0.0f32; lines];
+        let mut shifts = vec![0.0f32; lines];
         for head in (0..shape.heads).step_by(heads_at_once) {
             let kv_head = head / group;
             let at = first * width + head * head_dim;
@@ -85,8 +85,8 @@ pub fn cached_attention<'b>(
                     seen,
                     seen - rows + 1,
                     shape.scale(),
-                    &mut reciprocals[sums.clone()],
-                    &mut log_sums[sums],
+                    &mut shifts[sums.clone()],
+                    &mut reciprocals[sums],
                 );
             }
             let output = &mut output[at..];
@@ -107,7 +107,7 @@ pub fn cached_attention<'b>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attention::{AttentionInput, AttentionWorkspace, attention};
+    use crate::attention::{AttentionInput, AttentionWorkspace, RowSums, attention};
     use crate::testing::normal_numbers;
 
     #[test]
@@ -125,7 +125,7 @@ mod tests {
             keys: &k,
             fused: &fused,
         };
-        attention(&input, &mut expected, &mut vec![0.0; 6 * tokens], &mut AttentionWorkspace::default());
+        attention(&input, &mut expected, &mut RowSums::new(6, tokens), &mut AttentionWorkspace::default());
         for chunk in [1, 7, 64, 100, 150] {
             let mut blocks = vec![vec![f32::NAN; block_floats(shape)]; tokens.div_ceil(BLOCK_POSITIONS)];
             let mut output = vec![0.0; q.len()];

@@ -22,10 +22,19 @@ pub fn sum_of_lanes(lanes: &Lanes) -> f32 {
     (four[0] + four[2]) + (four[1] + four[3])
 }
 
-/// The largest of sixteen values.
+/// The largest of sixteen values, by the same tree.
 #[inline(always)]
 pub fn maximum_of_lanes(lanes: &Lanes) -> f32 {
-    lanes.iter().fold(f32::NEG_INFINITY, |largest, &value| if value > largest { value } else { largest })
+    let larger = |a: f32, b: f32| if a > b { a } else { b };
+    let mut eight = [0.0f32; 8];
+    for i in 0..8 {
+        eight[i] = larger(lanes[i], lanes[i + 8]);
+    }
+    let mut four = [0.0f32; 4];
+    for i in 0..4 {
+        four[i] = larger(eight[i], eight[i + 4]);
+    }
+    larger(larger(four[0], four[2]), larger(four[1], four[3]))
 }
 
 /// Σ x·y.
@@ -47,18 +56,44 @@ pub fn dot(x: &[f32], y: &[f32]) -> f32 {
     sum_of_lanes(&lanes)
 }
 
-/// The largest value of a row, −∞ for an empty one.
+/// `output` ← work(inputs, output), sixteen elements at a time. For rows that are too short for the loops that a compiler
+/// makes of slices of unknown length, which take 64 elements at once and the rest one by one.
+#[inline(always)]
+pub fn update<const N: usize>(output: &mut [f32], inputs: [&[f32]; N], work: impl Fn([f32; N], f32) -> f32) {
+    let chunks = inputs.map(|input| input.as_chunks::<LANES>());
+    let (whole, rest) = output.as_chunks_mut::<LANES>();
+    for (index, output) in whole.iter_mut().enumerate() {
+        let block = chunks.map(|(whole, _)| whole[index]);
+        let before = *output;
+        let mut after = [0.0f32; LANES];
+        for lane in 0..LANES {
+            after[lane] = work(block.map(|input| input[lane]), before[lane]);
+        }
+        *output = after;
+    }
+    for (index, output) in rest.iter_mut().enumerate() {
+        *output = work(chunks.map(|(_, rest)| rest[index]), *output);
+    }
+}
+
+/// The largest value of a row, −∞ for an empty one. Four registers at a time: one would wait for itself.
 #[inline(always)]
 pub fn maximum(x: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let (whole, rest) = x.as_chunks::<LANES>();
+    let mut wide = [f32::NEG_INFINITY; 4 * LANES];
+    let (whole, rest) = x.as_chunks::<{ 4 * LANES }>();
     for chunk in whole {
-        for lane in 0..LANES {
-            lanes[lane] = if chunk[lane] > lanes[lane] { chunk[lane] } else { lanes[lane] };
+        for lane in 0..4 * LANES {
+            wide[lane] = if chunk[lane] > wide[lane] { chunk[lane] } else { wide[lane] };
         }
     }
     for (lane, &value) in rest.iter().enumerate() {
-        lanes[lane] = if value > lanes[lane] { value } else { lanes[lane] };
+        wide[lane] = if value > wide[lane] { value } else { wide[lane] };
+    }
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for part in wide.as_chunks::<LANES>().0 {
+        for lane in 0..LANES {
+            lanes[lane] = if part[lane] > lanes[lane] { part[lane] } else { lanes[lane] };
+        }
     }
     maximum_of_lanes(&lanes)
 }

@@ -2,7 +2,7 @@
 //! element i + half), fused with the RMS norm that Qwen3 gives each head of queries and keys before it.
 
 use crate::elementary::{power, sine_cosine};
-use crate::lanes::LANES;
+use crate::lanes::{LANES, update};
 use crate::normalisation::{dot_of_three, reciprocal_root_mean_square};
 use crate::path::vectorised;
 
@@ -90,7 +90,7 @@ vectorised! {
                     Some(HeadNorm { weight, epsilon }) => {
                         let r = reciprocal_root_mean_square(x, epsilon);
                         reciprocal[token * heads + head] = r;
-                        scale_by(x, weight, r, y);
+                        update(y, [x, weight], |[x, w], _| w * (x * r));
                     }
                     None => y.copy_from_slice(x),
                 }
@@ -133,66 +133,37 @@ vectorised! {
                 let x = &input[begin..begin + head_dim];
                 let r = reciprocal[token * heads + head];
                 let pull = dot_of_three(dy, weight, x) * r * r * r / head_dim as f32;
-                norm_gradient(dy, x, weight, r, pull, dx);
+                update(dx, [dy, x, weight], |[dy, x, w], _| (dy * w).mul_add(r, -(x * pull)));
                 if let Some(gradient) = weight_gradient.as_deref_mut() {
-                    add_products(dy, x, r, gradient);
+                    update(gradient, [dy, x], |[dy, x], sum| dy.mul_add(x * r, sum));
                 }
             }
         }
     }
 }
 
-/// Runs an expression for each index, sixteen at a time: a head is too short for the loops that a compiler makes of
-/// slices of unknown length, which take 64 elements at once and the rest one by one.
-macro_rules! for_each_lane {
-    ($length:expr, $index:ident => $work:expr) => {
-        let length = $length;
-        let whole = length / LANES * LANES;
-        for start in (0..whole).step_by(LANES) {
-            for $index in start..start + LANES {
-                $work;
-            }
-        }
-        for $index in whole..length {
-            $work;
-        }
-    };
-}
-
-/// y ← w · (x · r)
-#[inline(always)]
-fn scale_by(x: &[f32], weight: &[f32], r: f32, y: &mut [f32]) {
-    let length = y.len();
-    let (x, weight) = (&x[..length], &weight[..length]);
-    for_each_lane!(length, i => y[i] = weight[i] * (x[i] * r));
-}
-
 /// Turns the pairs (low, high) by their angles, or back.
 #[inline(always)]
 fn turn(low: &mut [f32], high: &mut [f32], cosines: &[f32], sines: &[f32], direction: f32) {
-    let length = low.len();
-    let (high, cosines, sines) = (&mut high[..length], &cosines[..length], &sines[..length]);
-    for_each_lane!(length, i => {
-        let (a, b, c, s) = (low[i], high[i], cosines[i], direction * sines[i]);
-        low[i] = a.mul_add(c, -(b * s));
-        high[i] = b.mul_add(c, a * s);
-    });
-}
-
-/// dx ← r · (w · dy) − x · pull
-#[inline(always)]
-fn norm_gradient(dy: &[f32], x: &[f32], weight: &[f32], r: f32, pull: f32, dx: &mut [f32]) {
-    let length = dx.len();
-    let (dy, x, weight) = (&dy[..length], &x[..length], &weight[..length]);
-    for_each_lane!(length, i => dx[i] = (dy[i] * weight[i]).mul_add(r, -(x[i] * pull)));
-}
-
-/// sums += dy · x · r
-#[inline(always)]
-fn add_products(dy: &[f32], x: &[f32], r: f32, sums: &mut [f32]) {
-    let length = sums.len();
-    let (dy, x) = (&dy[..length], &x[..length]);
-    for_each_lane!(length, i => sums[i] = dy[i].mul_add(x[i] * r, sums[i]));
+    let ((lows, low_rest), (highs, high_rest)) =
+        (low.as_chunks_mut::<LANES>(), high.as_chunks_mut::<LANES>());
+    let ((cosines, cosine_rest), (sines, sine_rest)) =
+        (cosines.as_chunks::<LANES>(), sines.as_chunks::<LANES>());
+    for (((low, high), c), s) in lows.iter_mut().zip(highs).zip(cosines).zip(sines) {
+        let (a, b) = (*low, *high);
+        let (mut turned_low, mut turned_high) = ([0.0f32; LANES], [0.0f32; LANES]);
+        for lane in 0..LANES {
+            let s = direction * s[lane];
+            turned_low[lane] = a[lane].mul_add(c[lane], -(b[lane] * s));
+            turned_high[lane] = b[lane].mul_add(c[lane], a[lane] * s);
+        }
+        (*low, *high) = (turned_low, turned_high);
+    }
+    for (((low, high), c), s) in low_rest.iter_mut().zip(high_rest).zip(cosine_rest).zip(sine_rest) {
+        let (a, b, s) = (*low, *high, direction * s);
+        *low = a.mul_add(*c, -(b * s));
+        *high = b.mul_add(*c, a * s);
+    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! The softmax of rows of attention scores, and its backward: shared by training and by the cache's attention, so that both
 //! give the same bits.
 
-use crate::elementary::{exp, ln};
+use crate::elementary::exp;
 use crate::lanes::{LANES, dot, maximum, sum_of_lanes};
 use crate::path::vectorised;
 
 vectorised! {
     /// Turns row i of `scores` (rows `stride` apart) into e^((s − max)·scale) over its first `first_count` + i elements and
-    /// zero up to `width`; 1 / Σ into `reciprocals`, and max·scale + ln Σ into `log_sums`.
+    /// zero up to `width`; 1 / Σ into `reciprocals`, and −max·scale into `shifts`.
     ///
     /// The weights are not yet divided by their sum: that is cheaper on the weighted values.
     pub fn exponentials(
@@ -16,17 +16,18 @@ vectorised! {
         width: usize,
         first_count: usize,
         scale: f32,
+        shifts: &mut [f32],
         reciprocals: &mut [f32],
-        log_sums: &mut [f32],
     ) {
-        for (i, (reciprocal, log_sum)) in reciprocals.iter_mut().zip(log_sums).enumerate() {
+        for (i, (shift, reciprocal)) in shifts.iter_mut().zip(reciprocals).enumerate() {
             let row = &mut scores[i * stride..][..width];
             let count = first_count + i;
             let largest = maximum(&row[..count]);
             // Whole vectors: what lies beyond `count` becomes e^−∞ = 0.
             row[count..].fill(f32::NEG_INFINITY);
             let mut lanes = [0.0f32; LANES];
-            let shift = -(largest * scale);
+            *shift = -(largest * scale);
+            let shift = *shift;
             let (whole, rest) = row.as_chunks_mut::<LANES>();
             let used = count.div_ceil(LANES).min(whole.len());
             for chunk in &mut whole[..used] {
@@ -44,21 +45,27 @@ vectorised! {
                 *score = weight;
                 lanes[lane] += weight;
             }
-            let sum = sum_of_lanes(&lanes);
-            *reciprocal = 1.0 / sum;
-            *log_sum = (largest * scale) + ln(sum as f64) as f32;
+            *reciprocal = 1.0 / sum_of_lanes(&lanes);
         }
     }
 }
 
 vectorised! {
-    /// Turns row i of `scores` into the softmax that `exponentials` and its division gave, from the sums' logarithms.
-    pub fn probabilities(scores: &mut [f32], stride: usize, width: usize, first_count: usize, scale: f32, log_sums: &[f32]) {
-        for (i, &log_sum) in log_sums.iter().enumerate() {
+    /// Turns row i of `scores` into the softmax that `exponentials` and its division gave.
+    pub fn probabilities(
+        scores: &mut [f32],
+        stride: usize,
+        width: usize,
+        first_count: usize,
+        scale: f32,
+        shifts: &[f32],
+        reciprocals: &[f32],
+    ) {
+        for (i, (&shift, &reciprocal)) in shifts.iter().zip(reciprocals).enumerate() {
             let row = &mut scores[i * stride..][..width];
             let count = first_count + i;
             for score in &mut row[..count] {
-                *score = exp(score.mul_add(scale, -log_sum));
+                *score = exp(score.mul_add(scale, shift)) * reciprocal;
             }
             row[count..].fill(0.0);
         }

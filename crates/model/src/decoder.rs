@@ -351,7 +351,7 @@ impl Decoder {
             keys: &keys[..tokens * shape.key_width()],
             fused: &fused[..tokens * shape.fused_width()],
         };
-        attention(&attention_input, attended, &mut here.log_sums, buffers);
+        attention(&attention_input, attended, &mut here.sums, buffers);
         let attended = &attended[..tokens * shape.query_width()];
         linear(attended, &parameters[spans.output.clone()], tokens, shape.query_width(), branch);
         if let Some(pair) = adapter.and_then(|adapter| adapter.low_rank(index, Projection::Output)) {
@@ -523,7 +523,7 @@ impl Decoder {
             &attention_input,
             attended,
             &narrow[query_rows],
-            &here.log_sums,
+            &here.sums,
             query_gradient,
             key_gradient,
             fused_gradient,

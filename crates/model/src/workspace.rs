@@ -2,7 +2,7 @@
 //! temporaries made anew each time cost page faults, which is where other frameworks lose their time.
 
 use crate::config::ModelConfig;
-use compute::attention::AttentionWorkspace;
+use compute::attention::{AttentionWorkspace, RowSums};
 
 /// What the forward pass keeps of one layer for the backward pass. [tokens, …] each.
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub(crate) struct LayerActivations {
     pub key_reciprocal: Vec<f32>,
     pub queries: Vec<f32>,
     pub keys: Vec<f32>,
-    pub log_sums: Vec<f32>,
+    pub sums: RowSums,
     pub attended: Vec<f32>,
     pub middle: Vec<f32>,
     pub middle_reciprocal: Vec<f32>,
@@ -63,7 +63,7 @@ impl TrainingWorkspace {
                 key_reciprocal: zeros(attention.kv_heads),
                 queries: zeros(q),
                 keys: zeros(kv),
-                log_sums: zeros(attention.heads),
+                sums: RowSums::new(attention.heads, maximum_tokens),
                 attended: zeros(q),
                 middle: zeros(hidden),
                 middle_reciprocal: zeros(1),
