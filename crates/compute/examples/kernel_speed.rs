@@ -44,7 +44,7 @@ fn main() {
     let head_weight = numbers(7, 32);
     let norm = Some(HeadNorm { weight: &head_weight, epsilon: 1e-6 });
     let (mut queries, mut fused_gradient) = (vec![0.0; TOKENS * WIDTH], vec![0.0; fused.len()]);
-    let mut head_gradient = vec![0.0; 32];
+    let mut head_gradient = [0.0; 32];
     show("normalise_and_rotate (4 heads)", || {
         normalise_and_rotate(&fused, span, norm, &table, &positions, &mut queries, &mut reciprocal)
     });
