@@ -308,19 +308,34 @@ thread_local! {
     static PANELS: RefCell<(Box<Panel>, Vec<f32>)> = RefCell::new((Box::new(Panel([0.0; PANEL_ROWS * PANEL_COLUMNS])), Vec::new()));
 }
 
-/// One tile of C: `rows` × `columns` chains over `depth` links.
-struct Tile {
+/// A column of tiles of C: `rows` × `columns` chains over `depth` links, in strips of the path's tile rows.
+struct Column {
     depth: usize,
     a: *const f32,
     a_row_stride: usize,
     a_column_stride: usize,
+    /// From one strip of A to the next.
+    a_strip_stride: usize,
     b: *const f32,
     b_row_stride: usize,
     c: *mut f32,
     c_row_stride: usize,
     rows: usize,
+    /// At most the path's tile columns.
     columns: usize,
     start: Start,
+}
+
+impl Column {
+    /// Where row `row`, the first of a strip of `strip_rows`, begins in A and in C.
+    ///
+    /// # Safety
+    /// There is such a row.
+    #[inline(always)]
+    unsafe fn strip(&self, row: usize, strip_rows: usize) -> (*const f32, *mut f32) {
+        // SAFETY: passed on.
+        unsafe { (self.a.add(row / strip_rows * self.a_strip_stride), self.c.add(row * self.c_row_stride)) }
+    }
 }
 
 fn tile_shape(path: CpuPath) -> (usize, usize) {
@@ -351,31 +366,30 @@ unsafe fn run_panel(
     start: Start,
 ) {
     let (tile_rows, tile_columns) = tile_shape(path);
-    let strip_stride = block.strip_stride.unwrap_or(tile_rows * block.row_stride);
+    let a_strip_stride = block.strip_stride.unwrap_or(tile_rows * block.row_stride);
     for column in (0..columns).step_by(tile_columns) {
-        for (strip, row) in (0..block.rows).step_by(tile_rows).enumerate() {
-            // SAFETY: every offset lies inside its view; C is borrowed mutably by the caller for the whole call.
-            unsafe {
-                let tile = Tile {
-                    depth: block.depth,
-                    a: block.data.as_ptr().add(strip * strip_stride),
-                    a_row_stride: block.row_stride,
-                    a_column_stride: block.column_stride,
-                    b: b.add(column),
-                    b_row_stride: b_stride,
-                    c: c.data.as_ptr().cast_mut().add((c_row + row) * c.row_stride + c_column + column),
-                    c_row_stride: c.row_stride,
-                    rows: tile_rows.min(block.rows - row),
-                    columns: tile_columns.min(columns - column),
-                    start,
-                };
-                match path {
-                    #[cfg(target_arch = "x86_64")]
-                    CpuPath::Avx512 => avx512::run(&tile),
-                    #[cfg(target_arch = "x86_64")]
-                    CpuPath::Avx2 => avx2::run(&tile),
-                    _ => portable::run(&tile),
-                }
+        // SAFETY: every offset lies inside its view; C is borrowed mutably by the caller for the whole call.
+        unsafe {
+            let tiles = Column {
+                depth: block.depth,
+                a: block.data.as_ptr(),
+                a_row_stride: block.row_stride,
+                a_column_stride: block.column_stride,
+                a_strip_stride,
+                b: b.add(column),
+                b_row_stride: b_stride,
+                c: c.data.as_ptr().cast_mut().add(c_row * c.row_stride + c_column + column),
+                c_row_stride: c.row_stride,
+                rows: block.rows,
+                columns: tile_columns.min(columns - column),
+                start,
+            };
+            match path {
+                #[cfg(target_arch = "x86_64")]
+                CpuPath::Avx512 => avx512::run(&tiles),
+                #[cfg(target_arch = "x86_64")]
+                CpuPath::Avx2 => avx2::run(&tiles),
+                _ => portable::run(&tiles),
             }
         }
     }

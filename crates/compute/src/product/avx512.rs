@@ -1,80 +1,93 @@
 //! Tiles of 6 × 64 for AVX-512: twenty-four accumulators, four registers for a line of B, one for A's broadcast.
 
-use super::{PANEL_COLUMNS, Start, Tile};
+use super::{Column, PANEL_COLUMNS, Start};
 use std::arch::x86_64::*;
 
 pub const TILE_ROWS: usize = 6;
 pub const TILE_COLUMNS: usize = 64;
 
 /// # Safety
-/// The tile's pointers are valid for its shape; the processor has AVX-512 F.
-pub unsafe fn run(tile: &Tile) {
+/// The pointers are valid for the shape; the processor has AVX-512 F.
+pub unsafe fn run(tiles: &Column) {
     // SAFETY: passed on.
     unsafe {
-        match tile.columns.div_ceil(16) {
-            1 => run_vectors::<1>(tile),
-            2 => run_vectors::<2>(tile),
-            3 => run_vectors::<3>(tile),
-            _ => run_vectors::<4>(tile),
+        match tiles.columns.div_ceil(16) {
+            1 => run_vectors::<1>(tiles),
+            2 => run_vectors::<2>(tiles),
+            3 => run_vectors::<3>(tiles),
+            _ => run_vectors::<4>(tiles),
         }
     }
 }
 
 /// # Safety
 /// As [`run`].
-unsafe fn run_vectors<const VECTORS: usize>(tile: &Tile) {
+unsafe fn run_vectors<const VECTORS: usize>(tiles: &Column) {
     // SAFETY: passed on.
     unsafe {
-        match tile.rows {
-            1 => run_rows::<1, VECTORS>(tile),
-            2 => run_rows::<2, VECTORS>(tile),
-            3 => run_rows::<3, VECTORS>(tile),
-            4 => run_rows::<4, VECTORS>(tile),
-            5 => run_rows::<5, VECTORS>(tile),
-            _ => run_rows::<6, VECTORS>(tile),
+        // Half a panel leaves registers for twice the rows: fewer loads for each multiplication.
+        let in_place = tiles.a_strip_stride == TILE_ROWS * tiles.a_row_stride;
+        let doubled =
+            if VECTORS <= 2 && in_place { tiles.rows / (2 * TILE_ROWS) * (2 * TILE_ROWS) } else { 0 };
+        if VECTORS <= 2 {
+            run_rows::<{ 2 * TILE_ROWS }, VECTORS>(tiles, 0, doubled / (2 * TILE_ROWS));
+        }
+        let whole = tiles.rows / TILE_ROWS * TILE_ROWS;
+        run_rows::<TILE_ROWS, VECTORS>(tiles, doubled, (whole - doubled) / TILE_ROWS);
+        match tiles.rows % TILE_ROWS {
+            1 => run_rows::<1, VECTORS>(tiles, whole, 1),
+            2 => run_rows::<2, VECTORS>(tiles, whole, 1),
+            3 => run_rows::<3, VECTORS>(tiles, whole, 1),
+            4 => run_rows::<4, VECTORS>(tiles, whole, 1),
+            5 => run_rows::<5, VECTORS>(tiles, whole, 1),
+            _ => {}
         }
     }
 }
 
 /// # Safety
-/// As [`run`]; the tile has `ROWS` rows and `VECTORS` vectors of columns, of which the last may be partial.
+/// As [`run`]; there are `VECTORS` vectors of columns, of which the last may be partial, and `count` strips of `ROWS` rows from
+/// row `first` on.
 #[target_feature(enable = "avx512f")]
-unsafe fn run_rows<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
-    let rest = tile.columns - 16 * (VECTORS - 1);
+unsafe fn run_rows<const ROWS: usize, const VECTORS: usize>(tiles: &Column, first: usize, count: usize) {
+    let rest = tiles.columns - 16 * (VECTORS - 1);
     let last: __mmask16 = (0xffff_u32 >> (16 - rest)) as __mmask16;
     let mask = |v: usize| if v + 1 == VECTORS { last } else { 0xffff };
-    let mut sums = [[_mm512_setzero_ps(); VECTORS]; ROWS];
-    // SAFETY: masked lanes are not touched; the others lie inside the tile.
-    unsafe {
-        if tile.start == Start::Continue {
-            for (r, sums) in sums.iter_mut().enumerate() {
-                for (v, sum) in sums.iter_mut().enumerate() {
-                    *sum = _mm512_maskz_loadu_ps(mask(v), tile.c.add(r * tile.c_row_stride + 16 * v));
+    for row in (first..first + count * ROWS).step_by(ROWS) {
+        // SAFETY: masked lanes are not touched; the others lie inside the strip.
+        unsafe {
+            let (mut a, c) = tiles.strip(row, TILE_ROWS);
+            let mut b = tiles.b;
+            let mut sums = [[_mm512_setzero_ps(); VECTORS]; ROWS];
+            if tiles.start == Start::Continue {
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    for (v, sum) in sums.iter_mut().enumerate() {
+                        *sum = _mm512_maskz_loadu_ps(mask(v), c.add(r * tiles.c_row_stride + 16 * v));
+                    }
                 }
             }
-        }
-        let (mut a, mut b) = (tile.a, tile.b);
-        for _ in 0..tile.depth {
-            let mut line = [_mm512_setzero_ps(); VECTORS];
-            for (v, line) in line.iter_mut().enumerate() {
-                *line = if v + 1 == VECTORS {
-                    _mm512_maskz_loadu_ps(last, b.add(16 * v))
-                } else {
-                    _mm512_loadu_ps(b.add(16 * v))
-                };
-            }
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let left = _mm512_set1_ps(*a.add(r * tile.a_row_stride));
-                for (sum, line) in sums.iter_mut().zip(&line) {
-                    *sum = _mm512_fmadd_ps(left, *line, *sum);
+            for _ in 0..tiles.depth {
+                let mut line = [_mm512_setzero_ps(); VECTORS];
+                for (v, line) in line.iter_mut().enumerate() {
+                    *line = if v + 1 == VECTORS {
+                        _mm512_maskz_loadu_ps(last, b.add(16 * v))
+                    } else {
+                        _mm512_loadu_ps(b.add(16 * v))
+                    };
                 }
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let left = _mm512_set1_ps(*a.add(r * tiles.a_row_stride));
+                    for (sum, line) in sums.iter_mut().zip(&line) {
+                        *sum = _mm512_fmadd_ps(left, *line, *sum);
+                    }
+                }
+                a = a.wrapping_add(tiles.a_column_stride);
+                b = b.wrapping_add(tiles.b_row_stride);
             }
-            a = a.wrapping_add(tile.a_column_stride);
-            b = b.wrapping_add(tile.b_row_stride);
-        }
-        for (r, sums) in sums.iter().enumerate() {
-            for (v, sum) in sums.iter().enumerate() {
-                _mm512_mask_storeu_ps(tile.c.add(r * tile.c_row_stride + 16 * v), mask(v), *sum);
+            for (r, sums) in sums.iter().enumerate() {
+                for (v, sum) in sums.iter().enumerate() {
+                    _mm512_mask_storeu_ps(c.add(r * tiles.c_row_stride + 16 * v), mask(v), *sum);
+                }
             }
         }
     }
