@@ -2,7 +2,9 @@
 //!
 //! The rule is one regular expression in the spirit of GPT-4's and Qwen's, without their English contractions: letters
 //! and marks of all scripts are treated alike, digits come in groups of three at most, and an apostrophe stays with the
-//! letters before it (`l'` `homme`, `ta'`, `don'` `t`), where the clitics of French, Italian, Maltese and Irish end.
+//! letters before it (`l'` `homme`, `ta'`, `don'` `t`), where the clitics of French, Italian, Maltese and Irish end. (With
+//! 16,384 entries, on SIB-200's `dev` sentences in 24 languages: Gini of tokens 0.058 so, 0.059 without the apostrophe,
+//! 0.057 with hyphens treated like it; 2.30 tokens per word in each case.)
 //! [`PATTERN`] is what `tokenizer.json` carries; [`pieces`] is the same rule as a hand-written scanner, an order of
 //! magnitude faster than a regular expression with look-ahead. A test compares the two.
 

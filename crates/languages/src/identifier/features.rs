@@ -40,7 +40,10 @@ pub(crate) fn chunk_features(chunk: &str, word: &mut Vec<char>, found: &mut impl
     word.clear();
     word.push(WORD_MARK);
     for character in chunk.chars() {
-        if character.is_alphabetic() || matches!(character, '\u{300}'..='\u{36F}') {
+        if character.is_ascii_alphabetic() {
+            word.push(character.to_ascii_lowercase());
+            letters += 1;
+        } else if character.is_alphabetic() || matches!(character, '\u{300}'..='\u{36F}') {
             word.extend(character.to_lowercase());
             letters += 1;
         } else {

@@ -97,7 +97,7 @@ impl Scorer {
             let new = scorer.store(key, &entries);
             let mut slot = scorer.first_slot(key);
             while scorer.slots[slot] != Slot::default() {
-                slot = (slot + 1) % scorer.slots.len();
+                slot = scorer.next_slot(slot);
             }
             scorer.slots[slot] = new;
         }
@@ -166,6 +166,19 @@ impl Scorer {
         found.extend(keys.iter().map(|key| self.slot_of(*key)));
         let touched = found.iter().fold(0u8, |touched, slot| touched | self.blocks[slot.position()][0]);
         std::hint::black_box(touched);
+        // Full rows by themselves: their sums then stay in vector registers.
+        let mut sums = [0u16; LANES];
+        for slot in found.iter().filter(|slot| slot.kind() == FULL_ROW) {
+            let row = self.blocks[slot.position()..].as_flattened();
+            if let Some(row) = row.first_chunk::<LANES>() {
+                for (sum, weight) in sums.iter_mut().zip(row) {
+                    *sum += u16::from(*weight);
+                }
+            }
+        }
+        for (steps, sum) in steps.iter_mut().zip(sums) {
+            *steps += sum;
+        }
         for slot in found.iter() {
             let position = slot.position();
             match slot.kind() {
@@ -173,14 +186,6 @@ impl Scorer {
                 TWO_BLOCKS => {
                     add_entries(&self.blocks[position], steps);
                     add_entries(&self.blocks[position + 1], steps);
-                }
-                FULL_ROW => {
-                    let row = &self.blocks[position..position + LANES / 8];
-                    for (steps, weights) in steps.chunks_exact_mut(8).zip(row) {
-                        for (sum, weight) in steps.iter_mut().zip(weights) {
-                            *sum += u16::from(*weight);
-                        }
-                    }
                 }
                 _ => {}
             }
@@ -191,6 +196,11 @@ impl Scorer {
         (key >> self.shift) as usize
     }
 
+    /// The number of slots is a power of two.
+    fn next_slot(&self, slot: usize) -> usize {
+        (slot + 1) & (self.slots.len() - 1)
+    }
+
     /// The slot that holds a feature, or an empty one.
     fn slot_of(&self, key: u32) -> Slot {
         let mut position = self.first_slot(key);
@@ -199,7 +209,7 @@ impl Scorer {
             if slot == Slot::default() || slot.holds(key) {
                 return slot;
             }
-            position = (position + 1) % self.slots.len();
+            position = self.next_slot(position);
         }
     }
 }
