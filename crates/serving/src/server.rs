@@ -350,3 +350,18 @@ impl Server {
 fn seconds(clock: &Clock) -> u64 {
     clock.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_servers_never_share_a_state_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = lock_state(folder.path()).unwrap();
+        let refused = lock_state(folder.path()).unwrap_err().to_string();
+        assert!(refused.contains("in use by another server") && refused.contains("--state"), "{refused}");
+        drop(first);
+        assert!(lock_state(folder.path()).is_ok());
+    }
+}
