@@ -7,8 +7,8 @@
 //! - a sum over a row has sixteen lanes, added up in a fixed tree (`lanes`);
 //! - `exp`, `ln`, `sin` and `cos` are ours (`elementary`), and so are random numbers (`random`).
 //!
-//! Kernels are plain functions over slices; they allocate nothing and start no threads, so that a caller may run one in
-//! each of its threads. This crate alone contains `unsafe`: in `product`'s vector kernels and in the dispatch (`path`).
+//! Kernels are plain functions over slices; they allocate nothing and start no threads (`multiply_parallel` alone spreads
+//! over the pool it is called in), so that a caller may run one in each of its threads. This crate alone contains `unsafe`: in `product`'s vector kernels and in the dispatch (`path`).
 
 pub mod attention;
 pub mod cached_attention;
@@ -32,4 +32,4 @@ pub mod swiglu;
 mod testing;
 
 pub use path::CpuPath;
-pub use product::{MatrixMut, MatrixRef, PackedMatrix, Start, multiply, multiply_packed};
+pub use product::{MatrixMut, MatrixRef, PackedMatrix, Start, multiply, multiply_packed, multiply_parallel};

@@ -15,6 +15,7 @@ mod portable;
 
 use crate::path::{CpuPath, vectorised};
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Columns of one packed panel.
 pub const PANEL_COLUMNS: usize = 64;
@@ -25,6 +26,8 @@ const BLOCK_ROWS: usize = 1024;
 /// A transposed A whose lines lie further apart than this many floats is packed too, if enough columns of B share the cost.
 const STRIDE_WORTH_PACKING: usize = 512;
 const COLUMNS_WORTH_PACKING: usize = 256;
+/// A product of fewer multiplications than this (some 30 µs) stays on one thread.
+const WORK_WORTH_THREADS: usize = 2 << 20;
 /// With fewer rows of A than this, packing B costs more than it gains.
 const ROWS_WORTH_PACKING: usize = 16;
 
@@ -99,7 +102,41 @@ impl<'a> MatrixMut<'a> {
     }
 }
 
+/// C while it is written, in parts that may belong to several threads.
+#[derive(Clone, Copy)]
+struct Target {
+    pointer: *mut f32,
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+}
+
+// SAFETY: whoever writes through a target promises that its part is nobody else's.
+unsafe impl Send for Target {}
+// SAFETY: as above.
+unsafe impl Sync for Target {}
+
+impl Target {
+    fn new(c: MatrixMut) -> Target {
+        let MatrixMut { data, rows, columns, row_stride } = c;
+        Target { pointer: data.as_mut_ptr(), rows, columns, row_stride }
+    }
+
+    /// Some rows and columns.
+    fn part(self, row: usize, rows: usize, column: usize, columns: usize) -> Target {
+        assert!(row + rows <= self.rows && column + columns <= self.columns, "a part of C");
+        Target { pointer: self.pointer.wrapping_add(row * self.row_stride + column), rows, columns, ..self }
+    }
+}
+
 impl<'a> MatrixRef<'a> {
+    /// Some rows and columns.
+    fn part(self, row: usize, rows: usize, column: usize, columns: usize) -> MatrixRef<'a> {
+        assert!(row + rows <= self.rows && column + columns <= self.columns, "a part of a matrix");
+        let first = (row * self.row_stride + column * self.column_stride).min(self.data.len());
+        MatrixRef { data: &self.data[first..], rows, columns, ..self }
+    }
+
     /// Some rows and columns of A, in place.
     fn block(&self, row: usize, rows: usize, column: usize, depth: usize) -> Block<'a> {
         let (row_stride, column_stride) = (self.row_stride, self.column_stride);
@@ -153,7 +190,62 @@ pub fn multiply(a: MatrixRef, b: MatrixRef, c: MatrixMut, start: Start) {
     if clear_empty(&a, &c, start) {
         c.data.fill(0.0);
     }
+    // SAFETY: C is borrowed mutably for the whole call.
+    unsafe { multiply_target(CpuPath::current(), a, b, Target::new(c), start) }
+}
+
+/// [`multiply`] on up to `threads` threads of the rayon pool that it is called in, with the same bits. Small products
+/// stay on the calling thread.
+///
+/// # Panics
+/// When the shapes do not match.
+pub fn multiply_parallel(threads: usize, a: MatrixRef, b: MatrixRef, c: MatrixMut, start: Start) {
+    let work = a.rows.saturating_mul(b.columns).saturating_mul(b.rows);
+    if threads <= 1 || work < WORK_WORTH_THREADS {
+        return multiply(a, b, c, start);
+    }
+    assert_eq!((a.rows, b.columns, a.columns), (c.rows, c.columns, b.rows), "shapes of a product");
     let path = CpuPath::current();
+    let (row_step, column_step) = grid(a.rows, b.columns, threads);
+    let (across, down) = (b.columns.div_ceil(column_step), a.rows.div_ceil(row_step));
+    let target = Target::new(c);
+    let next = AtomicUsize::new(0);
+    let work = || {
+        loop {
+            let block = next.fetch_add(1, Ordering::Relaxed);
+            if block >= across * down {
+                return;
+            }
+            let (row, column) = (block % down * row_step, block / down * column_step);
+            let (rows, columns) = (row_step.min(a.rows - row), column_step.min(b.columns - column));
+            let (left, right) = (a.part(row, rows, 0, a.columns), b.part(0, b.rows, column, columns));
+            // SAFETY: C is borrowed mutably for the whole call, and each block is taken once.
+            unsafe {
+                multiply_target(path, left, right, target.part(row, rows, column, columns), start);
+            }
+        }
+    };
+    rayon::scope(|scope| {
+        for _ in 1..threads.min(across * down) {
+            scope.spawn(|_| work());
+        }
+        work();
+    });
+}
+
+/// Rows and columns of the blocks that threads take in turn: large, so that little of B is packed twice, and enough of
+/// them that no thread waits long for another at the end.
+fn grid(rows: usize, columns: usize, threads: usize) -> (usize, usize) {
+    let blocks = 4 * threads;
+    let row_step = rows.div_ceil(rows.div_ceil(512)).next_multiple_of(12);
+    let across = blocks.div_ceil(rows.div_ceil(row_step));
+    let column_step = columns.div_ceil(across).next_multiple_of(PANEL_COLUMNS);
+    (row_step, column_step)
+}
+
+/// # Safety
+/// The shapes match; nobody else touches what `c` covers.
+unsafe fn multiply_target(path: CpuPath, a: MatrixRef, b: MatrixRef, c: Target, start: Start) {
     let direct = b.column_stride == 1 && a.rows < ROWS_WORTH_PACKING;
     let packs_a =
         a.row_stride == 1 && a.column_stride >= STRIDE_WORTH_PACKING && b.columns >= COLUMNS_WORTH_PACKING;
@@ -215,6 +307,7 @@ pub fn multiply_packed_panels(
         c.data.fill(0.0);
     }
     let path = CpuPath::current();
+    let c = Target::new(c);
     for first in (0..a.rows).step_by(BLOCK_ROWS) {
         for row in (0..a.columns).step_by(PANEL_ROWS) {
             let depth = PANEL_ROWS.min(a.columns - row);
@@ -359,7 +452,7 @@ unsafe fn run_panel(
     block: &Block,
     b: *const f32,
     b_stride: usize,
-    c: &MatrixMut,
+    c: &Target,
     c_row: usize,
     c_column: usize,
     columns: usize,
@@ -378,7 +471,7 @@ unsafe fn run_panel(
                 a_strip_stride,
                 b: b.add(column),
                 b_row_stride: b_stride,
-                c: c.data.as_ptr().cast_mut().add(c_row * c.row_stride + c_column + column),
+                c: c.pointer.add(c_row * c.row_stride + c_column + column),
                 c_row_stride: c.row_stride,
                 rows: block.rows,
                 columns: tile_columns.min(columns - column),
@@ -574,6 +667,32 @@ mod tests {
         for i in 0..m {
             assert_eq!(c[i * 90..i * 90 + n], expected[i * n..(i + 1) * n]);
             assert!(c[i * 90 + n..(i + 1) * 90].iter().all(|&v| v == 7.0));
+        }
+    }
+
+    #[test]
+    fn threads_do_not_change_the_bits() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        for (m, n, k) in
+            [(5, 7, 3), (300, 200, 100), (1, 40_000, 70), (700, 65, 300), (1111, 33, 129), (40, 5, 0)]
+        {
+            let (left, right, before) = (random(1, m * k), random(2, k * n), random(3, m * (n + 9)));
+            for (a, b) in [
+                (MatrixRef::new(&left, m, k), MatrixRef::new(&right, n, k).transposed()),
+                (MatrixRef::new(&left, k, m).transposed(), MatrixRef::new(&right, k, n)),
+            ] {
+                for start in [Start::Zero, Start::Continue] {
+                    let mut expected = before.clone();
+                    multiply(a, b, MatrixMut::strided(&mut expected, m, n, n + 9), start);
+                    for threads in [1, 2, 3, 7] {
+                        let mut c = before.clone();
+                        pool.install(|| {
+                            multiply_parallel(threads, a, b, MatrixMut::strided(&mut c, m, n, n + 9), start)
+                        });
+                        assert_eq!(c, expected, "{m}×{n}×{k} {start:?} on {threads}");
+                    }
+                }
+            }
         }
     }
 
