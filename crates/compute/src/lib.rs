@@ -25,6 +25,7 @@ pub mod path;
 pub mod product;
 pub mod random;
 pub mod rotary;
+pub mod routing;
 mod softmax;
 pub mod swiglu;
 
