@@ -59,10 +59,10 @@ impl Projection {
         Projection::ALL.into_iter().find(|projection| projection.name() == name)
     }
 
-    fn block(self) -> &'static str {
+    fn block(self, layer: &LayerSpecification) -> &'static str {
         match self {
             Projection::Query | Projection::Key | Projection::Value | Projection::Output => "self_attn",
-            Projection::Gate | Projection::Up | Projection::Down => "mlp",
+            Projection::Gate | Projection::Up | Projection::Down => layer.feed_forward.block(),
         }
     }
 
@@ -157,7 +157,7 @@ impl Adapter {
                 let name = |part: &str| {
                     format!(
                         "base_model.model.model.layers.{index}.{}.{}.lora_{part}.weight",
-                        projection.block(),
+                        projection.block(layer),
                         projection.name()
                     )
                 };
@@ -246,8 +246,8 @@ impl Adapter {
         let table = ModelSpans::new(model).table;
         for (index, pairs) in self.layers.iter().enumerate() {
             for (projection, spans) in pairs {
-                let name =
-                    format!("model.layers.{index}.{}.{}.weight", projection.block(), projection.name());
+                let block = projection.block(&model.layers[index]);
+                let name = format!("model.layers.{index}.{block}.{}.weight", projection.name());
                 let target = table.find(&name).expect("an adapter of this model").span.clone();
                 let low = self.pair(spans);
                 let mut scaled = low.b.to_vec();

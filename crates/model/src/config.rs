@@ -4,6 +4,7 @@
 //! configuration is worse than one that does not load. Facts are held per layer, never as global flags.
 
 use crate::ModelError;
+use compute::routing::{Routing, Scoring};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -16,16 +17,20 @@ pub enum Architecture {
     Qwen2,
     /// Llama with an RMS norm on each head of queries and keys: the shape of our own models.
     Qwen3,
+    /// Qwen3's attention with DeepSeek-V3's mixture of experts: the shape of our own sparse models.
+    Dots1,
 }
 
 impl Architecture {
-    const ALL: [Architecture; 3] = [Architecture::Llama, Architecture::Qwen2, Architecture::Qwen3];
+    const ALL: [Architecture; 4] =
+        [Architecture::Llama, Architecture::Qwen2, Architecture::Qwen3, Architecture::Dots1];
 
     fn class(self) -> &'static str {
         match self {
             Architecture::Llama => "LlamaForCausalLM",
             Architecture::Qwen2 => "Qwen2ForCausalLM",
             Architecture::Qwen3 => "Qwen3ForCausalLM",
+            Architecture::Dots1 => "Dots1ForCausalLM",
         }
     }
 
@@ -34,6 +39,7 @@ impl Architecture {
             Architecture::Llama => "llama",
             Architecture::Qwen2 => "qwen2",
             Architecture::Qwen3 => "qwen3",
+            Architecture::Dots1 => "dots1",
         }
     }
 }
@@ -56,10 +62,63 @@ pub struct AttentionSpecification {
 }
 
 /// The gated feed-forward part of one layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FeedForwardSpecification {
-    /// Width between gate and down projection.
+    /// Width between gate and down projection of what every token passes: the whole of a dense layer, the shared experts
+    /// of a mixture.
     pub intermediate_size: usize,
+    /// The experts among which each token is sent to a few, where there are any.
+    pub mixture: Option<MixtureSpecification>,
+}
+
+impl FeedForwardSpecification {
+    /// A layer without experts.
+    pub fn dense(intermediate_size: usize) -> FeedForwardSpecification {
+        FeedForwardSpecification { intermediate_size, mixture: None }
+    }
+
+    /// Where the tensors of what every token passes stand in a layer.
+    pub(crate) fn block(&self) -> &'static str {
+        match self.mixture {
+            None => "mlp",
+            Some(_) => "mlp.shared_experts",
+        }
+    }
+}
+
+/// The routed experts of one layer (DeepSeek-V3, arXiv 2412.19437, section 2.1.2).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MixtureSpecification {
+    /// How many experts there are.
+    pub experts: usize,
+    /// How many of them a token passes.
+    pub experts_per_token: usize,
+    /// Width between gate and down projection of one expert.
+    pub intermediate_size: usize,
+    /// From logits to scores.
+    pub scoring: Scoring,
+    /// Experts stand in this many groups of equal size.
+    pub groups: usize,
+    /// Groups among whose experts a token may choose.
+    pub active_groups: usize,
+    /// Whether the chosen scores are divided by their sum.
+    pub normalise: bool,
+    /// Factor of the weights.
+    pub scale: f64,
+}
+
+impl MixtureSpecification {
+    pub(crate) fn routing(&self) -> Routing {
+        Routing {
+            experts: self.experts,
+            chosen: self.experts_per_token,
+            scoring: self.scoring,
+            groups: self.groups,
+            active_groups: self.active_groups,
+            normalise: self.normalise,
+            scale: self.scale as f32,
+        }
+    }
 }
 
 /// One layer.
@@ -123,6 +182,9 @@ const INDIFFERENT_KEYS: [&str; 18] = [
 /// Sizes beyond these are typing errors or attacks, not models.
 const LARGEST_SIZE: usize = 1 << 24;
 const LARGEST_PARAMETERS: u128 = 1 << 42;
+const MOST_EXPERTS: usize = 1 << 12;
+/// In all layers together: each has three tensors with names.
+const MOST_EXPERTS_IN_ALL: usize = 1 << 17;
 
 impl ModelConfig {
     /// Reads `config.json`.
@@ -143,7 +205,7 @@ impl ModelConfig {
 
     /// `config.json` as transformers writes it.
     pub fn to_json(&self) -> String {
-        let first = self.layers[0];
+        let (first, last) = (self.layers[0], self.layers[self.layers.len() - 1]);
         let mut keys = json!({
             "architectures": [self.architecture.class()],
             "attention_dropout": 0.0,
@@ -180,6 +242,30 @@ impl ModelConfig {
                 map.insert("max_window_layers".into(), json!(self.layers.len()));
                 map.insert("sliding_window".into(), Value::Null);
                 map.insert("use_sliding_window".into(), json!(false));
+            }
+            Architecture::Dots1 => {
+                let mixture = last.feed_forward.mixture.expect("a checked configuration");
+                let dense =
+                    self.layers.iter().take_while(|layer| layer.feed_forward.mixture.is_none()).count();
+                for (key, value) in [
+                    ("first_k_dense_replace", json!(dense)),
+                    ("layer_types", json!(vec!["full_attention"; self.layers.len()])),
+                    ("max_window_layers", json!(self.layers.len())),
+                    ("moe_intermediate_size", json!(mixture.intermediate_size)),
+                    ("n_group", json!(mixture.groups)),
+                    ("n_routed_experts", json!(mixture.experts)),
+                    (
+                        "n_shared_experts",
+                        json!(last.feed_forward.intermediate_size / mixture.intermediate_size),
+                    ),
+                    ("norm_topk_prob", json!(mixture.normalise)),
+                    ("num_experts_per_tok", json!(mixture.experts_per_token)),
+                    ("routed_scaling_factor", json!(mixture.scale)),
+                    ("sliding_window", Value::Null),
+                    ("topk_group", json!(mixture.active_groups)),
+                ] {
+                    map.insert(key.into(), value);
+                }
             }
         }
         let sorted: std::collections::BTreeMap<_, _> = map.iter().collect();
@@ -241,9 +327,46 @@ impl ModelConfig {
             if width == 0 || width > LARGEST_SIZE {
                 return fail(format!("intermediate_size is {width}, expected 1 to {LARGEST_SIZE}"));
             }
+            if let Some(mixture) = layer.feed_forward.mixture {
+                check_mixture(width, &mixture).map_err(ModelError::Shape)?;
+            }
         }
+        let experts: usize =
+            self.layers.iter().filter_map(|layer| layer.feed_forward.mixture).map(|m| m.experts).sum();
+        if experts > MOST_EXPERTS_IN_ALL {
+            return fail(format!("{experts} experts in all layers, expected at most {MOST_EXPERTS_IN_ALL}"));
+        }
+        self.check_family_of_mixtures().map_err(ModelError::Shape)?;
         if self.parameter_bound() > LARGEST_PARAMETERS {
             return fail("the sizes multiply to more parameters than any model has".into());
+        }
+        Ok(())
+    }
+
+    /// The family's configuration has to be able to say which layers have which experts.
+    fn check_family_of_mixtures(&self) -> Result<(), String> {
+        let mixtures = || self.layers.iter().map(|layer| layer.feed_forward.mixture);
+        let class = self.architecture.class();
+        if self.architecture != Architecture::Dots1 {
+            return match mixtures().position(|mixture| mixture.is_some()) {
+                Some(layer) => Err(format!("layer {layer} has experts, which {class} does not have")),
+                None => Ok(()),
+            };
+        }
+        let dense = mixtures().take_while(|mixture| mixture.is_none()).count();
+        let Some(first) = self.layers.get(dense) else {
+            return Err(format!("no layer has experts; expected some in {class}"));
+        };
+        if let Some(other) =
+            self.layers[dense..].iter().find(|layer| layer.feed_forward != first.feed_forward)
+        {
+            return Err(format!(
+                "{class} has the same experts in every layer after the dense ones; found {:?} and {:?}",
+                first.feed_forward, other.feed_forward
+            ));
+        }
+        if first.feed_forward.mixture.is_some_and(|mixture| mixture.scoring != Scoring::Sigmoid) {
+            return Err(format!("{class} scores experts with a sigmoid; found a softmax"));
         }
         Ok(())
     }
@@ -256,9 +379,14 @@ impl ModelConfig {
             .iter()
             .map(|layer| {
                 let AttentionSpecification { heads, kv_heads, head_dim, .. } = layer.attention;
+                let FeedForwardSpecification { intermediate_size, mixture } = layer.feed_forward;
+                let routed = mixture.map_or(0, |mixture| {
+                    mixture.experts as u128 * (3 * mixture.intermediate_size as u128 + 1)
+                });
                 (hidden + 1)
                     * ((2 * heads + 2 * kv_heads) as u128 * head_dim as u128
-                        + 3 * layer.feed_forward.intermediate_size as u128
+                        + 3 * intermediate_size as u128
+                        + routed
                         + 8)
             })
             .sum();
@@ -290,10 +418,13 @@ impl ModelConfig {
             return Err(format!("num_hidden_layers is {layer_count}, expected at most 4096"));
         }
         reader.layer_types(layer_count)?;
+        if architecture == Architecture::Dots1 {
+            reader.no_window_by_default(layer_count)?;
+        }
         let bias = match architecture {
             Architecture::Qwen2 => true,
             // The output projection would have one too, which this decoder does not follow yet.
-            Architecture::Llama | Architecture::Qwen3 => {
+            Architecture::Llama | Architecture::Qwen3 | Architecture::Dots1 => {
                 reader.expect("attention_bias", &json!(false))?;
                 false
             }
@@ -303,16 +434,21 @@ impl ModelConfig {
             kv_heads,
             head_dim,
             rotary_theta: reader.rotary_theta()?,
-            head_norm: architecture == Architecture::Qwen3,
+            head_norm: matches!(architecture, Architecture::Qwen3 | Architecture::Dots1),
             bias,
         };
-        let feed_forward = FeedForwardSpecification { intermediate_size: reader.size("intermediate_size")? };
+        let feed_forward = FeedForwardSpecification::dense(reader.size("intermediate_size")?);
+        let mut layers = vec![LayerSpecification { attention, feed_forward }; layer_count];
+        if architecture == Architecture::Dots1 {
+            let (dense, feed_forward) = reader.mixture(layer_count)?;
+            layers[dense..].fill(LayerSpecification { attention, feed_forward });
+        }
         let end_tokens = reader.tokens("eos_token_id")?;
         let config = ModelConfig {
             architecture,
             vocabulary_size: reader.size("vocab_size")?,
             hidden_size,
-            layers: vec![LayerSpecification { attention, feed_forward }; layer_count],
+            layers,
             norm_epsilon: reader.number("rms_norm_eps")?.unwrap_or(1e-6),
             tie_embeddings: reader.boolean("tie_word_embeddings")?.unwrap_or(false),
             maximum_positions: reader.size("max_position_embeddings")?,
@@ -324,6 +460,39 @@ impl ModelConfig {
         reader.nothing_left()?;
         Ok(config)
     }
+}
+
+fn check_mixture(shared: usize, mixture: &MixtureSpecification) -> Result<(), String> {
+    let MixtureSpecification { experts, experts_per_token, intermediate_size: width, groups, .. } = *mixture;
+    let active = mixture.active_groups;
+    if experts == 0 || experts > MOST_EXPERTS {
+        return Err(format!("{experts} routed experts, expected 1 to {MOST_EXPERTS}"));
+    }
+    if width == 0 || width > LARGEST_SIZE {
+        return Err(format!("moe_intermediate_size is {width}, expected 1 to {LARGEST_SIZE}"));
+    }
+    if !shared.is_multiple_of(width) {
+        return Err(format!(
+            "shared experts of width {shared} in all are not a number of experts of width {width}"
+        ));
+    }
+    // A group's score is the sum of its two best experts.
+    if groups == 0 || experts % groups != 0 || experts / groups < 2 {
+        return Err(format!("{experts} routed experts do not make {groups} equal groups of two or more"));
+    }
+    if active == 0 || active > groups {
+        return Err(format!("topk_group is {active}, expected 1 to {groups} (n_group)"));
+    }
+    let reach = experts / groups * active;
+    if experts_per_token == 0 || experts_per_token > reach {
+        return Err(format!(
+            "num_experts_per_tok is {experts_per_token}, expected 1 to {reach} (the experts that a token may choose from)"
+        ));
+    }
+    if !(mixture.scale.is_finite() && mixture.scale > 0.0) {
+        return Err(format!("routed_scaling_factor is {}, expected a positive number", mixture.scale));
+    }
+    Ok(())
 }
 
 /// The keys of a configuration, and which of them have been understood.
@@ -419,6 +588,62 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// Where Dots1 says nothing of its layers' kinds, those after `max_window_layers` have a window, unless
+    /// `sliding_window` is null: transformers' defaults.
+    fn no_window_by_default(&mut self, layers: usize) -> Result<(), String> {
+        let windowed = self.keys.get("sliding_window").is_none_or(|window| !window.is_null());
+        let first = self.optional_size("max_window_layers")?.unwrap_or(62);
+        match self.get("layer_types") {
+            None if windowed && first < layers => Err(format!(
+                "max_window_layers is {first} of {layers} layers: those after it would have a sliding window, which is not supported"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// How many layers are dense, and what the others have instead.
+    fn mixture(&mut self, layers: usize) -> Result<(usize, FeedForwardSpecification), String> {
+        let dense = self.optional_size("first_k_dense_replace")?.unwrap_or(0);
+        if dense >= layers {
+            return Err(format!(
+                "first_k_dense_replace is {dense} of {layers} layers: none would have experts"
+            ));
+        }
+        // DeepSeek's further keys, as the published models of this family have them.
+        self.expect("moe_layer_freq", &json!(1))?;
+        self.expect("topk_method", &json!("noaux_tc"))?;
+        self.expect("output_router_logits", &json!(false))?;
+        match self.get("scoring_func").map(|value| (value.as_str(), value)) {
+            None | Some((Some("sigmoid" | "noaux_tc"), _)) => {}
+            Some((_, value)) => {
+                return Err(format!("scoring_func is {value}; only \"sigmoid\" is supported"));
+            }
+        }
+        let intermediate_size = self.size("moe_intermediate_size")?;
+        let shared = self.size("n_shared_experts")?;
+        if shared == 0 {
+            return Err("n_shared_experts is 0, expected 1 or more".into());
+        }
+        let mixture = MixtureSpecification {
+            experts: self.size("n_routed_experts")?,
+            experts_per_token: self.size("num_experts_per_tok")?,
+            intermediate_size,
+            scoring: Scoring::Sigmoid,
+            groups: self.optional_size("n_group")?.unwrap_or(1),
+            active_groups: self.optional_size("topk_group")?.unwrap_or(1),
+            normalise: self.boolean("norm_topk_prob")?.unwrap_or(false),
+            scale: self.number("routed_scaling_factor")?.unwrap_or(1.0),
+        };
+        // Neither factor exceeds 2^24.
+        Ok((
+            dense,
+            FeedForwardSpecification {
+                intermediate_size: shared * intermediate_size,
+                mixture: Some(mixture),
+            },
+        ))
+    }
+
     fn rotary_theta(&mut self) -> Result<f64, String> {
         let top = self.number("rope_theta")?;
         self.expect("rope_scaling", &Value::Null)?;
@@ -491,6 +716,76 @@ mod tests {
             let keys: Map<String, Value> = serde_json::from_str(&config.to_json()).unwrap();
             assert_eq!(ModelConfig::from_keys(&keys), Ok(config));
         }
+    }
+
+    fn parse_mixture(change: impl FnOnce(&mut Map<String, Value>)) -> Result<ModelConfig, String> {
+        let text = ModelConfig::tiny_mixture_for_tests(64).to_json();
+        let mut keys: Map<String, Value> = serde_json::from_str(&text).unwrap();
+        change(&mut keys);
+        let config = ModelConfig::from_keys(&keys)?;
+        config.check().map_err(|error| error.to_string())?;
+        Ok(config)
+    }
+
+    #[test]
+    fn a_mixture_reads_back_and_nonsense_is_refused() {
+        assert_eq!(parse_mixture(|_| {}), Ok(ModelConfig::tiny_mixture_for_tests(64)));
+        for (key, value, expected) in [
+            ("n_routed_experts", json!(0), "0 routed experts"),
+            ("n_routed_experts", json!(7), "7 routed experts do not make 2"),
+            ("n_routed_experts", Value::Null, "n_routed_experts is missing"),
+            ("n_routed_experts", json!(1 << 20), "1048576 routed experts"),
+            ("n_shared_experts", json!(0), "n_shared_experts is 0"),
+            ("n_shared_experts", json!(1 << 23), "intermediate_size"),
+            ("num_experts_per_tok", json!(5), "num_experts_per_tok is 5, expected 1 to 4"),
+            ("num_experts_per_tok", json!(0), "num_experts_per_tok is 0"),
+            ("moe_intermediate_size", json!(0), "intermediate_size is 0"),
+            ("n_group", json!(0), "0 equal groups"),
+            ("n_group", json!(8), "8 equal groups of two"),
+            ("topk_group", json!(3), "topk_group is 3"),
+            ("topk_group", json!(0), "topk_group is 0"),
+            ("norm_topk_prob", json!("yes"), "norm_topk_prob"),
+            ("routed_scaling_factor", json!(-1.0), "routed_scaling_factor"),
+            ("first_k_dense_replace", json!(3), "first_k_dense_replace is 3 of 3 layers"),
+            ("scoring_func", json!("softmax"), "scoring_func"),
+            ("moe_layer_freq", json!(2), "moe_layer_freq"),
+            ("attention_bias", json!(true), "attention_bias"),
+            ("num_local_experts", json!(8), "num_local_experts"),
+        ] {
+            let problem = parse_mixture(|keys| drop(keys.insert(key.into(), value.clone())));
+            assert!(
+                problem.as_ref().is_err_and(|problem| problem.contains(expected)),
+                "{key} {value}: {problem:?}"
+            );
+        }
+        // Windows that transformers would put in by itself.
+        let problem = parse_mixture(|keys| {
+            keys.remove("layer_types");
+            keys.remove("sliding_window");
+            keys.insert("max_window_layers".into(), json!(2));
+        });
+        assert!(
+            problem.as_ref().is_err_and(|problem| problem.contains("max_window_layers is 2")),
+            "{problem:?}"
+        );
+    }
+
+    #[test]
+    fn experts_stand_only_where_the_family_has_them() {
+        let refuse = |change: &dyn Fn(&mut ModelConfig)| {
+            let mut config = ModelConfig::tiny_mixture_for_tests(64);
+            change(&mut config);
+            config.check().unwrap_err().to_string()
+        };
+        assert!(refuse(&|config| config.architecture = Architecture::Qwen3).contains("layer 1 has experts"));
+        assert!(refuse(&|config| config.layers.truncate(1)).contains("no layer has experts"));
+        assert!(refuse(&|config| config.layers.swap(0, 1)).contains("same experts in every layer"));
+        let softmax = |config: &mut ModelConfig| {
+            for mixture in config.layers.iter_mut().filter_map(|layer| layer.feed_forward.mixture.as_mut()) {
+                mixture.scoring = Scoring::Softmax;
+            }
+        };
+        assert!(refuse(&softmax).contains("sigmoid"));
     }
 
     #[test]

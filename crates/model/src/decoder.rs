@@ -208,6 +208,12 @@ impl Decoder {
     fn check(&self, batch: &PackedBatch, workspace: &TrainingWorkspace) -> Result<(), ModelError> {
         let tokens = batch.tokens.len();
         let fail = |problem: String| Err(ModelError::Input(problem));
+        if self.spans.layers.iter().any(|layer| layer.mixture.is_some()) {
+            return fail(
+                "training a mixture of experts is not supported yet; it runs in evaluate, chat and serve"
+                    .into(),
+            );
+        }
         if batch.targets.len() != tokens || batch.positions.len() != tokens {
             return fail(format!(
                 "{tokens} tokens, {} targets and {} positions in a batch",

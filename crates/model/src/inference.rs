@@ -7,14 +7,16 @@
 
 use crate::ModelError;
 use crate::adapter::{Adapter, Projection};
-use crate::config::ModelConfig;
+use crate::config::{MixtureSpecification, ModelConfig};
 use crate::decoder::{Decoder, fused_columns, head_spans};
+use crate::parameters::MixtureSpans;
 use crate::weights::WeightsReader;
 use compute::cached_attention::{BLOCK_POSITIONS, block_floats, cached_attention, store};
 use compute::embedding::embedding;
 use compute::normalisation::rms_norm;
 use compute::product::{PANEL_COLUMNS, multiply_packed_panels};
 use compute::rotary::{HeadNorm, normalise_and_rotate};
+use compute::routing::{combine, gather, group, route};
 use compute::swiglu::swiglu;
 use compute::{MatrixMut, MatrixRef, PackedMatrix, Start, elementwise, multiply_packed};
 use rayon::prelude::*;
@@ -33,6 +35,21 @@ pub struct InferenceModel {
 struct PackedLayer {
     fused: PackedMatrix,
     output: PackedMatrix,
+    gate_up: PackedMatrix,
+    down: PackedMatrix,
+    mixture: Option<PackedMixture>,
+}
+
+#[derive(Debug)]
+struct PackedMixture {
+    specification: MixtureSpecification,
+    router: PackedMatrix,
+    bias: Vec<f32>,
+    experts: Vec<PackedExpert>,
+}
+
+#[derive(Debug)]
+struct PackedExpert {
     gate_up: PackedMatrix,
     down: PackedMatrix,
 }
@@ -134,15 +151,32 @@ pub struct InferenceWorkspace {
     attended: Vec<f32>,
     gate_up: Vec<f32>,
     activated: Vec<f32>,
+    routed: RoutedRows,
     low_rank: Vec<f32>,
     scores: Vec<Vec<f32>>,
     columns: Vec<Vec<f32>>,
     logits: Vec<f32>,
 }
 
+/// Rows on their way through a mixture's experts.
+#[derive(Debug, Default)]
+struct RoutedRows {
+    logits: Vec<f32>,
+    scores: Vec<f32>,
+    chosen: Vec<u32>,
+    weights: Vec<f32>,
+    offsets: Vec<u32>,
+    pairs: Vec<u32>,
+    places: Vec<u32>,
+    gathered: Vec<f32>,
+    gate_up: Vec<f32>,
+    activated: Vec<f32>,
+    outputs: Vec<f32>,
+}
+
 /// Below this many multiply-adds a product is done before a second thread is awake.
 const WORTH_A_THREAD: usize = 2_000_000;
-/// Rows of attention that one task takes.
+/// Rows of attention, or of one expert, that one task takes.
 const TASK_ROWS: usize = 48;
 
 impl InferenceModel {
@@ -188,6 +222,10 @@ impl InferenceModel {
                 output: packed(&layer.output, decoder.shape(index).query_width()),
                 gate_up: packed(&layer.gate_up, hidden),
                 down: packed(&layer.down, config.layers[index].feed_forward.intermediate_size),
+                mixture: layer.mixture.as_ref().map(|spans| {
+                    let specification = config.layers[index].feed_forward.mixture.expect("a mixture");
+                    PackedMixture::new(specification, spans, values, hidden)
+                }),
             });
             vectors.push(LayerVectors {
                 input_norm: copied(&layer.input_norm),
@@ -214,7 +252,9 @@ impl InferenceModel {
     /// Bytes of memory that the weights take.
     pub fn weight_bytes(&self) -> usize {
         let packed = |layer: &PackedLayer| {
-            layer.fused.bytes() + layer.output.bytes() + layer.gate_up.bytes() + layer.down.bytes()
+            let experts = layer.mixture.iter().flat_map(|mixture| &mixture.experts);
+            let routed = experts.map(|expert| expert.gate_up.bytes() + expert.down.bytes()).sum::<usize>();
+            layer.fused.bytes() + layer.output.bytes() + layer.gate_up.bytes() + layer.down.bytes() + routed
         };
         self.layers.iter().map(packed).sum::<usize>() + self.head.bytes() + self.small.embedding.len() * 4
     }
@@ -260,6 +300,7 @@ impl InferenceModel {
             attended: Vec::new(),
             gate_up: Vec::new(),
             activated: Vec::new(),
+            routed: RoutedRows::default(),
             low_rank: Vec::new(),
             scores: Vec::new(),
             columns: vec![Vec::new(); threads],
@@ -320,6 +361,7 @@ impl InferenceModel {
             attended,
             gate_up,
             activated,
+            routed,
             ..
         } = workspace;
         let (low_rank, scores, columns) =
@@ -445,9 +487,15 @@ impl InferenceModel {
         adapt(Projection::Gate, &normed[..rows * hidden], hidden, gate_up, 0, 2 * width);
         adapt(Projection::Up, &normed[..rows * hidden], hidden, gate_up, width, 2 * width);
         swiglu(&gate_up[..rows * 2 * width], width, &mut activated[..rows * width]);
+        if let Some(mixture) = &packed.mixture {
+            mixture.run(&normed[..rows * hidden], hidden, pool, columns, routed);
+        }
         let branch = normed;
         pool.multiply(&activated[..rows * width], &packed.down, &mut branch[..rows * hidden], columns);
         adapt(Projection::Down, &activated[..rows * width], width, branch, 0, hidden);
+        if let Some(mixture) = &packed.mixture {
+            mixture.combine(&mut branch[..rows * hidden], hidden, routed);
+        }
         elementwise::add(&mut residual[..rows * hidden], &branch[..rows * hidden]);
     }
 
@@ -548,6 +596,129 @@ impl InferenceModel {
                 buffer.resize(rows * width, 0.0);
             }
         }
+    }
+}
+
+impl PackedMixture {
+    fn new(
+        specification: MixtureSpecification,
+        spans: &MixtureSpans,
+        values: &[f32],
+        hidden: usize,
+    ) -> PackedMixture {
+        let packed = |span: std::ops::Range<usize>, input: usize| {
+            PackedMatrix::new(MatrixRef::new(&values[span.clone()], span.len() / input, input).transposed())
+        };
+        PackedMixture {
+            specification,
+            router: packed(spans.router.clone(), hidden),
+            bias: values[spans.router_bias.clone()].to_vec(),
+            experts: (0..specification.experts)
+                .map(|expert| PackedExpert {
+                    gate_up: packed(spans.gate_up(expert), hidden),
+                    down: packed(spans.down(expert), specification.intermediate_size),
+                })
+                .collect(),
+        }
+    }
+
+    /// Sends each row of x [rows, hidden] through the experts that it chooses.
+    fn run(&self, x: &[f32], hidden: usize, pool: Pool, columns: &mut [Vec<f32>], routed: &mut RoutedRows) {
+        let MixtureSpecification { experts, experts_per_token: k, intermediate_size: width, .. } =
+            self.specification;
+        let rows = x.len() / hidden;
+        let pairs = rows * k;
+        routed.reserve(rows, hidden, &self.specification);
+        let RoutedRows { logits, scores, chosen, weights, offsets, places, .. } = routed;
+        let (logits, chosen) = (&mut logits[..rows * experts], &mut chosen[..pairs]);
+        pool.multiply(x, &self.router, logits, columns);
+        route(&self.specification.routing(), logits, &self.bias, scores, chosen, weights);
+        let offsets = &mut offsets[..experts + 1];
+        group(chosen, offsets, &mut routed.pairs, &mut places[..pairs]);
+        gather(x, hidden, k, &routed.pairs[..pairs], &mut routed.gathered);
+
+        let mut tasks = Vec::new();
+        let mut rest = (
+            &routed.gathered[..pairs * hidden],
+            &mut routed.gate_up[..pairs * 2 * width],
+            &mut routed.activated[..pairs * width],
+            &mut routed.outputs[..pairs * hidden],
+        );
+        for (expert, stretch) in self.experts.iter().zip(offsets.windows(2)) {
+            for first in (stretch[0]..stretch[1]).step_by(TASK_ROWS) {
+                let rows = TASK_ROWS.min((stretch[1] - first) as usize);
+                let (x, x_rest) = rest.0.split_at(rows * hidden);
+                let (gate_up, gate_up_rest) = rest.1.split_at_mut(rows * 2 * width);
+                let (activated, activated_rest) = rest.2.split_at_mut(rows * width);
+                let (output, output_rest) = rest.3.split_at_mut(rows * hidden);
+                rest = (x_rest, gate_up_rest, activated_rest, output_rest);
+                tasks.push(ExpertTask { expert, rows, x, gate_up, activated, output });
+            }
+        }
+        match pool.pool {
+            Some(threads) if tasks.len() > 1 && pairs * 3 * width * hidden >= WORTH_A_THREAD => {
+                threads.install(|| tasks.into_par_iter().for_each(ExpertTask::run));
+            }
+            _ => tasks.into_iter().for_each(ExpertTask::run),
+        }
+    }
+
+    /// Adds to each row of `branch` what its experts have made of it.
+    fn combine(&self, branch: &mut [f32], hidden: usize, routed: &RoutedRows) {
+        let k = self.specification.experts_per_token;
+        combine(&routed.outputs, hidden, k, &routed.places, &routed.weights, branch);
+    }
+}
+
+impl RoutedRows {
+    fn reserve(&mut self, rows: usize, hidden: usize, mixture: &MixtureSpecification) {
+        let MixtureSpecification { experts, experts_per_token: k, intermediate_size: width, .. } = *mixture;
+        for (buffer, length) in [
+            (&mut self.logits, rows * experts),
+            (&mut self.scores, rows * experts),
+            (&mut self.weights, rows * k),
+            (&mut self.gathered, rows * k * hidden),
+            (&mut self.gate_up, rows * k * 2 * width),
+            (&mut self.activated, rows * k * width),
+            (&mut self.outputs, rows * k * hidden),
+        ] {
+            if buffer.len() < length {
+                buffer.resize(length, 0.0);
+            }
+        }
+        for (buffer, length) in [
+            (&mut self.chosen, rows * k),
+            (&mut self.pairs, rows * k),
+            (&mut self.places, rows * k),
+            (&mut self.offsets, experts + 1),
+        ] {
+            if buffer.len() < length {
+                buffer.resize(length, 0);
+            }
+        }
+    }
+}
+
+/// Some rows of one expert.
+struct ExpertTask<'a> {
+    expert: &'a PackedExpert,
+    rows: usize,
+    x: &'a [f32],
+    gate_up: &'a mut [f32],
+    activated: &'a mut [f32],
+    output: &'a mut [f32],
+}
+
+impl ExpertTask<'_> {
+    fn run(self) {
+        let ExpertTask { expert, rows, x, gate_up, activated, output } = self;
+        let multiply = |x: &[f32], b: &PackedMatrix, y: &mut [f32]| {
+            let y = MatrixMut::new(y, rows, b.columns());
+            multiply_packed(MatrixRef::new(x, rows, b.rows()), b, y, Start::Zero);
+        };
+        multiply(x, &expert.gate_up, gate_up);
+        swiglu(gate_up, expert.down.rows(), activated);
+        multiply(activated, &expert.down, output);
     }
 }
 

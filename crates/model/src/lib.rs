@@ -17,8 +17,10 @@ mod workspace;
 pub use adapter::{Adapter, AdapterConfig, Projection};
 pub use compute::cached_attention::BLOCK_POSITIONS;
 pub use compute::cross_entropy::NO_TARGET;
+pub use compute::routing::Scoring;
 pub use config::{
-    Architecture, AttentionSpecification, FeedForwardSpecification, LayerSpecification, ModelConfig,
+    Architecture, AttentionSpecification, FeedForwardSpecification, LayerSpecification, MixtureSpecification,
+    ModelConfig,
 };
 pub use decoder::{Decoder, DropoutPlan, Gradients, PackedBatch};
 pub use error::ModelError;

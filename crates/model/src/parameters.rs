@@ -16,6 +16,9 @@ pub enum ParameterKind {
     Norm,
     /// A bias: never decayed.
     Bias,
+    /// What is added to the scores of a mixture's experts where they are chosen. It has no gradient and is not decayed:
+    /// it moves by the experts' loads (`compute::routing::balance`).
+    RouterBias,
 }
 
 /// One named tensor.
@@ -79,7 +82,7 @@ impl ParameterTable {
             let target = &mut values[parameter.span.clone()];
             match parameter.kind {
                 ParameterKind::Norm => target.fill(1.0),
-                ParameterKind::Bias => {}
+                ParameterKind::Bias | ParameterKind::RouterBias => {}
                 ParameterKind::Matrix | ParameterKind::Table if parameter.deviation == 0.0 => {}
                 ParameterKind::Matrix | ParameterKind::Table => {
                     let key = random::key(&[seed, index as u64]);
@@ -113,8 +116,34 @@ pub(crate) struct LayerSpans {
     pub key_norm: Option<Range<usize>>,
     pub output: Range<usize>,
     pub middle_norm: Range<usize>,
+    /// Of a dense layer, or of a mixture's shared experts.
     pub gate_up: Range<usize>,
     pub down: Range<usize>,
+    pub mixture: Option<MixtureSpans>,
+}
+
+/// Where a mixture's tensors stand: experts lie one behind another, each its gate, up and down projection.
+#[derive(Clone, Debug)]
+pub(crate) struct MixtureSpans {
+    pub router: Range<usize>,
+    pub router_bias: Range<usize>,
+    pub experts: Range<usize>,
+    /// Floats of one expert.
+    pub expert_length: usize,
+}
+
+impl MixtureSpans {
+    /// Gate and up projection of an expert, as one matrix [2·width, hidden].
+    pub fn gate_up(&self, expert: usize) -> Range<usize> {
+        let begin = self.experts.start + expert * self.expert_length;
+        begin..begin + self.expert_length / 3 * 2
+    }
+
+    /// Down projection of an expert, [hidden, width].
+    pub fn down(&self, expert: usize) -> Range<usize> {
+        let begin = self.gate_up(expert).end;
+        begin..begin + self.expert_length / 3
+    }
 }
 
 /// Where everything stands.
@@ -130,7 +159,7 @@ pub(crate) struct ModelSpans {
 
 impl ModelSpans {
     pub fn new(config: &ModelConfig) -> ModelSpans {
-        use ParameterKind::{Bias, Matrix, Norm, Table};
+        use ParameterKind::{Bias, Matrix, Norm, RouterBias, Table};
         let mut table = ParameterTable::default();
         let hidden = config.hidden_size;
         let embedding = table.push(
@@ -166,9 +195,22 @@ impl ModelSpans {
                 .then(|| push("self_attn.k_norm.weight", &[attention.head_dim], Norm, 0.0));
             let output = push("self_attn.o_proj.weight", &[hidden, q], Matrix, residual);
             let middle_norm = push("post_attention_layernorm.weight", &[hidden], Norm, 0.0);
-            let gate = push("mlp.gate_proj.weight", &[width, hidden], Matrix, INITIAL_DEVIATION);
-            let up = push("mlp.up_proj.weight", &[width, hidden], Matrix, INITIAL_DEVIATION);
-            let down = push("mlp.down_proj.weight", &[hidden, width], Matrix, residual);
+            let (gate_up, down) =
+                push_feed_forward(&mut table, name(layer.feed_forward.block()), hidden, width, residual);
+            let mixture = layer.feed_forward.mixture.map(|mixture| {
+                let width = mixture.intermediate_size;
+                let router_shape = [mixture.experts, hidden];
+                let router = table.push(name("mlp.gate.weight"), &router_shape, Matrix, INITIAL_DEVIATION);
+                let bias = name("mlp.gate.e_score_correction_bias");
+                let router_bias = table.push(bias, &[mixture.experts], RouterBias, 0.0);
+                let first = table.length();
+                for expert in 0..mixture.experts {
+                    let block = name(&format!("mlp.experts.{expert}"));
+                    push_feed_forward(&mut table, block, hidden, width, residual);
+                }
+                let experts = first..table.length();
+                MixtureSpans { router, router_bias, experts, expert_length: 3 * width * hidden }
+            });
             layers.push(LayerSpans {
                 input_norm,
                 fused: first.start..last.end,
@@ -177,8 +219,9 @@ impl ModelSpans {
                 key_norm,
                 output,
                 middle_norm,
-                gate_up: gate.start..up.end,
+                gate_up,
                 down,
+                mixture,
             });
         }
         let final_norm = table.push("model.norm.weight".into(), &[hidden], Norm, 0.0);
@@ -195,21 +238,58 @@ impl ModelSpans {
     }
 }
 
+/// Appends a gated feed-forward block; returns gate and up as one matrix, and down.
+fn push_feed_forward(
+    table: &mut ParameterTable,
+    block: String,
+    hidden: usize,
+    width: usize,
+    residual: f64,
+) -> (Range<usize>, Range<usize>) {
+    let mut push = |part: &str, shape: &[usize], deviation| {
+        table.push(format!("{block}.{part}_proj.weight"), shape, ParameterKind::Matrix, deviation)
+    };
+    let gate = push("gate", &[width, hidden], INITIAL_DEVIATION);
+    let up = push("up", &[width, hidden], INITIAL_DEVIATION);
+    (gate.start..up.end, push("down", &[hidden, width], residual))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_table_has_no_gaps_and_every_name_once() {
-        let spans = ModelSpans::new(&ModelConfig::tiny_for_tests(64));
-        let mut end = 0;
-        let mut names = std::collections::BTreeSet::new();
-        for parameter in spans.table.entries() {
-            assert_eq!(parameter.span.start, end);
-            end = parameter.span.end;
-            assert!(names.insert(&parameter.name), "{}", parameter.name);
+        for config in [ModelConfig::tiny_for_tests(64), ModelConfig::tiny_mixture_for_tests(64)] {
+            let spans = ModelSpans::new(&config);
+            let mut end = 0;
+            let mut names = std::collections::BTreeSet::new();
+            for parameter in spans.table.entries() {
+                assert_eq!(parameter.span.start, end);
+                end = parameter.span.end;
+                assert!(names.insert(&parameter.name), "{}", parameter.name);
+            }
+            assert_eq!(end, spans.table.length());
         }
-        assert_eq!(end, spans.table.length());
+    }
+
+    #[test]
+    fn experts_are_where_their_names_say() {
+        let spans = ModelSpans::new(&ModelConfig::tiny_mixture_for_tests(64));
+        let place =
+            |part: &str| spans.table.find(&format!("model.layers.1.mlp.{part}.weight")).unwrap().span.clone();
+        let mixture = spans.layers[1].mixture.as_ref().unwrap();
+        for expert in [0, 7] {
+            let part = |part: &str| place(&format!("experts.{expert}.{part}_proj"));
+            assert_eq!(mixture.gate_up(expert), part("gate").start..part("up").end);
+            assert_eq!(mixture.down(expert), part("down"));
+        }
+        assert_eq!(mixture.experts.end, mixture.down(7).end);
+        assert_eq!(mixture.router, place("gate"));
+        assert_eq!(
+            spans.layers[1].gate_up,
+            place("shared_experts.gate_proj").start..place("shared_experts.up_proj").end
+        );
     }
 
     #[test]

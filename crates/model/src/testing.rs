@@ -1,11 +1,13 @@
 //! Small models for the tests of other crates.
 
 use crate::config::{
-    Architecture, AttentionSpecification, FeedForwardSpecification, LayerSpecification, ModelConfig,
+    Architecture, AttentionSpecification, FeedForwardSpecification, LayerSpecification, MixtureSpecification,
+    ModelConfig,
 };
 use crate::parameters::{ModelSpans, ParameterKind};
 use crate::weights::write_safetensors;
 use compute::random;
+use compute::routing::Scoring;
 use std::path::Path;
 
 impl ModelConfig {
@@ -24,10 +26,7 @@ impl ModelConfig {
             vocabulary_size,
             hidden_size: 32,
             layers: vec![
-                LayerSpecification {
-                    attention,
-                    feed_forward: FeedForwardSpecification { intermediate_size: 48 }
-                };
+                LayerSpecification { attention, feed_forward: FeedForwardSpecification::dense(48) };
                 2
             ],
             norm_epsilon: 1e-6,
@@ -38,6 +37,27 @@ impl ModelConfig {
             end_tokens: vec![0],
             padding: None,
         }
+    }
+
+    /// A dense layer and two with eight experts in two groups, of which a token passes two of one group and one shared.
+    pub fn tiny_mixture_for_tests(vocabulary_size: usize) -> ModelConfig {
+        let mut config = ModelConfig::tiny_for_tests(vocabulary_size);
+        let mixture = MixtureSpecification {
+            experts: 8,
+            experts_per_token: 2,
+            intermediate_size: 20,
+            scoring: Scoring::Sigmoid,
+            groups: 2,
+            active_groups: 1,
+            normalise: true,
+            scale: 1.5,
+        };
+        let attention = config.layers[0].attention;
+        let feed_forward = FeedForwardSpecification { intermediate_size: 20, mixture: Some(mixture) };
+        config.architecture = Architecture::Dots1;
+        config.layers.truncate(1);
+        config.layers.extend([LayerSpecification { attention, feed_forward }; 2]);
+        config
     }
 }
 
@@ -53,6 +73,8 @@ pub fn random_values(config: &ModelConfig, seed: u64) -> Vec<f32> {
             *value = match parameter.kind {
                 ParameterKind::Norm => 1.0 + 0.3 * number,
                 ParameterKind::Bias => 0.3 * number,
+                // Scores lie between 0 and 1.
+                ParameterKind::RouterBias => 0.1 * number,
                 ParameterKind::Matrix | ParameterKind::Table => 0.2 * number,
             } as f32;
         }

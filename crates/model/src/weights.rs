@@ -9,7 +9,7 @@ use half::{bf16, f16};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -83,7 +83,7 @@ impl WeightsReader {
         let Index { weight_map } = serde_json::from_slice(&text)
             .map_err(|error| ModelError::weights(&index, format!("not a weights index: {error}")))?;
         let mut reader = WeightsReader { files: Vec::new(), tensors: BTreeMap::new() };
-        let shards: std::collections::BTreeSet<&String> = weight_map.values().collect();
+        let shards: BTreeSet<&String> = weight_map.values().collect();
         for shard in shards {
             if Path::new(shard).components().count() != 1
                 || shard.starts_with('.')
@@ -180,7 +180,8 @@ impl WeightsReader {
         for parameter in table.entries() {
             self.read(&parameter.name, &parameter.shape, &mut values[parameter.span.clone()])?;
         }
-        match self.tensors.keys().find(|name| table.find(name).is_none()) {
+        let known: BTreeSet<&str> = table.entries().iter().map(|parameter| parameter.name.as_str()).collect();
+        match self.tensors.keys().find(|name| !known.contains(name.as_str())) {
             Some(strange) => Err(ModelError::weights(
                 &self.files[0].0,
                 format!("tensor {strange} belongs to no part of the configured model"),

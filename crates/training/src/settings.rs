@@ -199,7 +199,7 @@ impl Settings {
             head_norm: true,
             bias: false,
         };
-        let feed_forward = FeedForwardSpecification { intermediate_size: self.intermediate_size };
+        let feed_forward = FeedForwardSpecification::dense(self.intermediate_size);
         ModelConfig {
             architecture: Architecture::Qwen3,
             vocabulary_size,

@@ -75,6 +75,32 @@ fn logits_are_those_of_training_in_any_chunks_and_company() {
 }
 
 #[test]
+fn a_mixture_gives_the_same_bits_in_any_chunks_and_company() {
+    let config = ModelConfig::tiny_mixture_for_tests(VOCABULARY);
+    let model = InferenceModel::from_values(&config, &random_values(&config, 9)).unwrap();
+    let adapter = adapter(&config, 31);
+    let batch = Batch::new(4, VOCABULARY as u64, &[150]);
+    let mut expected: Option<Vec<f32>> = None;
+    for (step, threads, company) in [(150, 1, 0), (1, 1, 0), (7, 2, 5), (64, 2, 40), (150, 2, 300)] {
+        let (mut cache, mut workspace) = (model.new_cache(8), model.new_workspace(1, threads));
+        let mut found = Vec::new();
+        let others = Batch::new(5, VOCABULARY as u64, &[company]);
+        for from in (0..150).step_by(step) {
+            let tokens = &batch.tokens[from..150.min(from + step)];
+            let mut chunks =
+                vec![SequenceChunk { adapter: Some(&adapter), ..chunk(tokens, from, &[5, 0, 3]) }];
+            if company > 0 {
+                chunks.insert(0, chunk(&others.tokens, 0, &[1, 2, 4, 6, 7]));
+            }
+            let logits = model.forward(&chunks, &mut cache, &mut workspace).unwrap();
+            found.extend_from_slice(&logits[company * VOCABULARY..]);
+        }
+        let expected = expected.get_or_insert_with(|| found.clone());
+        assert!(found == *expected, "chunks of {step}, {threads} threads, company of {company}");
+    }
+}
+
+#[test]
 fn only_the_wanted_rows_come() {
     let config = ModelConfig::tiny_for_tests(VOCABULARY);
     let model = InferenceModel::from_values(&config, &random_values(&config, 9)).unwrap();
@@ -133,7 +159,11 @@ fn calls_out_of_range_are_errors() {
 
 #[test]
 fn a_folder_loads_and_a_merged_adapter_changes_it_alike() {
-    let config = ModelConfig::tiny_for_tests(VOCABULARY);
+    loads_and_merges(ModelConfig::tiny_for_tests(VOCABULARY));
+    loads_and_merges(ModelConfig::tiny_mixture_for_tests(VOCABULARY));
+}
+
+fn loads_and_merges(config: ModelConfig) {
     let folder = tempfile::tempdir().unwrap();
     write_random_model(folder.path(), &config, 9);
     let adapter = adapter(&config, 31);

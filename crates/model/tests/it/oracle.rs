@@ -6,6 +6,7 @@ use model::{
     Gradients, InferenceModel, LogitRows, ModelConfig, PackedBatch, SequenceChunk, TrainingWorkspace,
     WeightsReader, load_parameters,
 };
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 #[derive(serde::Deserialize)]
@@ -20,17 +21,28 @@ fn folder(family: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(family)
 }
 
+impl Golden {
+    fn read(folder: &Path) -> Golden {
+        serde_json::from_slice(&std::fs::read(folder.join("batch.json")).unwrap()).unwrap()
+    }
+
+    fn documents(&self) -> Vec<Range<usize>> {
+        let ends = self.lengths.iter().scan(0, |end, length| {
+            *end += length;
+            Some(*end)
+        });
+        ends.zip(&self.lengths).map(|(end, length)| end - length..end).collect()
+    }
+}
+
 fn check(family: &str) {
     let folder = folder(family);
-    let golden: Golden = serde_json::from_slice(&std::fs::read(folder.join("batch.json")).unwrap()).unwrap();
+    let golden = Golden::read(&folder);
     let config = ModelConfig::load(&folder.join("config.json")).unwrap();
     let values = load_parameters(&config, &folder).unwrap();
     let decoder = decoder(&config);
-    let (mut documents, mut positions) = (Vec::new(), Vec::new());
-    for &length in &golden.lengths {
-        documents.push(positions.len()..positions.len() + length);
-        positions.extend(0..length as u32);
-    }
+    let documents = golden.documents();
+    let positions: Vec<u32> = documents.iter().flat_map(|document| 0..document.len() as u32).collect();
     let batch = PackedBatch {
         tokens: &golden.tokens,
         targets: &golden.targets,
@@ -54,38 +66,42 @@ fn check(family: &str) {
         let error = relative_error(&gradient[parameter.span.clone()], &expected[parameter.span.clone()]);
         assert!(error < 1e-4, "{family}: gradient by {}: relative error {error:e}", parameter.name);
     }
+    let logits = decoder.logits(&values, None, batch, &mut workspace).unwrap();
+    assert!(check_inference(family) == logits, "{family}: inference gives other bits than training");
+}
 
-    // Every fourth row of logits, from the training pass and token by token from the cache.
-    let vocabulary = config.vocabulary_size;
-    let rows = positions.len().div_ceil(4);
+/// Every fourth row of logits against PyTorch's, and each document at once against the same token by token.
+fn check_inference(family: &str) -> Vec<f32> {
+    let folder = folder(family);
+    let golden = Golden::read(&folder);
+    let model = InferenceModel::load(&folder).unwrap();
+    let (mut cache, mut workspace) = (model.new_cache(2), model.new_workspace(1, 1));
+    let mut run = |tokens: &[u32], first_position: usize| -> Vec<f32> {
+        let logits = LogitRows::All;
+        let chunk = SequenceChunk { tokens, first_position, blocks: &[0, 1], adapter: None, logits };
+        model.forward(&[chunk], &mut cache, &mut workspace).unwrap().to_vec()
+    };
+    let (mut at_once, mut by_token) = (Vec::new(), Vec::new());
+    for document in golden.documents() {
+        let tokens = &golden.tokens[document];
+        at_once.extend(run(tokens, 0));
+        for (position, token) in tokens.iter().enumerate() {
+            by_token.extend(run(std::slice::from_ref(token), position));
+        }
+    }
+    assert!(at_once == by_token, "{family}: decoding token by token gives other bits than the whole");
+
+    let vocabulary = model.config().vocabulary_size;
+    let rows = golden.tokens.len().div_ceil(4);
     let mut expected = vec![0.0; rows * vocabulary];
     WeightsReader::open(&folder.join("logits.safetensors"))
         .unwrap()
         .read("logits", &[rows, vocabulary], &mut expected)
         .unwrap();
-    let every_fourth = |logits: &[f32]| -> Vec<f32> {
-        logits.chunks_exact(vocabulary).step_by(4).flatten().copied().collect()
-    };
-    let logits = decoder.logits(&values, None, batch, &mut workspace).unwrap();
-    let error = relative_error(&every_fourth(&logits), &expected);
+    let found: Vec<f32> = at_once.chunks_exact(vocabulary).step_by(4).flatten().copied().collect();
+    let error = relative_error(&found, &expected);
     assert!(error < 1e-5, "{family}: logits: relative error {error:e}");
-    let model = InferenceModel::load(&folder).unwrap();
-    let (mut cache, mut workspace) = (model.new_cache(2), model.new_workspace(1, 1));
-    let mut decoded = Vec::new();
-    for document in &documents {
-        for (position, token) in golden.tokens[document.clone()].iter().enumerate() {
-            let tokens = std::slice::from_ref(token);
-            let chunk = SequenceChunk {
-                tokens,
-                first_position: position,
-                blocks: &[0, 1],
-                adapter: None,
-                logits: LogitRows::Last,
-            };
-            decoded.extend_from_slice(model.forward(&[chunk], &mut cache, &mut workspace).unwrap());
-        }
-    }
-    assert!(decoded == logits, "{family}: decoding token by token gives other bits than training");
+    at_once
 }
 
 /// Norm of the difference over the norm of what is expected.
@@ -108,4 +124,9 @@ fn qwen2_agrees_with_pytorch() {
 #[test]
 fn llama_agrees_with_pytorch() {
     check("llama");
+}
+
+#[test]
+fn dots1_agrees_with_pytorch() {
+    check_inference("dots1");
 }
