@@ -31,6 +31,7 @@ pub enum Command {
     Chat(ChatArguments),
     Serve(ServeArguments),
     Keys(KeysArguments),
+    Bench(BenchArguments),
 }
 
 /// The whole life of a model, from one recipe.
@@ -207,6 +208,32 @@ pub enum KeysAction {
     },
 }
 
+/// Measure this machine on what a run spends its time on.
+#[derive(Args)]
+pub struct BenchArguments {
+    #[command(subcommand)]
+    pub action: BenchAction,
+}
+
+#[derive(clap::Subcommand)]
+pub enum BenchAction {
+    /// Whole training steps on random tokens, beside the speed of their matrix products alone
+    Training(BenchTrainingArguments),
+}
+
+#[derive(Args)]
+pub struct BenchTrainingArguments {
+    /// The shape: S (9.3 million parameters) or M (44 million)
+    #[arg(long, value_name = "NAME", default_value = "S")]
+    pub config: String,
+    /// Steps to measure; two more warm up
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub steps: u64,
+    /// Who moves the matrices
+    #[arg(long, value_name = "NAME", default_value = "adamw", value_parser = ["adamw", "muon"])]
+    pub optimizer: String,
+}
+
 /// Reads the command line.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Call, clap::Error> {
     let matches = program().try_get_matches_from(arguments)?;
@@ -223,6 +250,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Call, clap
         "chat" => Command::Chat(ChatArguments::from_arg_matches(inner)?),
         "serve" => Command::Serve(ServeArguments::from_arg_matches(inner)?),
         "keys" => Command::Keys(KeysArguments::from_arg_matches(inner)?),
+        "bench" => Command::Bench(BenchArguments::from_arg_matches(inner)?),
         stage => match KINDS.iter().find(|kind| kind.name == stage) {
             Some(kind) => Command::Stage(stage_arguments(kind, inner)),
             None => return Err(program().error(clap::error::ErrorKind::InvalidSubcommand, stage)),
@@ -308,6 +336,10 @@ pub fn program() -> clap::Command {
         .subcommand(with_example(
             ScoreArguments::augment_args(clap::Command::new("score")),
             "eulalia score runs/tiny/release < sentences.txt",
+        ))
+        .subcommand(with_example(
+            BenchArguments::augment_args(clap::Command::new("bench")),
+            "eulalia bench training --config M --threads 2 --json",
         ))
         .subcommand(with_example(
             GcArguments::augment_args(clap::Command::new("gc")),

@@ -35,6 +35,20 @@ pub struct World {
     pub rated_watts: Option<f64>,
 }
 
+impl World {
+    /// What a stage may use of it.
+    pub fn context(&self) -> Context {
+        Context {
+            storage: self.storage.clone(),
+            cancellation: self.cancellation.clone(),
+            progress: self.progress.clone(),
+            threads: self.threads,
+            rank: Rank::default(),
+            clock: self.clock.clone(),
+        }
+    }
+}
+
 /// A stage of the run, as it stands now.
 pub struct Outcome {
     pub name: String,
@@ -206,14 +220,7 @@ fn build(
     }
     segment.add(&started, "started", opening);
 
-    let context = Context {
-        storage: world.storage.clone(),
-        cancellation: world.cancellation.clone(),
-        progress: world.progress.clone(),
-        threads: world.threads,
-        rank: Rank::default(),
-        clock: world.clock.clone(),
-    };
+    let context = world.context();
     let mut meter = EnergyMeter::start();
     let clock = Instant::now();
     let counts = (instance.kind.build)(&StageCall {

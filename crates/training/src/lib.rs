@@ -8,8 +8,10 @@
 //! Read `stage::build` first: settings → texts → batches → steps → artefact. Adaptation uses the `Trainer` too.
 
 mod batches;
+pub mod bench;
 mod checkpoint;
 mod error;
+pub mod products;
 mod schedule;
 mod settings;
 mod stage;

@@ -1,5 +1,6 @@
 //! The commands, one file each: what they read, what they do, what they print.
 
+pub mod bench;
 pub mod chat;
 pub mod gc;
 pub mod identify;

@@ -66,6 +66,8 @@ fn usage_errors_leave_with_2_and_failures_with_1() {
         (&["chat", "/nonexistent"], 1),
         (&["gc", "/nonexistent"], 1),
         (&["corpus", "--output", "/tmp/x"], 2),
+        (&["bench", "training", "--config", "XXL"], 2),
+        (&["bench", "training", "--optimizer", "sgd"], 2),
         (&["--help"], 0),
         (&["run", "--help"], 0),
         (&["--version"], 0),
