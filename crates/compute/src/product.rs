@@ -3,14 +3,16 @@
 //! how many rows or columns stand beside it. So training and inference, prefill and decoding, one thread and many, this
 //! machine and another agree to the last bit, without a special "deterministic mode".
 //!
-//! The price is none: vector lanes run over columns of C, never over k. A tile of 6 × 64 accumulators fills the 24 of 32
-//! registers that the two FMA units of an AVX-512 core need; B is packed into panels of 64 columns by 128 rows (32 KiB,
-//! inside the L1 cache), A is read in place by broadcasts. `examples/product_speed.rs` measures it.
+//! The price is none: vector lanes run over columns of C, never over k. Large products go by blocks, both sides packed
+//! (`blocked`). In small ones a tile of 6 × 64 accumulators fills the 24 of 32 registers that the two FMA units of an
+//! AVX-512 core need; B is packed into panels of 64 columns by 128 rows (32 KiB, inside the L1 cache), A is read in place
+//! by broadcasts. `examples/product_speed.rs` measures it.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod blocked;
 mod portable;
 
 use crate::path::{CpuPath, vectorised};
@@ -190,8 +192,15 @@ pub fn multiply(a: MatrixRef, b: MatrixRef, c: MatrixMut, start: Start) {
     if clear_empty(&a, &c, start) {
         c.data.fill(0.0);
     }
+    let path = CpuPath::current();
     // SAFETY: C is borrowed mutably for the whole call.
-    unsafe { multiply_target(CpuPath::current(), a, b, Target::new(c), start) }
+    unsafe {
+        if worth_blocking(&a, &b) {
+            blocked::multiply(path, 1, a, b, Target::new(c), start);
+        } else {
+            multiply_target(path, a, b, Target::new(c), start);
+        }
+    }
 }
 
 /// [`multiply`] on up to `threads` threads of the rayon pool that it is called in, with the same bits. Small products
@@ -206,6 +215,10 @@ pub fn multiply_parallel(threads: usize, a: MatrixRef, b: MatrixRef, c: MatrixMu
     }
     assert_eq!((a.rows, b.columns, a.columns), (c.rows, c.columns, b.rows), "shapes of a product");
     let path = CpuPath::current();
+    if worth_blocking(&a, &b) {
+        // SAFETY: C is borrowed mutably for the whole call.
+        return unsafe { blocked::multiply(path, threads, a, b, Target::new(c), start) };
+    }
     let (row_step, column_step) = grid(a.rows, b.columns, threads);
     let (across, down) = (b.columns.div_ceil(column_step), a.rows.div_ceil(row_step));
     let target = Target::new(c);
@@ -231,6 +244,11 @@ pub fn multiply_parallel(threads: usize, a: MatrixRef, b: MatrixRef, c: MatrixMu
         }
         work();
     });
+}
+
+/// Whether a product is large enough for the packing of both sides.
+fn worth_blocking(a: &MatrixRef, b: &MatrixRef) -> bool {
+    a.rows >= 96 && b.columns >= 256 && b.rows >= 96
 }
 
 /// Rows and columns of the blocks that threads take in turn: large, so that little of B is packed twice, and enough of
@@ -265,7 +283,7 @@ unsafe fn multiply_target(path: CpuPath, a: MatrixRef, b: MatrixRef, c: Target, 
                         let (pointer, stride) = if direct {
                             (b.data.as_ptr().add(row * b.row_stride + column), b.row_stride)
                         } else {
-                            pack(path, &b, row, depth, column, columns, &mut panel.0);
+                            pack(path, &b, row, depth, column, columns, PANEL_COLUMNS, &mut panel.0);
                             (panel.0.as_ptr(), PANEL_COLUMNS)
                         };
                         run_panel(path, &block, pointer, stride, &c, first, column, columns, start);
@@ -363,7 +381,18 @@ impl PackedMatrix {
         {
             let column = panel * PANEL_COLUMNS;
             // SAFETY: the block lies inside B; the target holds b.rows · 64 floats.
-            unsafe { pack(path, &b, 0, b.rows, column, PANEL_COLUMNS.min(b.columns - column), target) }
+            unsafe {
+                pack(
+                    path,
+                    &b,
+                    0,
+                    b.rows,
+                    column,
+                    PANEL_COLUMNS.min(b.columns - column),
+                    PANEL_COLUMNS,
+                    target,
+                )
+            }
         }
     }
 
@@ -477,13 +506,22 @@ unsafe fn run_panel(
                 columns: tile_columns.min(columns - column),
                 start,
             };
-            match path {
-                #[cfg(target_arch = "x86_64")]
-                CpuPath::Avx512 => avx512::run(&tiles),
-                #[cfg(target_arch = "x86_64")]
-                CpuPath::Avx2 => avx2::run(&tiles),
-                _ => portable::run(&tiles),
-            }
+            run_column(path, &tiles);
+        }
+    }
+}
+
+/// # Safety
+/// The pointers are valid for the shape; `path` is one that this processor has.
+unsafe fn run_column(path: CpuPath, tiles: &Column) {
+    // SAFETY: passed on.
+    unsafe {
+        match path {
+            #[cfg(target_arch = "x86_64")]
+            CpuPath::Avx512 => avx512::run(tiles),
+            #[cfg(target_arch = "x86_64")]
+            CpuPath::Avx2 => avx2::run(tiles),
+            _ => portable::run(tiles),
         }
     }
 }
@@ -507,10 +545,11 @@ fn pack_lines<'l>(path: CpuPath, block: &Block, lines: &'l mut Vec<f32>) -> Bloc
     Block { data: lines, row_stride: 1, column_stride: tile_rows, strip_stride: Some(strip_stride), ..*block }
 }
 
-/// Copies a block of B into a panel; columns beyond the block's keep what was there, and no tile reads them.
+/// Copies a block of B into a panel of rows of `width`; columns beyond the block's keep what was there, and no tile reads them.
 ///
 /// # Safety
 /// The block lies inside B; `path` is one that this processor has.
+#[allow(clippy::too_many_arguments)]
 unsafe fn pack(
     path: CpuPath,
     b: &MatrixRef,
@@ -518,17 +557,18 @@ unsafe fn pack(
     rows: usize,
     column: usize,
     columns: usize,
+    width: usize,
     target: &mut [f32],
 ) {
-    let target = &mut target[..rows * PANEL_COLUMNS];
+    let target = &mut target[..rows * width];
     let source = row * b.row_stride + column * b.column_stride;
     if b.column_stride == 1 {
-        pack_rows(&b.data[source..], b.row_stride, columns, target);
+        pack_rows(&b.data[source..], b.row_stride, columns, width, target);
         return;
     }
     // SAFETY: the block lies inside B, and whole squares of 16 × 16 inside the target.
     let packed = if b.row_stride == 1 {
-        unsafe { pack_squares(path, &b.data[source..], b.column_stride, rows, columns, target) }
+        unsafe { pack_squares(path, &b.data[source..], b.column_stride, rows, columns, width, target) }
     } else {
         0
     };
@@ -538,7 +578,7 @@ unsafe fn pack(
         let first = if j < whole_columns { packed } else { 0 };
         let from = source + j * b.column_stride;
         for i in first..rows {
-            target[i * PANEL_COLUMNS + j] = b.data[from + i * b.row_stride];
+            target[i * width + j] = b.data[from + i * b.row_stride];
         }
     }
 }
@@ -554,24 +594,35 @@ unsafe fn pack_squares(
     column_stride: usize,
     rows: usize,
     columns: usize,
+    width: usize,
     target: &mut [f32],
 ) -> usize {
     match path {
         // SAFETY: passed on.
-        CpuPath::Avx512 => unsafe { avx512::pack_transposed(source, column_stride, rows, columns, target) },
+        CpuPath::Avx512 => unsafe {
+            avx512::pack_transposed(source, column_stride, rows, columns, width, target)
+        },
         _ => 0,
     }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-unsafe fn pack_squares(_: CpuPath, _: &[f32], _: usize, _: usize, _: usize, _: &mut [f32]) -> usize {
+unsafe fn pack_squares(
+    _: CpuPath,
+    _: &[f32],
+    _: usize,
+    _: usize,
+    _: usize,
+    _: usize,
+    _: &mut [f32],
+) -> usize {
     0
 }
 
 vectorised! {
     /// Copies rows of up to 64 elements, 16 at a time: a call of `memcpy` for each would cost more than the copying.
-    fn pack_rows(source: &[f32], stride: usize, columns: usize, target: &mut [f32]) {
-        for (i, line) in target.chunks_exact_mut(PANEL_COLUMNS).enumerate() {
+    fn pack_rows(source: &[f32], stride: usize, columns: usize, width: usize, target: &mut [f32]) {
+        for (i, line) in target.chunks_exact_mut(width).enumerate() {
             let row = &source[i * stride..][..columns];
             let (whole, rest) = row.as_chunks::<16>();
             for (to, from) in line.as_chunks_mut::<16>().0.iter_mut().zip(whole) {
@@ -621,6 +672,9 @@ mod tests {
             (520, 257, 5),
             (1030, 3, 2),
             (6, 64, 300),
+            (109, 301, 120),
+            (96, 530, 531),
+            (200, 256, 1030),
         ] {
             let (left, right, before) = (random(1, m * k), random(2, k * n), random(3, m * n));
             for (a_transposed, b_transposed) in [(false, false), (false, true), (true, false), (true, true)] {
@@ -673,9 +727,16 @@ mod tests {
     #[test]
     fn threads_do_not_change_the_bits() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
-        for (m, n, k) in
-            [(5, 7, 3), (300, 200, 100), (1, 40_000, 70), (700, 65, 300), (1111, 33, 129), (40, 5, 0)]
-        {
+        for (m, n, k) in [
+            (5, 7, 3),
+            (300, 200, 100),
+            (1, 40_000, 70),
+            (700, 65, 300),
+            (1111, 33, 129),
+            (40, 5, 0),
+            (250, 1100, 530),
+            (1300, 257, 97),
+        ] {
             let (left, right, before) = (random(1, m * k), random(2, k * n), random(3, m * (n + 9)));
             for (a, b) in [
                 (MatrixRef::new(&left, m, k), MatrixRef::new(&right, n, k).transposed()),

@@ -1,6 +1,6 @@
 //! Tiles of 6 × 64 for AVX-512: twenty-four accumulators, four registers for a line of B, one for A's broadcast.
 
-use super::{Column, PANEL_COLUMNS, Start};
+use super::{Column, Start};
 use std::arch::x86_64::*;
 
 pub const TILE_ROWS: usize = 6;
@@ -94,7 +94,7 @@ unsafe fn run_rows<const ROWS: usize, const VECTORS: usize>(tiles: &Column, firs
 }
 
 /// Transposes whole squares of 16 × 16 from `source` (column j of the block begins at j · `column_stride`, its rows are
-/// contiguous) into the panel `target`; returns how many rows are done, for the columns below a multiple of 16.
+/// contiguous) into the panel `target` with rows of `width`; returns how many rows are done, for the columns below a multiple of 16.
 ///
 /// # Safety
 /// `source` holds the block; the processor has AVX-512 F.
@@ -104,6 +104,7 @@ pub unsafe fn pack_transposed(
     column_stride: usize,
     rows: usize,
     columns: usize,
+    width: usize,
     target: &mut [f32],
 ) -> usize {
     let whole_rows = rows / 16 * 16;
@@ -115,36 +116,191 @@ pub unsafe fn pack_transposed(
                 // SAFETY: the slice's bounds are checked here.
                 *r = unsafe { _mm512_loadu_ps(source[from..from + 16].as_ptr()) };
             }
-            let mut t = r;
-            for i in 0..8 {
-                t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
-                t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
-            }
-            for i in 0..4 {
-                let d = |v: usize| _mm512_castps_pd(t[4 * i + v]);
-                r[4 * i] = _mm512_castpd_ps(_mm512_unpacklo_pd(d(0), d(2)));
-                r[4 * i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(d(0), d(2)));
-                r[4 * i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(d(1), d(3)));
-                r[4 * i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(d(1), d(3)));
-            }
-            for c in 0..4 {
-                t[c] = _mm512_shuffle_f32x4::<0x88>(r[c], r[4 + c]);
-                t[4 + c] = _mm512_shuffle_f32x4::<0xdd>(r[c], r[4 + c]);
-                t[8 + c] = _mm512_shuffle_f32x4::<0x88>(r[8 + c], r[12 + c]);
-                t[12 + c] = _mm512_shuffle_f32x4::<0xdd>(r[8 + c], r[12 + c]);
-            }
-            for c in 0..4 {
-                r[c] = _mm512_shuffle_f32x4::<0x88>(t[c], t[8 + c]);
-                r[8 + c] = _mm512_shuffle_f32x4::<0xdd>(t[c], t[8 + c]);
-                r[4 + c] = _mm512_shuffle_f32x4::<0x88>(t[4 + c], t[12 + c]);
-                r[12 + c] = _mm512_shuffle_f32x4::<0xdd>(t[4 + c], t[12 + c]);
-            }
+            let r = transpose(r);
             for (i, r) in r.iter().enumerate() {
-                let to = (row + i) * PANEL_COLUMNS + column;
+                let to = (row + i) * width + column;
                 // SAFETY: the slice's bounds are checked here.
                 unsafe { _mm512_storeu_ps(target[to..to + 16].as_mut_ptr(), *r) };
             }
         }
     }
     whole_rows
+}
+
+/// Transposes sixteen rows of sixteen.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transpose(mut r: [__m512; 16]) -> [__m512; 16] {
+    let mut t = r;
+    for i in 0..8 {
+        t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+        t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+    }
+    for i in 0..4 {
+        let d = |v: usize| _mm512_castps_pd(t[4 * i + v]);
+        r[4 * i] = _mm512_castpd_ps(_mm512_unpacklo_pd(d(0), d(2)));
+        r[4 * i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(d(0), d(2)));
+        r[4 * i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(d(1), d(3)));
+        r[4 * i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(d(1), d(3)));
+    }
+    for c in 0..4 {
+        t[c] = _mm512_shuffle_f32x4::<0x88>(r[c], r[4 + c]);
+        t[4 + c] = _mm512_shuffle_f32x4::<0xdd>(r[c], r[4 + c]);
+        t[8 + c] = _mm512_shuffle_f32x4::<0x88>(r[8 + c], r[12 + c]);
+        t[12 + c] = _mm512_shuffle_f32x4::<0xdd>(r[8 + c], r[12 + c]);
+    }
+    for c in 0..4 {
+        r[c] = _mm512_shuffle_f32x4::<0x88>(t[c], t[8 + c]);
+        r[8 + c] = _mm512_shuffle_f32x4::<0xdd>(t[c], t[8 + c]);
+        r[4 + c] = _mm512_shuffle_f32x4::<0x88>(t[4 + c], t[12 + c]);
+        r[12 + c] = _mm512_shuffle_f32x4::<0xdd>(t[4 + c], t[12 + c]);
+    }
+    r
+}
+
+/// Tiles of 12 × 32 over packed strips and panels: as many accumulators, fewer bytes of B for each.
+pub const PACKED_ROWS: usize = 12;
+pub const PACKED_COLUMNS: usize = 32;
+
+/// One tile of a packed strip and a packed panel.
+///
+/// # Safety
+/// The pointers are valid for the shape (a strip always has twelve rows); the processor has AVX-512 F.
+pub unsafe fn run_packed(tile: &Column) {
+    // SAFETY: passed on.
+    unsafe {
+        match (tile.rows.div_ceil(4), tile.columns == PACKED_COLUMNS) {
+            (1, true) => packed_tile::<4, false>(tile),
+            (2, true) => packed_tile::<8, false>(tile),
+            (_, true) => packed_tile::<12, false>(tile),
+            (1, false) => packed_tile::<4, true>(tile),
+            (2, false) => packed_tile::<8, true>(tile),
+            (_, false) => packed_tile::<12, true>(tile),
+        }
+    }
+}
+
+/// Links that the loads of B run ahead of their use: B comes from the L2 cache.
+const AHEAD: usize = 8;
+
+/// # Safety
+/// As [`run_packed`]; the tile has at most `ROWS` rows, and fewer than 32 columns if `PARTIAL`.
+#[target_feature(enable = "avx512f")]
+unsafe fn packed_tile<const ROWS: usize, const PARTIAL: bool>(tile: &Column) {
+    let lanes = if PARTIAL { (1u32 << tile.columns) - 1 } else { u32::MAX };
+    let masks = [lanes as __mmask16, (lanes >> 16) as __mmask16];
+    let (mut a, mut b) = (tile.a, tile.b);
+    let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+    // SAFETY: masked lanes and rows beyond the tile's are not touched; prefetches may point anywhere.
+    unsafe {
+        if tile.start == Start::Continue {
+            for (r, sums) in sums.iter_mut().enumerate() {
+                if r < tile.rows {
+                    let c = tile.c.add(r * tile.c_row_stride);
+                    sums[0] = _mm512_maskz_loadu_ps(masks[0], c);
+                    sums[1] = _mm512_maskz_loadu_ps(masks[1], c.wrapping_add(16));
+                }
+            }
+        }
+        // The tile to the right is fetched row by row meanwhile.
+        for part in 0..=ROWS {
+            let next = tile.c.wrapping_add(part.min(ROWS - 1) * tile.c_row_stride + PACKED_COLUMNS);
+            _mm_prefetch::<_MM_HINT_ET0>(next.cast());
+            _mm_prefetch::<_MM_HINT_ET0>(next.wrapping_add(16).cast());
+            for _ in 0..if part < ROWS { tile.depth / ROWS } else { tile.depth % ROWS } {
+                let ahead = b.wrapping_add(AHEAD * PACKED_COLUMNS);
+                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(16).cast());
+                let line = if PARTIAL {
+                    [_mm512_maskz_loadu_ps(masks[0], b), _mm512_maskz_loadu_ps(masks[1], b.add(16))]
+                } else {
+                    [_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16))]
+                };
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let left = _mm512_set1_ps(*a.add(r));
+                    sums[0] = _mm512_fmadd_ps(left, line[0], sums[0]);
+                    sums[1] = _mm512_fmadd_ps(left, line[1], sums[1]);
+                }
+                a = a.wrapping_add(PACKED_ROWS);
+                b = b.wrapping_add(PACKED_COLUMNS);
+            }
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            if r < tile.rows {
+                let c = tile.c.add(r * tile.c_row_stride);
+                _mm512_mask_storeu_ps(c, masks[0], sums[0]);
+                _mm512_mask_storeu_ps(c.wrapping_add(16), masks[1], sums[1]);
+            }
+        }
+    }
+}
+
+/// Packs `rows` rows of A, `stride` apart, into strips of twelve.
+///
+/// # Safety
+/// The processor has AVX-512 F.
+///
+/// # Panics
+/// When `target` has no room for whole strips and four floats more.
+#[target_feature(enable = "avx512f")]
+pub unsafe fn pack_strips_of_rows(
+    source: &[f32],
+    stride: usize,
+    rows: usize,
+    depth: usize,
+    target: &mut [f32],
+) {
+    for first in (0..rows).step_by(PACKED_ROWS) {
+        let here = PACKED_ROWS.min(rows - first);
+        let target = &mut target[first * depth..][..PACKED_ROWS * depth + 4];
+        for k in (0..depth).step_by(16) {
+            let links = 16.min(depth - k);
+            let mask = (0xffff_u32 >> (16 - links)) as __mmask16;
+            let mut square = [_mm512_setzero_ps(); 16];
+            for (r, to) in square[..here].iter_mut().enumerate() {
+                let line = &source[(first + r) * stride + k..][..links];
+                // SAFETY: the line has `links` floats.
+                *to = unsafe { _mm512_maskz_loadu_ps(mask, line.as_ptr()) };
+            }
+            for (i, line) in transpose(square)[..links].iter().enumerate() {
+                // Sixteen floats, of which the next line overwrites four.
+                let to = &mut target[(k + i) * PACKED_ROWS..][..16];
+                // SAFETY: the slice has sixteen floats.
+                unsafe { _mm512_storeu_ps(to.as_mut_ptr(), *line) };
+            }
+        }
+    }
+}
+
+/// Packs `rows` rows of a transposed A, whose lines begin `stride` apart, into strips of twelve.
+///
+/// # Safety
+/// The processor has AVX-512 F.
+///
+/// # Panics
+/// As [`pack_strips_of_rows`].
+#[target_feature(enable = "avx512f")]
+pub unsafe fn pack_strips_of_lines(
+    source: &[f32],
+    stride: usize,
+    rows: usize,
+    depth: usize,
+    target: &mut [f32],
+) {
+    const LINES: usize = 16;
+    for k in (0..depth).step_by(LINES) {
+        for first in (0..rows).step_by(PACKED_ROWS) {
+            let here = PACKED_ROWS.min(rows - first);
+            let mask = (0xffff_u32 >> (16 - here)) as __mmask16;
+            let target = &mut target[first * depth..];
+            for k in k..depth.min(k + LINES) {
+                let line = &source[k * stride + first..][..here];
+                let to = &mut target[k * PACKED_ROWS..][..PACKED_ROWS];
+                // SAFETY: both slices have the floats.
+                unsafe {
+                    _mm512_mask_storeu_ps(to.as_mut_ptr(), 0xfff, _mm512_maskz_loadu_ps(mask, line.as_ptr()));
+                }
+            }
+        }
+    }
 }

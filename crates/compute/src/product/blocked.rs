@@ -1,0 +1,282 @@
+//! Large products, cut as in BLIS (Van Zee and van de Geijn, doi 10.1145/2764454): a block of B is packed into panels as wide
+//! as a tile and stays in the L2 cache; strips of A, as high as a tile and packed too, stay in L1 while the panels pass.
+//! Threads share the packing of a block, then take strips in turn, more at first and few towards the end.
+
+use super::{Column, MatrixRef, Start, Target, pack, tile_shape};
+use crate::path::CpuPath;
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Links of the chains between two visits to C: 512 rows of a panel are 64 KiB. Without effect on the bits.
+const BLOCK_DEPTH: usize = 512;
+/// Columns of a block of B: 512 · 512 floats are 1 MiB, half an L2 cache. Without effect on the bits.
+const BLOCK_COLUMNS: usize = 512;
+/// Rows of A that a thread takes at most: whole lines of the cache, where A is transposed.
+const MOST_ROWS: usize = 96;
+/// Floats that a packed strip may be overwritten beyond its end.
+const SLACK: usize = 16;
+
+/// A part of B that is packed at once, and its place in the course of the product.
+struct Phase {
+    column: usize,
+    columns: usize,
+    row: usize,
+    depth: usize,
+}
+
+/// How far a phase has come.
+#[derive(Default)]
+struct Progress {
+    /// Panels taken to be packed, panels packed; rows taken, rows done.
+    pack_next: AtomicUsize,
+    packed: AtomicUsize,
+    row_next: AtomicUsize,
+    done: AtomicUsize,
+}
+
+/// Where threads put the packed panels, each its own.
+#[derive(Clone, Copy)]
+struct Buffer(*mut f32, usize);
+
+// SAFETY: a panel is written by the one thread that took it, and read once it is counted as packed.
+unsafe impl Send for Buffer {}
+// SAFETY: as above.
+unsafe impl Sync for Buffer {}
+
+thread_local! {
+    /// Two blocks of B, and strips of A.
+    static BLOCKS: RefCell<(Vec<f32>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+}
+
+/// Equal parts of at most `most`, in multiples of `unit`.
+fn even_step(length: usize, most: usize, unit: usize) -> usize {
+    length.div_ceil(length.div_ceil(most)).next_multiple_of(unit)
+}
+
+/// # Safety
+/// The shapes match, none is zero; nobody else touches what `c` covers.
+pub unsafe fn multiply(path: CpuPath, threads: usize, a: MatrixRef, b: MatrixRef, c: Target, start: Start) {
+    let (tile_rows, tile_columns) = blocked_shape(path);
+    let (depth_step, column_step) =
+        (even_step(b.rows, BLOCK_DEPTH, 16), even_step(b.columns, BLOCK_COLUMNS, tile_columns));
+    let phases: Vec<Phase> = (0..b.rows)
+        .step_by(depth_step)
+        .flat_map(|row| (0..b.columns).step_by(column_step).map(move |column| (row, column)))
+        .map(|(row, column)| Phase {
+            column,
+            columns: column_step.min(b.columns - column),
+            row,
+            depth: depth_step.min(b.rows - row),
+        })
+        .collect();
+    let progress: Vec<Progress> = phases.iter().map(|_| Progress::default()).collect();
+
+    let length = depth_step * column_step + SLACK;
+    let mut shared = BLOCKS.with_borrow_mut(|(blocks, _)| std::mem::take(blocks));
+    if shared.len() < 2 * length {
+        shared = vec![0.0; 2 * length];
+    }
+    let aligned = shared.as_ptr().align_offset(64);
+    let buffer = Buffer(shared[aligned.min(SLACK)..].as_mut_ptr(), depth_step * column_step);
+
+    let work = || {
+        let mut strips = BLOCKS.with_borrow_mut(|(_, strips)| std::mem::take(strips));
+        let needed = MOST_ROWS.next_multiple_of(tile_rows) * depth_step + 2 * SLACK;
+        if strips.len() < needed {
+            strips = vec![0.0; needed];
+        }
+        let aligned = strips.as_ptr().align_offset(64).min(SLACK);
+        for (i, phase) in phases.iter().enumerate() {
+            if i >= 2 {
+                wait_for(&progress[i - 2].done, a.rows);
+            }
+            // SAFETY: the buffer holds two blocks; the one before the last phase's is free again.
+            let block = unsafe { buffer.block(i % 2) };
+            let panels = phase.columns.div_ceil(tile_columns);
+            loop {
+                let panel = progress[i].pack_next.fetch_add(1, Ordering::Relaxed);
+                if panel >= panels {
+                    break;
+                }
+                let column = panel * tile_columns;
+                let columns = tile_columns.min(phase.columns - column);
+                // SAFETY: the block lies inside B, the panel inside the buffer and this thread has taken it.
+                unsafe {
+                    let target = std::slice::from_raw_parts_mut(
+                        block.add(panel * phase.depth * tile_columns),
+                        phase.depth * tile_columns,
+                    );
+                    pack(
+                        path,
+                        &b,
+                        phase.row,
+                        phase.depth,
+                        phase.column + column,
+                        columns,
+                        tile_columns,
+                        target,
+                    );
+                }
+                progress[i].packed.fetch_add(1, Ordering::Release);
+            }
+            wait_for(&progress[i].packed, panels);
+            if i >= 1 {
+                wait_for(&progress[i - 1].done, a.rows);
+            }
+            let start = if phase.row == 0 { start } else { Start::Continue };
+            while let Some((row, rows)) = take_rows(&progress[i].row_next, a.rows, tile_rows, threads) {
+                let lines = &mut strips[aligned..];
+                pack_strips(path, &a, row, rows, phase.row, phase.depth, tile_rows, lines);
+                // SAFETY: the rows are this thread's alone until they are counted as done.
+                unsafe { run_strips(path, phase, lines.as_ptr(), block, &c, row, rows, start) };
+                progress[i].done.fetch_add(rows, Ordering::Release);
+            }
+        }
+        BLOCKS.with_borrow_mut(|(_, kept)| *kept = strips);
+    };
+    let threads = threads.min(a.rows.div_ceil(tile_rows));
+    if threads <= 1 {
+        work();
+    } else {
+        rayon::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(|_| work());
+            }
+            work();
+        });
+    }
+    BLOCKS.with_borrow_mut(|(kept, _)| *kept = shared);
+}
+
+impl Buffer {
+    /// # Safety
+    /// The buffer holds as many blocks.
+    unsafe fn block(self, index: usize) -> *mut f32 {
+        // SAFETY: passed on.
+        unsafe { self.0.add(index * self.1) }
+    }
+}
+
+/// Whoever has taken something is at work on it, so the wait is short, unless the system has stopped that thread.
+fn wait_for(counter: &AtomicUsize, goal: usize) {
+    let mut spins = 0;
+    while counter.load(Ordering::Acquire) < goal {
+        spins += 1;
+        if spins < 1000 {
+            std::hint::spin_loop();
+        } else {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// The next rows for one thread: a share of the rest, in whole tiles.
+fn take_rows(next: &AtomicUsize, rows: usize, tile_rows: usize, threads: usize) -> Option<(usize, usize)> {
+    let most = MOST_ROWS / tile_rows;
+    let mut first = next.load(Ordering::Relaxed);
+    loop {
+        if first >= rows {
+            return None;
+        }
+        let share = (rows - first).div_ceil(tile_rows).div_ceil(2 * threads).clamp(1, most);
+        let taken = (if threads == 1 { most } else { share } * tile_rows).min(rows - first);
+        match next.compare_exchange_weak(first, first + taken, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => return Some((first, taken)),
+            Err(now) => first = now,
+        }
+    }
+}
+
+/// The tile of large products.
+fn blocked_shape(path: CpuPath) -> (usize, usize) {
+    match path {
+        #[cfg(target_arch = "x86_64")]
+        CpuPath::Avx512 => (super::avx512::PACKED_ROWS, super::avx512::PACKED_COLUMNS),
+        _ => tile_shape(path),
+    }
+}
+
+/// Copies rows of A into strips: `tile_rows` elements of one column behind another; the last strip is filled with zeros.
+#[allow(clippy::too_many_arguments)]
+fn pack_strips(
+    path: CpuPath,
+    a: &MatrixRef,
+    row: usize,
+    rows: usize,
+    column: usize,
+    depth: usize,
+    tile_rows: usize,
+    target: &mut [f32],
+) {
+    let source = &a.data[row * a.row_stride + column * a.column_stride..];
+    #[cfg(target_arch = "x86_64")]
+    if path == CpuPath::Avx512 && (a.row_stride == 1 || a.column_stride == 1) {
+        // SAFETY: the processor has AVX-512.
+        unsafe {
+            if a.row_stride == 1 {
+                super::avx512::pack_strips_of_lines(source, a.column_stride, rows, depth, target);
+            } else {
+                super::avx512::pack_strips_of_rows(source, a.row_stride, rows, depth, target);
+            }
+        }
+        return;
+    }
+    let _ = path;
+    for (strip, first) in (0..rows).step_by(tile_rows).enumerate() {
+        let here = tile_rows.min(rows - first);
+        let target = &mut target[strip * tile_rows * depth..][..tile_rows * depth];
+        for (k, line) in target.chunks_exact_mut(tile_rows).enumerate() {
+            for (r, to) in line.iter_mut().enumerate() {
+                let from = (first + r) * a.row_stride + k * a.column_stride;
+                *to = if r < here { source[from] } else { 0.0 };
+            }
+        }
+    }
+}
+
+/// Packed strips of A against the panels of a phase.
+///
+/// # Safety
+/// `strips` and `panels` hold what the phase says; C has the rows and columns.
+#[allow(clippy::too_many_arguments)]
+unsafe fn run_strips(
+    path: CpuPath,
+    phase: &Phase,
+    strips: *const f32,
+    panels: *const f32,
+    c: &Target,
+    row: usize,
+    rows: usize,
+    start: Start,
+) {
+    let (tile_rows, tile_columns) = blocked_shape(path);
+    for first in (0..rows).step_by(tile_rows) {
+        for column in (0..phase.columns).step_by(tile_columns) {
+            // SAFETY: every offset lies inside its view.
+            let tile = unsafe {
+                Column {
+                    depth: phase.depth,
+                    a: strips.add(first * phase.depth),
+                    a_row_stride: 1,
+                    a_column_stride: tile_rows,
+                    a_strip_stride: 0,
+                    b: panels.add(column * phase.depth),
+                    b_row_stride: tile_columns,
+                    c: c.pointer.add((row + first) * c.row_stride + phase.column + column),
+                    c_row_stride: c.row_stride,
+                    rows: tile_rows.min(rows - first),
+                    columns: tile_columns.min(phase.columns - column),
+                    start,
+                }
+            };
+            // SAFETY: as above.
+            unsafe {
+                match path {
+                    #[cfg(target_arch = "x86_64")]
+                    CpuPath::Avx512 => super::avx512::run_packed(&tile),
+                    _ => super::run_column(path, &tile),
+                }
+            }
+        }
+    }
+}
