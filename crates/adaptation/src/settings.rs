@@ -3,7 +3,7 @@
 use crate::Error;
 use model::{AdapterConfig, Projection};
 use serde::{Deserialize, Serialize};
-use training::{Schedule, ScheduleKind};
+use training::{DecayShape, Schedule, ScheduleKind};
 
 /// Settings of the adaptation stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -113,6 +113,7 @@ impl Settings {
             steps: self.steps,
             warmup_steps: (self.steps as f64 * self.warmup_ratio) as u64,
             decay_steps: 0,
+            decay_shape: DecayShape::Linear,
             learning_rate: self.learning_rate,
             minimum_learning_rate: self.learning_rate / 10.0,
         }

@@ -1,22 +1,20 @@
 //! Which tokens each step sees: a pure function of (seed, step), open at any place.
 //!
-//! Every language is an endless stream: its documents in an order that is drawn anew each epoch, one behind another. Every
-//! sequence is the next stretch of one language's stream. Which language has which turn is fixed by a table of 4,096 turns
-//! that spreads the shares evenly, so that the n-th turn of a language, and with it its place in the stream, can be computed
-//! for any step without the steps before it.
+//! Every language (or the part of it that comes from one source) is an endless stream: its documents in an order that is
+//! drawn anew each epoch, one behind another. Every sequence is the next stretch of one stream. Which stream has which turn
+//! is fixed by a table that spreads the shares evenly (`mixture`), so that the n-th turn of a stream, and with it its place
+//! in the stream, can be computed for any step without the steps before it.
 
 use crate::Error;
+use crate::goldfish::Goldfish;
+use crate::mixture::{Cut, Mixture, Stream};
 use crate::settings::Settings;
 use crate::texts::{LanguageTokens, Texts};
-use compute::elementary::power;
 use compute::random;
-use model::PackedBatch;
+use model::{NO_TARGET, PackedBatch};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
-
-/// Turns of the table.
-const TURNS: usize = 4096;
 
 /// The training data in the order of the steps.
 #[derive(Debug)]
@@ -26,16 +24,12 @@ pub struct Batches {
     sequence_length: usize,
     sequences: usize,
     micro_sequences: usize,
-    /// Language of each turn.
-    turns: Vec<u16>,
-    /// How many turns before this one in the table belong to the same language.
-    before: Vec<u32>,
-    /// Turns of each language in the table.
-    counts: Vec<u64>,
+    goldfish: Goldfish,
+    mixture: Mixture,
     orders: Mutex<BTreeMap<(usize, u64), Arc<EpochOrder>>>,
 }
 
-/// The documents of one language in one epoch.
+/// The documents of one stream in one epoch.
 #[derive(Debug)]
 struct EpochOrder {
     documents: Vec<u32>,
@@ -93,25 +87,17 @@ impl Batches {
     /// The data of a run.
     ///
     /// # Errors
-    /// When a language that the settings weigh is not in the corpus.
+    /// When the settings weigh a language or source that the corpus has not, or its text is too little for the run.
     pub fn new(texts: Texts, settings: &Settings) -> Result<Batches, Error> {
-        let shares = shares(&texts, settings)?;
-        let (turns, counts) = spread(&shares);
-        let mut seen = vec![0u32; counts.len()];
-        let mut before = Vec::with_capacity(TURNS);
-        for &language in &turns {
-            before.push(seen[language as usize]);
-            seen[language as usize] += 1;
-        }
+        let mixture = Mixture::new(&texts, settings)?;
         Ok(Batches {
             texts,
             seed: settings.seed,
             sequence_length: settings.sequence_length,
             sequences: settings.sequences(),
             micro_sequences: settings.micro_sequences(),
-            turns,
-            before,
-            counts,
+            goldfish: Goldfish { k: settings.goldfish_k, context: settings.goldfish_context },
+            mixture,
             orders: Mutex::default(),
         })
     }
@@ -126,25 +112,45 @@ impl Batches {
             for index in sequence..(sequence + self.micro_sequences).min(self.sequences) {
                 self.append(first + index as u64, &mut micro);
             }
-            batch.targets += micro.targets.len();
+            batch.targets += micro.targets.iter().filter(|target| **target != NO_TARGET).count();
             batch.micro_batches.push(micro);
         }
         batch
     }
 
-    /// Tokens of each language that the first `steps` steps see, by code, and how often that goes through its text.
-    pub fn seen(&self, steps: u64) -> BTreeMap<String, (u64, f64)> {
-        let sequences = steps * self.sequences as u64;
-        let (rounds, rest) = (sequences / TURNS as u64, (sequences % TURNS as u64) as usize);
-        let languages = self.texts.languages.iter().enumerate();
-        languages
-            .map(|(index, language)| {
-                let partial =
-                    self.turns[..rest].iter().filter(|turn| **turn as usize == index).count() as u64;
-                let tokens = (rounds * self.counts[index] + partial) * self.sequence_length as u64;
-                (language.language.clone(), (tokens, tokens as f64 / language.length() as f64))
-            })
-            .collect()
+    /// Tokens of each language and each source that the first `steps` steps see, in the order of the texts.
+    pub fn seen(&self, steps: u64) -> Seen {
+        let mut seen = Seen {
+            languages: vec![0; self.texts.languages.len()],
+            sources: vec![0; self.texts.sources.len()],
+        };
+        let sequences = self.mixture.sequences(steps * self.sequences as u64);
+        for (index, (stream, sequences)) in self.mixture.streams.iter().zip(sequences).enumerate() {
+            let tokens = sequences * self.sequence_length as u64;
+            let language = &self.texts.languages[stream.language];
+            seen.languages[stream.language] += tokens;
+            let (epochs, mut rest) =
+                (tokens / stream.length as u64, (tokens % stream.length as u64) as usize);
+            for &document in &stream.documents {
+                let length = language.document(document as usize).len() as u64;
+                seen.sources[language.source(document as usize) as usize] += epochs * length;
+            }
+            // The last epoch is not over.
+            for &document in &self.order(index, epochs).documents {
+                let taken = language.document(document as usize).len().min(rest);
+                seen.sources[language.source(document as usize) as usize] += taken as u64;
+                rest -= taken;
+                if rest == 0 {
+                    break;
+                }
+            }
+        }
+        seen
+    }
+
+    /// Texts whose share was cut, because they would have been repeated too often.
+    pub fn cuts(&self) -> &[Cut] {
+        &self.mixture.cuts
     }
 
     /// The texts behind the batches.
@@ -154,19 +160,22 @@ impl Batches {
 
     /// Appends a sequence to a micro-batch.
     fn append(&self, sequence: u64, micro: &mut MicroBatch) {
-        let turn = (sequence % TURNS as u64) as usize;
-        let index = self.turns[turn] as usize;
-        let nth = sequence / TURNS as u64 * self.counts[index] + self.before[turn] as u64;
-        let language = &self.texts.languages[index];
-        let length = language.length() as u64;
+        let Mixture { streams, turns, before, counts, .. } = &self.mixture;
+        let turn = (sequence % turns.len() as u64) as usize;
+        let index = turns[turn] as usize;
+        let nth = sequence / turns.len() as u64 * counts[index] + u64::from(before[turn]);
+        let stream = &streams[index];
+        let language = &self.texts.languages[stream.language];
+        let length = stream.length as u64;
         let mut place = nth * self.sequence_length as u64;
         let mut left = self.sequence_length;
         while left > 0 {
             let order = self.order(index, place / length);
             let offset = (place % length) as usize;
-            let document = order.starts.partition_point(|start| *start <= offset) - 1;
-            let tokens =
-                &language.document(order.documents[document] as usize)[offset - order.starts[document]..];
+            let nth_document = order.starts.partition_point(|start| *start <= offset) - 1;
+            let document = language.document(order.documents[nth_document] as usize);
+            let first = offset - order.starts[nth_document];
+            let tokens = &document[first..];
             let count = tokens.len().min(left);
             // The last token of a document is followed by the next one's separator, which says that it has ended.
             let after = match tokens.get(count) {
@@ -177,6 +186,13 @@ impl Batches {
             micro.tokens.extend_from_slice(&tokens[..count]);
             micro.targets.extend_from_slice(&tokens[1..count]);
             micro.targets.push(after);
+            if self.goldfish.k > 0 {
+                for (index, target) in micro.targets[begin..].iter_mut().enumerate() {
+                    if self.goldfish.leaves_out(&document[..first + index + 1]) {
+                        *target = NO_TARGET;
+                    }
+                }
+            }
             micro.positions.extend(0..count as u32);
             micro.documents.push(begin..begin + count);
             place += count as u64;
@@ -184,25 +200,37 @@ impl Batches {
         }
     }
 
-    fn order(&self, language: usize, epoch: u64) -> Arc<EpochOrder> {
+    fn order(&self, stream: usize, epoch: u64) -> Arc<EpochOrder> {
         let mut orders = self.orders.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(order) = orders.get(&(language, epoch)) {
+        if let Some(order) = orders.get(&(stream, epoch)) {
             return order.clone();
         }
+        let documents = &self.mixture.streams[stream];
         let order = Arc::new(EpochOrder::new(
-            &self.texts.languages[language],
-            random::key(&[self.seed, language as u64, epoch]),
+            &self.texts.languages[documents.language],
+            documents,
+            random::key(&[self.seed, stream as u64, epoch]),
         ));
         // Steps go forward: what lies two epochs back is not needed again soon.
-        orders.retain(|(other, old), _| *other != language || *old + 1 >= epoch);
-        orders.insert((language, epoch), order.clone());
+        orders.retain(|(other, old), _| *other != stream || *old + 1 >= epoch);
+        orders.insert((stream, epoch), order.clone());
         order
     }
 }
 
+/// What a run has truly seen, repeats counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Tokens of each of the texts' languages.
+    pub languages: Vec<u64>,
+    /// Tokens of each of the texts' sources.
+    pub sources: Vec<u64>,
+}
+
 impl EpochOrder {
-    fn new(language: &LanguageTokens, key: u64) -> EpochOrder {
-        let documents = random::permutation(key, language.documents());
+    fn new(language: &LanguageTokens, stream: &Stream, key: u64) -> EpochOrder {
+        let order = random::permutation(key, stream.documents.len());
+        let documents: Vec<u32> = order.into_iter().map(|index| stream.documents[index as usize]).collect();
         let mut starts = vec![0];
         for &document in &documents {
             starts.push(starts[starts.len() - 1] + language.document(document as usize).len());
@@ -211,65 +239,22 @@ impl EpochOrder {
     }
 }
 
-/// Share of each language, adding up to 1.
-fn shares(texts: &Texts, settings: &Settings) -> Result<Vec<f64>, Error> {
-    let known: Vec<&str> = texts.languages.iter().map(|language| language.language.as_str()).collect();
-    if let Some(strange) =
-        settings.language_weights.keys().find(|language| !known.contains(&language.as_str()))
-    {
-        let problem = format!(
-            "language_weights.{strange}: the corpus has no such language; it has {}",
-            known.join(", ")
-        );
-        return Err(Error::Settings(problem));
-    }
-    let weigh = |language: &LanguageTokens| match settings.language_weights.is_empty() {
-        true => power(language.length() as f64, 1.0 / settings.language_temperature),
-        false => settings.language_weights.get(&language.language).copied().unwrap_or(0.0),
-    };
-    let weights: Vec<f64> = texts.languages.iter().map(weigh).collect();
-    let sum: f64 = weights.iter().sum();
-    Ok(weights.into_iter().map(|weight| weight / sum).collect())
-}
-
-/// A table of turns in which every stretch holds about the wanted shares: each turn goes to the language that is furthest
-/// behind. A language with any share has at least one turn.
-fn spread(shares: &[f64]) -> (Vec<u16>, Vec<u64>) {
-    let least = 1.5 / TURNS as f64;
-    let raised: Vec<f64> =
-        shares.iter().map(|share| if *share > 0.0 { share.max(least) } else { 0.0 }).collect();
-    let sum: f64 = raised.iter().sum();
-    let mut counts = vec![0u64; shares.len()];
-    let mut turns = Vec::with_capacity(TURNS);
-    for turn in 0..TURNS {
-        let behind = |index: usize| raised[index] / sum * (turn + 1) as f64 - counts[index] as f64;
-        let mut next = 0;
-        for index in 1..shares.len() {
-            if behind(index) > behind(next) {
-                next = index;
-            }
-        }
-        counts[next] += 1;
-        turns.push(next as u16);
-    }
-    (turns, counts)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn texts() -> Texts {
-        let mut languages = Vec::new();
+        let mut texts = Texts::default();
         for (code, documents) in [("bg", 5), ("el", 9), ("mt", 2)] {
             let mut language = LanguageTokens::new(code);
             for document in 0..documents {
                 let text: Vec<u32> = (0..7 + document * 3).map(|i| 1 + (document * 31 + i) % 50).collect();
-                language.push(0, &text);
+                let source = texts.source_index([None, Some("web")][(document % 2) as usize]);
+                language.push(source, 0, &text);
             }
-            languages.push(language);
+            texts.languages.push(language);
         }
-        Texts { languages }
+        texts
     }
 
     fn settings() -> Settings {
@@ -279,13 +264,14 @@ mod tests {
     #[test]
     fn sequences_follow_each_other_in_every_language() {
         let batches = Batches::new(texts(), &settings()).unwrap();
-        let mut streams: BTreeMap<u16, Vec<u32>> = BTreeMap::new();
+        let mut streams: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         for step in 0..40 {
             let batch = batches.step(step);
             let micro = &batch.micro_batches[0];
             assert_eq!((batch.micro_batches.len(), batch.targets, micro.tokens.len()), (1, 96, 96));
             for sequence in 0..6 {
-                let language = batches.turns[(step as usize * 6 + sequence) % TURNS];
+                let turns = &batches.mixture.turns;
+                let language = turns[(step as usize * 6 + sequence) % turns.len()];
                 let span = sequence * 16..(sequence + 1) * 16;
                 let stream = streams.entry(language).or_default();
                 if let Some(&expected) = stream.last() {
@@ -345,7 +331,7 @@ mod tests {
     fn shares_follow_temperature_and_weights() {
         let count = |settings: &Settings| {
             let seen = Batches::new(texts(), settings).unwrap().seen(10_000);
-            seen.into_values().map(|(tokens, _)| tokens as f64 / 960_000.0).collect::<Vec<_>>()
+            seen.languages.into_iter().map(|tokens| tokens as f64 / 960_000.0).collect::<Vec<_>>()
         };
         let lengths = [5.0 * 8.0 + 30.0, 9.0 * 8.0 + 108.0, 2.0 * 8.0 + 3.0];
         let total: f64 = lengths.iter().sum();
@@ -360,5 +346,110 @@ mod tests {
         assert!((found[0] - 0.25).abs() < 1e-3 && found[1] == 0.0 && (found[2] - 0.75).abs() < 1e-3);
         let strange = Settings { language_weights: BTreeMap::from([("xx".to_string(), 1.0)]), ..settings() };
         assert!(Batches::new(texts(), &strange).unwrap_err().to_string().contains("language_weights.xx"));
+    }
+
+    /// What was seen, counted by hand: every text token of these documents says where it comes from.
+    #[test]
+    fn what_was_seen_is_told_by_language_and_source() {
+        let mut texts = Texts::default();
+        for (index, code) in ["bg", "el", "mt"].into_iter().enumerate() {
+            let mut language = LanguageTokens::new(code);
+            for document in 0..7u32 {
+                let name = ["books", "web", "law"][document as usize % 3];
+                let source = texts.source_index(Some(name));
+                language.push(source, 0, &vec![1 + 10 * index as u32 + source; 5 + document as usize * 4]);
+            }
+            texts.languages.push(language);
+        }
+        for source_weights in
+            [BTreeMap::new(), BTreeMap::from([("web".to_string(), 1.0), ("law".to_string(), 4.0)])]
+        {
+            let settings = Settings { source_weights, ..settings() };
+            let copy = Texts {
+                sources: texts.sources.clone(),
+                languages: texts
+                    .languages
+                    .iter()
+                    .map(|language| {
+                        let mut copy = LanguageTokens::new(language.language.clone());
+                        for document in 0..language.documents() {
+                            copy.push(language.source(document), 0, &language.document(document)[1..]);
+                        }
+                        copy
+                    })
+                    .collect(),
+            };
+            let batches = Batches::new(copy, &settings).unwrap();
+            let mut languages = [0u64; 3];
+            let mut sources = [0u64; 3];
+            for step in 0..60 {
+                let seen = batches.seen(step);
+                assert_eq!(seen.languages.iter().sum::<u64>(), step * 96);
+                assert_eq!(seen.sources.iter().sum::<u64>(), step * 96);
+                let separators = step * 96 - languages.iter().sum::<u64>();
+                for (found, counted) in seen.languages.iter().zip(languages) {
+                    assert!((counted..=counted + separators).contains(found));
+                }
+                for (found, counted) in seen.sources.iter().zip(sources) {
+                    assert!((counted..=counted + separators).contains(found));
+                }
+                for token in batches.step(step).micro_batches.iter().flat_map(|micro| &micro.tokens) {
+                    if let Some(token) = token.checked_sub(1) {
+                        languages[token as usize / 10] += 1;
+                        sources[token as usize % 10] += 1;
+                    }
+                }
+            }
+            assert_eq!(sources[0] == 0, !settings.source_weights.is_empty(), "books are left out");
+        }
+    }
+
+    #[test]
+    fn goldfish_leaves_out_targets_wherever_a_sequence_is_cut() {
+        let goldfish = |k: u64, sequence_length: usize| {
+            let settings = Settings {
+                goldfish_k: k,
+                goldfish_context: 3,
+                sequence_length,
+                batch_tokens: 96,
+                ..settings()
+            };
+            Batches::new(texts(), &settings).unwrap()
+        };
+        let (with, without) = (goldfish(4, 16), goldfish(0, 16));
+        let mut out = 0;
+        for step in 0..30 {
+            let (with, without) = (with.step(step), without.step(step));
+            let pairs = with.micro_batches[0].targets.iter().zip(&without.micro_batches[0].targets);
+            let holes =
+                pairs.filter(|(with, without)| with != without).map(|(with, _)| *with).collect::<Vec<_>>();
+            assert!(holes.iter().all(|target| *target == NO_TARGET));
+            assert_eq!(with.targets + holes.len(), 96);
+            out += holes.len();
+        }
+        assert!((400..=900).contains(&out), "{out} of 2,880");
+        // The same document cut in other places has the same holes.
+        let holes = |batches: &Batches, length: usize| {
+            let mut found = std::collections::BTreeSet::new();
+            let language = &batches.texts().languages[1];
+            for step in 0..40 {
+                let micro = &batches.step(step).micro_batches[0];
+                for sequence in 0..96 / length {
+                    let turns = &batches.mixture.turns;
+                    if turns[(step as usize * (96 / length) + sequence) % turns.len()] != 1 {
+                        continue;
+                    }
+                    for place in sequence * length..(sequence + 1) * length {
+                        if micro.targets[place] == NO_TARGET && place % length > 3 {
+                            found.insert(micro.tokens[place - 3..=place].to_vec());
+                        }
+                    }
+                }
+            }
+            assert!(language.documents() > 0 && !found.is_empty());
+            found
+        };
+        let (long, short) = (holes(&with, 16), holes(&goldfish(4, 32), 32));
+        assert!(short.intersection(&long).count() * 10 >= long.len().min(short.len()) * 9);
     }
 }

@@ -7,12 +7,23 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScheduleKind {
-    /// Constant, then linear decay over the last steps (Hu et al., arXiv 2404.06395): the checkpoint before the decay can be
+    /// Constant, then decay over the last steps (Hu et al., arXiv 2404.06395): the checkpoint before the decay can be
     /// trained on.
     #[default]
     WarmupStableDecay,
     /// Half a cosine from the end of the warm-up to the last step.
     Cosine,
+}
+
+/// How the rate falls in the last steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DecayShape {
+    /// In a straight line.
+    #[default]
+    Linear,
+    /// As 1 − √t, fast at first (Hägele et al., arXiv 2405.18392).
+    OneMinusSqrt,
 }
 
 /// A schedule over a fixed number of steps.
@@ -24,8 +35,10 @@ pub struct Schedule {
     pub steps: u64,
     /// Steps of linear warm-up.
     pub warmup_steps: u64,
-    /// Steps of linear decay at the end (not with a cosine).
+    /// Steps of decay at the end (not with a cosine).
     pub decay_steps: u64,
+    /// Its shape.
+    pub decay_shape: DecayShape,
     /// The rate at its height.
     pub learning_rate: f64,
     /// The rate at the end.
@@ -41,13 +54,26 @@ impl Schedule {
         let (from, to) = (self.learning_rate, self.minimum_learning_rate);
         let left = match self.kind {
             ScheduleKind::WarmupStableDecay if step + self.decay_steps < self.steps => 1.0,
-            ScheduleKind::WarmupStableDecay => (self.steps - step) as f64 / (self.decay_steps + 1) as f64,
+            ScheduleKind::WarmupStableDecay => {
+                let left = (self.steps - step) as f64 / (self.decay_steps + 1) as f64;
+                match self.decay_shape {
+                    DecayShape::Linear => left,
+                    DecayShape::OneMinusSqrt => 1.0 - (1.0 - left).sqrt(),
+                }
+            }
             ScheduleKind::Cosine => {
                 let done = (step - self.warmup_steps) as f64 / (self.steps - self.warmup_steps) as f64;
                 0.5 + 0.5 * sine_cosine(std::f64::consts::PI * done).1
             }
         };
         to + (from - to) * left
+    }
+
+    /// The step at which the rate begins to fall for good: the state there can be trained on. None with a cosine, which
+    /// falls from the start, and where nothing decays.
+    pub fn decay_start(&self) -> Option<u64> {
+        let decays = self.kind == ScheduleKind::WarmupStableDecay && self.decay_steps > 0;
+        decays.then(|| self.steps - self.decay_steps)
     }
 }
 
@@ -62,6 +88,7 @@ mod tests {
             steps: 100,
             warmup_steps: 10,
             decay_steps: 20,
+            decay_shape: DecayShape::Linear,
             learning_rate: 1.0,
             minimum_learning_rate: 0.1,
         };
@@ -70,6 +97,17 @@ mod tests {
         assert_eq!((stable[0], stable[9], stable[10], stable[79]), (0.1, 1.0, 1.0, 1.0));
         assert!(stable[79..].windows(2).all(|pair| pair[1] < pair[0]));
         assert!(stable[99] > 0.1 && stable[99] < 0.2);
+        let bent =
+            Schedule { decay_shape: DecayShape::OneMinusSqrt, ..schedule(ScheduleKind::WarmupStableDecay) };
+        assert_eq!((bent.decay_start(), bent.learning_rate(79)), (Some(80), 1.0));
+        for step in 80..100 {
+            assert!(bent.learning_rate(step) < stable[step as usize]);
+            assert!(
+                bent.learning_rate(step) < bent.learning_rate(step - 1) && bent.learning_rate(step) > 0.1
+            );
+        }
+        assert!((bent.learning_rate(84) - (0.1 + 0.9 * (1.0 - (5.0f64 / 21.0).sqrt()))).abs() < 1e-12);
+        assert_eq!(schedule(ScheduleKind::Cosine).decay_start(), None);
         let cosine = rates(ScheduleKind::Cosine);
         assert!((cosine[10] - 1.0).abs() < 1e-12 && (cosine[55] - 0.55).abs() < 1e-9 && cosine[99] < 0.11);
     }

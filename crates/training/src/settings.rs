@@ -1,7 +1,7 @@
 //! What a recipe may say about pretraining. Defaults are those of the tiny recipe's model.
 
 use crate::Error;
-use crate::schedule::{Schedule, ScheduleKind};
+use crate::schedule::{DecayShape, Schedule, ScheduleKind};
 use crate::trainer::OptimiserKind;
 use model::{
     Architecture, AttentionSpecification, FeedForwardSpecification, LayerSpecification, ModelConfig,
@@ -48,8 +48,10 @@ pub struct Settings {
     pub schedule: ScheduleKind,
     /// Share of the steps that warm up linearly.
     pub warmup_ratio: f64,
-    /// Share of the steps that decay linearly at the end (not with a cosine).
+    /// Share of the steps that decay at the end (not with a cosine).
     pub decay_ratio: f64,
+    /// `linear` or `one-minus-sqrt`.
+    pub decay_shape: DecayShape,
     /// Decoupled decay of matrices and tables.
     pub weight_decay: f64,
     /// AdamW's β₁.
@@ -73,6 +75,16 @@ pub struct Settings {
     pub language_temperature: f64,
     /// Shares by language code, instead of the temperature; languages that are not named are left out.
     pub language_weights: BTreeMap<String, f64>,
+    /// Shares by source within each language (documents name their source; those that do not are `unstated`); sources that
+    /// are not named are left out. Empty: each has what it has.
+    pub source_weights: BTreeMap<String, f64>,
+    /// A language or source that would be gone through more often than this has its share cut, and the others grow; 0: no
+    /// limit.
+    pub maximum_epochs: f64,
+    /// Goldfish loss: about every k-th token is never learned from, so that no passage is learned word for word; 0: off.
+    pub goldfish_k: u64,
+    /// Tokens before a token that decide whether it is left out.
+    pub goldfish_context: usize,
 }
 
 impl Default for Settings {
@@ -96,6 +108,7 @@ impl Default for Settings {
             schedule: ScheduleKind::WarmupStableDecay,
             warmup_ratio: 0.05,
             decay_ratio: 0.35,
+            decay_shape: DecayShape::Linear,
             weight_decay: 0.1,
             beta_1: 0.9,
             beta_2: 0.95,
@@ -107,6 +120,10 @@ impl Default for Settings {
             gradient_slots: 4,
             language_temperature: 1.0,
             language_weights: BTreeMap::new(),
+            source_weights: BTreeMap::new(),
+            maximum_epochs: 0.0,
+            goldfish_k: 0,
+            goldfish_context: 50,
         }
     }
 }
@@ -138,6 +155,7 @@ impl Settings {
             ("warmup_ratio", self.warmup_ratio, 0.0, 0.9),
             ("decay_ratio", self.decay_ratio, 0.0, 1.0),
             ("language_temperature", self.language_temperature, 0.1, 1e6),
+            ("maximum_epochs", self.maximum_epochs, 0.0, 1e9),
         ] {
             if !(least..=most).contains(&value) {
                 return fail(format!("{key} = {value}, expected a number from {least} to {most}"));
@@ -178,13 +196,26 @@ impl Settings {
         if !(1..=64).contains(&self.gradient_slots) {
             return fail(format!("gradient_slots = {}, expected 1 to 64", self.gradient_slots));
         }
-        for (language, weight) in &self.language_weights {
-            if !(weight.is_finite() && *weight >= 0.0) {
-                return fail(format!("language_weights.{language} = {weight}, expected a number from 0 on"));
+        for (key, weights) in
+            [("language_weights", &self.language_weights), ("source_weights", &self.source_weights)]
+        {
+            for (name, weight) in weights {
+                if !(weight.is_finite() && *weight >= 0.0) {
+                    return fail(format!("{key}.{name} = {weight}, expected a number from 0 on"));
+                }
+            }
+            if !weights.is_empty() && weights.values().all(|weight| *weight == 0.0) {
+                return fail(format!("{key} are all 0"));
             }
         }
-        if !self.language_weights.is_empty() && self.language_weights.values().all(|weight| *weight == 0.0) {
-            return fail("language_weights are all 0".into());
+        if self.goldfish_k == 1 || self.goldfish_k > 1 << 32 {
+            return fail(format!(
+                "goldfish_k = {}, expected 0 (off) or from 2 on: of every k tokens about one is left out",
+                self.goldfish_k
+            ));
+        }
+        if !(1..=4096).contains(&self.goldfish_context) {
+            return fail(format!("goldfish_context = {}, expected 1 to 4096", self.goldfish_context));
         }
         self.shape(1, None).check().map_err(|error| Error::Settings(error.to_string()))
     }
@@ -221,6 +252,7 @@ impl Settings {
             steps: self.steps,
             warmup_steps: share_of(self.steps, self.warmup_ratio),
             decay_steps: share_of(self.steps, self.decay_ratio),
+            decay_shape: self.decay_shape,
             learning_rate: self.learning_rate,
             minimum_learning_rate: self.minimum_learning_rate,
         }
@@ -271,6 +303,14 @@ mod tests {
                 refuse(&|s| s.language_weights = BTreeMap::from([("mt".into(), -1.0)])),
                 "language_weights.mt = -1",
             ),
+            (
+                refuse(&|s| s.source_weights = BTreeMap::from([("web".into(), 0.0)])),
+                "source_weights are all 0",
+            ),
+            (refuse(&|s| s.maximum_epochs = f64::NAN), "maximum_epochs = NaN"),
+            (refuse(&|s| s.maximum_epochs = -1.0), "maximum_epochs = -1"),
+            (refuse(&|s| s.goldfish_k = 1), "goldfish_k = 1"),
+            (refuse(&|s| s.goldfish_context = 0), "goldfish_context = 0"),
         ] {
             assert!(problem.contains(expected), "{expected}: {problem}");
         }

@@ -3,13 +3,12 @@
 use crate::batches::Batches;
 use crate::checkpoint::{Checkpoints, State};
 use crate::error::Error;
+use crate::report::Report;
 use crate::settings::Settings;
 use crate::texts::Texts;
 use crate::trainer::{Optimiser, StepOutcome, Subject, Trainer};
-use model::{Decoder, DropoutPlan, ModelConfig, ParameterKind, ParameterTable, write_safetensors};
+use model::{Decoder, DropoutPlan, ModelConfig, ParameterTable, write_safetensors};
 use provenance::{Context, Digest, StageOutput};
-use serde::Serialize;
-use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::time::SystemTime;
@@ -17,39 +16,6 @@ use tokenizer::Tokenizer;
 
 /// Raised whenever the same inputs and settings give other bytes than before.
 pub const STAGE_VERSION: u32 = 1;
-
-/// What the stage made, for the manifest. Nothing in it depends on the machine.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
-    /// Steps done.
-    pub steps: u64,
-    /// Parameters of the model.
-    pub parameters: usize,
-    /// Tokens seen, repeats counted.
-    pub tokens: u64,
-    /// Of each language.
-    pub languages: BTreeMap<String, LanguageReport>,
-    /// Useful floating-point operations: tokens · (6 · parameters in matrices + 6 · layers · sequence · width), the
-    /// second term being attention with its causal half left out.
-    pub floating_point_operations: f64,
-    /// Mean loss of the first ten steps, nats per token.
-    pub first_loss: f64,
-    /// Mean loss of the last ten steps, nats per token.
-    pub last_loss: f64,
-}
-
-/// One language's part in a run.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct LanguageReport {
-    /// Documents in the corpus.
-    pub documents: usize,
-    /// Tokens in the corpus.
-    pub corpus_tokens: usize,
-    /// Tokens that the model truly saw.
-    pub tokens: u64,
-    /// How often it went through the corpus.
-    pub epochs: f64,
-}
 
 /// Trains a model on `train/<language>.jsonl.zst` of a corpus and writes it in the Hugging Face layout.
 ///
@@ -78,6 +44,7 @@ pub fn build(
     let texts = Texts::read(corpus_folder, &tokenizer, separator, context)?;
     let fingerprint = fingerprint(settings, &config, &texts);
     let batches = Batches::new(texts, settings)?;
+    say_what_was_cut(settings, &batches, context);
 
     let checkpoints = Checkpoints::new(&output.scratch, fingerprint, context);
     let fresh = || State::new(decoder.table().initial_values(settings.seed));
@@ -85,7 +52,7 @@ pub fn build(
     let mut metrics = Metrics::new(context, settings.batch_tokens);
     train(settings, &decoder, &batches, &mut state, &checkpoints, &mut metrics, context)?;
 
-    let report = report(settings, &decoder, &batches, &state);
+    let report = Report::new(settings, &decoder, &batches, &state);
     write_model(&config, decoder.table(), &state.parameters, &tokenizer, output, context)?;
     copy_tokenizer(tokenizer_folder, output, context)?;
     write_curves(&report, &state, metrics, output, context)?;
@@ -145,6 +112,27 @@ fn train(
     Ok(())
 }
 
+fn say_what_was_cut(settings: &Settings, batches: &Batches, context: &Context) {
+    let percent = |share: f64| format!("{:.2} %", share * 100.0);
+    let cuts: Vec<String> = batches
+        .cuts()
+        .iter()
+        .map(|cut| {
+            let source = cut.source.as_ref().map_or(String::new(), |source| format!(" of {source}"));
+            format!(
+                "{}{source} {} instead of {}",
+                cut.language,
+                percent(cut.share),
+                percent(cut.wanted_share)
+            )
+        })
+        .collect();
+    if !cuts.is_empty() {
+        let epochs = settings.maximum_epochs;
+        context.progress.warn(&format!("maximum_epochs = {epochs} cuts shares: {}", cuts.join(", ")));
+    }
+}
+
 fn diverged(step: u64, outcome: StepOutcome, checkpoints: &Checkpoints) -> Error {
     let last_good = match checkpoints.newest_path() {
         Some(path) => format!("The last good checkpoint is {}.", path.display()),
@@ -170,44 +158,6 @@ fn fingerprint(settings: &Settings, config: &ModelConfig, texts: &Texts) -> Dige
         }
     }
     hash.into_parts().1
-}
-
-fn report(settings: &Settings, decoder: &Decoder, batches: &Batches, state: &State) -> Report {
-    let tokens = settings.steps * settings.batch_tokens as u64;
-    let seen = batches.seen(settings.steps);
-    let languages = batches.texts().languages.iter().map(|language| {
-        let (tokens, epochs) = seen[&language.language];
-        let report = LanguageReport {
-            documents: language.documents(),
-            corpus_tokens: language.length(),
-            tokens,
-            epochs,
-        };
-        (language.language.clone(), report)
-    });
-    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len().max(1) as f64;
-    let losses = &state.losses;
-    Report {
-        steps: settings.steps,
-        parameters: decoder.table().length(),
-        tokens,
-        languages: languages.collect(),
-        floating_point_operations: tokens as f64 * operations_per_token(decoder, settings.sequence_length),
-        first_loss: mean(&losses[..losses.len().min(10)]),
-        last_loss: mean(&losses[losses.len().saturating_sub(10)..]),
-    }
-}
-
-/// 6 · parameters in matrices (an embedding that is only looked up does not count; tied, it is the output projection),
-/// and 6 · layers · sequence · width.
-fn operations_per_token(decoder: &Decoder, sequence_length: usize) -> f64 {
-    let config = decoder.config();
-    let table = decoder.table().entries();
-    let matrices = table.iter().filter(|parameter| parameter.kind == ParameterKind::Matrix);
-    let parameters = matrices.map(|parameter| parameter.span.len()).sum::<usize>();
-    let head = config.vocabulary_size * config.hidden_size;
-    let attention = config.layers.iter().map(|layer| layer.attention.heads * layer.attention.head_dim);
-    6.0 * ((parameters + head) as f64 + (attention.sum::<usize>() * sequence_length) as f64)
 }
 
 fn write_model(

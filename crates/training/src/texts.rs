@@ -11,7 +11,12 @@ use tokenizer::Tokenizer;
 pub struct Texts {
     /// One entry per language with at least one document.
     pub languages: Vec<LanguageTokens>,
+    /// Names of the sources, in the order in which they first came.
+    pub sources: Vec<String>,
 }
+
+/// The source of documents that name none.
+const UNSTATED: &str = "unstated";
 
 /// The documents of one language.
 #[derive(Debug, Default)]
@@ -22,6 +27,8 @@ pub struct LanguageTokens {
     tokens: Vec<u32>,
     /// Where each document begins, and at last where all end.
     starts: Vec<usize>,
+    /// Index of each document's source.
+    sources: Vec<u32>,
     /// UTF-8 bytes of the texts.
     pub bytes: u64,
 }
@@ -32,8 +39,9 @@ impl LanguageTokens {
         LanguageTokens { language: language.into(), starts: vec![0], ..LanguageTokens::default() }
     }
 
-    /// Appends a document.
-    pub fn push(&mut self, separator: u32, text: &[u32]) {
+    /// Appends a document of a source.
+    pub fn push(&mut self, source: u32, separator: u32, text: &[u32]) {
+        self.sources.push(source);
         self.tokens.push(separator);
         self.tokens.extend_from_slice(text);
         self.starts.push(self.tokens.len());
@@ -53,6 +61,11 @@ impl LanguageTokens {
     pub fn document(&self, index: usize) -> &[u32] {
         &self.tokens[self.starts[index]..self.starts[index + 1]]
     }
+
+    /// Index of a document's source.
+    pub fn source(&self, index: usize) -> u32 {
+        self.sources[index]
+    }
 }
 
 impl Texts {
@@ -69,12 +82,13 @@ impl Texts {
         let folder = corpus.join("train");
         let shards = shards(&folder)?;
         context.progress.begin("encoding", Some(shards.len() as u64), "languages");
-        let mut languages = Vec::new();
+        let mut texts = Texts::default();
         for (language, path) in shards {
             let mut stream = LanguageTokens::new(language);
             for document in read_shard(&path)? {
                 let document = document?;
-                stream.push(separator, &tokenizer.encode_ordinary(&document.text)?);
+                let source = texts.source_index(document.source.as_deref());
+                stream.push(source, separator, &tokenizer.encode_ordinary(&document.text)?);
                 stream.bytes += document.text.len() as u64;
                 if stream.documents().is_multiple_of(256) {
                     context.cancellation.check()?;
@@ -83,15 +97,25 @@ impl Texts {
             context.cancellation.check()?;
             context.progress.advance(1);
             if stream.documents() > 0 {
-                languages.push(stream);
+                texts.languages.push(stream);
             }
         }
         context.progress.end();
-        if languages.is_empty() {
+        if texts.languages.is_empty() {
             let problem = "no documents to train on; expected <language>.jsonl.zst files as the corpus stage writes them".into();
             return Err(Error::Corpus { path: folder, problem });
         }
-        Ok(Texts { languages })
+        Ok(texts)
+    }
+
+    /// The index of a source by its name; a new name is added.
+    pub fn source_index(&mut self, name: Option<&str>) -> u32 {
+        let name = name.unwrap_or(UNSTATED);
+        let known = self.sources.iter().rposition(|source| source == name);
+        known.unwrap_or_else(|| {
+            self.sources.push(name.to_string());
+            self.sources.len() - 1
+        }) as u32
     }
 }
 
