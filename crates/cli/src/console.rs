@@ -23,6 +23,8 @@ struct Task {
     unit: String,
     total: Option<u64>,
     done: u64,
+    /// Units that an earlier run had done.
+    already: u64,
     note: String,
     bar: Option<ProgressBar>,
     began: Instant,
@@ -94,6 +96,7 @@ impl Progress for Console {
             unit: unit.to_string(),
             total,
             done: 0,
+            already: 0,
             note: String::new(),
             bar,
             began: now,
@@ -112,6 +115,17 @@ impl Progress for Console {
                 eprintln!("  {}", task.line());
             }
             None => {}
+        }
+    }
+
+    fn already(&self, units: u64) {
+        let mut task = self.task.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let Some(task) = task.as_mut() else { return };
+        task.done += units;
+        task.already += units;
+        if let Some(bar) = &task.bar {
+            bar.set_position(task.done);
+            bar.reset_eta();
         }
     }
 
@@ -142,9 +156,13 @@ impl Progress for Console {
 }
 
 impl Task {
+    /// Units per second of this run.
+    fn rate(&self) -> f64 {
+        (self.done - self.already) as f64 / self.began.elapsed().as_secs_f64().max(1e-9)
+    }
+
     fn line(&self) -> String {
-        let elapsed = self.began.elapsed();
-        let rate = self.done as f64 / elapsed.as_secs_f64().max(1e-9);
+        let rate = self.rate();
         let (of, left) = match self.total {
             Some(total) => {
                 let left = total.saturating_sub(self.done) as f64 / rate.max(1e-9);
@@ -159,7 +177,7 @@ impl Task {
 
     fn closing_line(&self) -> String {
         let elapsed = self.began.elapsed();
-        let rate = amount(self.done as f64 / elapsed.as_secs_f64().max(1e-9));
+        let rate = amount(self.rate());
         format!(
             "{:<26} {} {} in {}  ({rate}/s)  {}",
             self.name,

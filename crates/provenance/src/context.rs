@@ -91,6 +91,10 @@ pub trait Progress: Send + Sync {
     fn begin(&self, task: &str, total: Option<u64>, unit: &str);
     /// That many more units are done.
     fn advance(&self, units: u64);
+    /// That many units were done by an earlier run, from which this one goes on: they say nothing about the rate.
+    fn already(&self, units: u64) {
+        self.advance(units);
+    }
     /// A short live status beside the bar, such as `loss 2.31`.
     fn note(&self, text: &str);
     /// Something that a person should read, and that stays on the screen.

@@ -5,19 +5,24 @@
 //! end and added to one of a fixed number of gradient slots, which are summed in a fixed tree (`trainer`); kernels have
 //! fixed chains (`compute`); and a checkpoint holds the whole state (`checkpoint`).
 //!
-//! Read `stage::build` first: settings → texts → batches → steps → artefact. Adaptation uses the `Trainer` too.
+//! Read `stage::build` first: settings → texts → batches → steps (`run`) → artefact. Adaptation uses the `Trainer` too.
 
 mod batches;
 pub mod bench;
 mod checkpoint;
 mod error;
 mod goldfish;
+mod heldout;
+mod journal;
+mod metrics;
 mod mixture;
 pub mod products;
 mod report;
+mod run;
 mod schedule;
 mod settings;
 mod stage;
+mod tensorboard;
 mod texts;
 mod trainer;
 

@@ -2,6 +2,7 @@
 
 use crate::batches::Batches;
 use crate::checkpoint::State;
+use crate::journal::Journal;
 use crate::mixture::Cut;
 use crate::settings::Settings;
 use model::{Decoder, ParameterKind};
@@ -28,6 +29,9 @@ pub struct Report {
     /// Useful floating-point operations: tokens · (6 · parameters in matrices + 6 · layers · sequence · width), the
     /// second term being attention with its causal half left out.
     pub floating_point_operations: f64,
+    /// Steps that were left out as outliers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skipped_steps: Vec<u64>,
     /// Mean loss of the first ten steps, nats per token.
     pub first_loss: f64,
     /// Mean loss of the last ten steps, nats per token.
@@ -49,7 +53,13 @@ pub struct TextReport {
 
 impl Report {
     /// The report on a run that is over.
-    pub(crate) fn new(settings: &Settings, decoder: &Decoder, batches: &Batches, state: &State) -> Report {
+    pub(crate) fn new(
+        settings: &Settings,
+        decoder: &Decoder,
+        batches: &Batches,
+        state: &State,
+        journal: &Journal,
+    ) -> Report {
         let tokens = settings.steps * settings.batch_tokens as u64;
         let (languages, sources) = texts(batches, settings.steps);
         let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len().max(1) as f64;
@@ -63,6 +73,7 @@ impl Report {
             cut: batches.cuts().to_vec(),
             floating_point_operations: tokens as f64
                 * operations_per_token(decoder, settings.sequence_length),
+            skipped_steps: journal.skipped.clone(),
             first_loss: mean(&losses[..losses.len().min(10)]),
             last_loss: mean(&losses[losses.len().saturating_sub(10)..]),
         }

@@ -68,6 +68,14 @@ pub struct Settings {
     pub seed: u64,
     /// Steps between checkpoints.
     pub checkpoint_every: u64,
+    /// How many checkpoints stand beside each other while the run lasts.
+    pub checkpoints_kept: usize,
+    /// Whether the model before the decay is kept, in the folder `before-decay` of the result: it can be trained on.
+    pub keep_before_decay: bool,
+    /// Steps between measurements of held-out text; 0: none.
+    pub evaluate_every: u64,
+    /// Bytes of held-out text of each language that are measured.
+    pub evaluate_bytes: usize,
     /// Buffers that micro-batches are summed into: how many threads can be busy, and part of what decides the bytes.
     pub gradient_slots: usize,
 
@@ -117,6 +125,10 @@ impl Default for Settings {
             dropout: 0.15,
             seed: 1,
             checkpoint_every: 200,
+            checkpoints_kept: 2,
+            keep_before_decay: false,
+            evaluate_every: 0,
+            evaluate_bytes: 20_000,
             gradient_slots: 4,
             language_temperature: 1.0,
             language_weights: BTreeMap::new(),
@@ -166,6 +178,8 @@ impl Settings {
             ("batch_tokens", self.batch_tokens as u64),
             ("steps", self.steps),
             ("checkpoint_every", self.checkpoint_every),
+            ("checkpoints_kept", self.checkpoints_kept as u64),
+            ("evaluate_bytes", self.evaluate_bytes as u64),
         ] {
             if value == 0 || value > 1 << 40 {
                 return fail(format!("{key} = {value}, expected a whole number from 1 on"));
@@ -207,6 +221,14 @@ impl Settings {
             if !weights.is_empty() && weights.values().all(|weight| *weight == 0.0) {
                 return fail(format!("{key} are all 0"));
             }
+        }
+        if self.keep_before_decay && self.schedule().decay_start().is_none() {
+            return fail(format!(
+                "keep_before_decay = true, but nothing decays at the end: schedule = {}, decay_ratio = {} of {} steps",
+                serde_json::json!(self.schedule),
+                self.decay_ratio,
+                self.steps
+            ));
         }
         if self.goldfish_k == 1 || self.goldfish_k > 1 << 32 {
             return fail(format!(
@@ -263,6 +285,11 @@ impl Settings {
         self.batch_tokens / self.sequence_length
     }
 
+    /// Tokens of a micro-batch.
+    pub(crate) fn micro_tokens(&self) -> usize {
+        self.micro_sequences() * self.sequence_length
+    }
+
     /// Sequences of a micro-batch.
     pub(crate) fn micro_sequences(&self) -> usize {
         (MICRO_BATCH_TOKENS / self.sequence_length).clamp(1, self.sequences())
@@ -309,6 +336,15 @@ mod tests {
             ),
             (refuse(&|s| s.maximum_epochs = f64::NAN), "maximum_epochs = NaN"),
             (refuse(&|s| s.maximum_epochs = -1.0), "maximum_epochs = -1"),
+            (refuse(&|s| s.checkpoints_kept = 0), "checkpoints_kept = 0"),
+            (refuse(&|s| s.evaluate_bytes = 0), "evaluate_bytes = 0"),
+            (
+                refuse(&|s| {
+                    s.keep_before_decay = true;
+                    s.schedule = ScheduleKind::Cosine;
+                }),
+                "schedule = \"cosine\"",
+            ),
             (refuse(&|s| s.goldfish_k = 1), "goldfish_k = 1"),
             (refuse(&|s| s.goldfish_context = 0), "goldfish_context = 0"),
         ] {

@@ -3,15 +3,18 @@
 use crate::batches::Batches;
 use crate::checkpoint::{Checkpoints, State};
 use crate::error::Error;
+use crate::heldout::HeldOut;
+use crate::journal::Journal;
+use crate::metrics::Metrics;
 use crate::report::Report;
+use crate::run::{BEFORE_DECAY, Run};
 use crate::settings::Settings;
 use crate::texts::Texts;
-use crate::trainer::{Optimiser, StepOutcome, Subject, Trainer};
-use model::{Decoder, DropoutPlan, ModelConfig, ParameterTable, write_safetensors};
+use model::{Decoder, ModelConfig, ParameterTable, write_safetensors};
 use provenance::{Context, Digest, StageOutput};
+use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::Path;
-use std::time::SystemTime;
 use tokenizer::Tokenizer;
 
 /// Raised whenever the same inputs and settings give other bytes than before.
@@ -42,74 +45,60 @@ pub fn build(
     };
     let decoder = Decoder::new(&config, settings.sequence_length)?;
     let texts = Texts::read(corpus_folder, &tokenizer, separator, context)?;
+    let heldout = HeldOut::read(corpus_folder, &tokenizer, separator, settings, context)?;
     let fingerprint = fingerprint(settings, &config, &texts);
     let batches = Batches::new(texts, settings)?;
     say_what_was_cut(settings, &batches, context);
 
-    let checkpoints = Checkpoints::new(&output.scratch, fingerprint, context);
-    let fresh = || State::new(decoder.table().initial_values(settings.seed));
-    let mut state = checkpoints.newest()?.filter(|state| state.step <= settings.steps).unwrap_or_else(fresh);
-    let mut metrics = Metrics::new(context, settings.batch_tokens);
-    train(settings, &decoder, &batches, &mut state, &checkpoints, &mut metrics, context)?;
+    let checkpoints =
+        Checkpoints::new(&output.scratch, fingerprint, context).retaining(settings.checkpoints_kept);
+    let fresh = || (State::new(decoder.table().initial_values(settings.seed)), Journal::default());
+    let (mut state, mut journal) = resume(settings, &checkpoints, context)?.unwrap_or_else(fresh);
+    let mut metrics = Metrics::resume(output, state.step, settings.batch_tokens, context)?;
+    let run = Run {
+        settings,
+        decoder: &decoder,
+        batches: &batches,
+        heldout: &heldout,
+        checkpoints: &checkpoints,
+        context,
+    };
+    run.train(&mut state, &mut journal, &mut metrics)?;
 
-    let report = Report::new(settings, &decoder, &batches, &state);
-    write_model(&config, decoder.table(), &state.parameters, &tokenizer, output, context)?;
-    copy_tokenizer(tokenizer_folder, output, context)?;
-    write_curves(&report, &state, metrics, output, context)?;
+    let report = Report::new(settings, &decoder, &batches, &state, &journal);
+    let model =
+        FinishedModel { config: &config, table: decoder.table(), tokenizer: &tokenizer, tokenizer_folder };
+    model.write(&state.parameters, &output.payload, context)?;
+    if settings.keep_before_decay
+        && let Some(before) = checkpoints.named(BEFORE_DECAY)
+    {
+        let folder = output.payload.join(BEFORE_DECAY);
+        context.storage.create_folder(&folder)?;
+        model.write(&before.parameters, &folder, context)?;
+    }
+    write_curves(&report, &state, &journal, output, context)?;
+    metrics.finish(output)?;
     Ok(report)
 }
 
-fn train(
+/// The newest checkpoint that the run can go on from.
+fn resume(
     settings: &Settings,
-    decoder: &Decoder,
-    batches: &Batches,
-    state: &mut State,
     checkpoints: &Checkpoints,
-    metrics: &mut Metrics,
     context: &Context,
-) -> Result<(), Error> {
-    let optimiser = Optimiser {
-        kind: settings.optimizer,
-        weight_decay: settings.weight_decay,
-        beta_1: settings.beta_1,
-        beta_2: settings.beta_2,
-        epsilon: settings.epsilon,
-        clip_norm: settings.clip_norm,
+) -> Result<Option<(State, Journal)>, Error> {
+    let Some((state, notes)) = checkpoints.newest_with_notes()? else { return Ok(None) };
+    let Some(journal) = Journal::from_bytes(&notes).filter(|_| state.step <= settings.steps) else {
+        return Ok(None);
     };
-    let micro_tokens = settings.micro_sequences() * settings.sequence_length;
-    let slots = settings.gradient_slots;
-    let mut trainer =
-        Trainer::new(decoder.clone(), Subject::Model, optimiser, slots, micro_tokens, context.threads)?;
-    let schedule = settings.schedule();
-    context.progress.begin("training", Some(settings.steps), "steps");
-    context.progress.advance(state.step);
-    while state.step < settings.steps {
-        if context.cancellation.is_cancelled() {
-            checkpoints.write(state)?;
-            context.cancellation.check()?;
-        }
-        let step = state.step;
-        let dropout = (settings.dropout > 0.0).then_some(DropoutPlan {
-            probability: settings.dropout as f32,
-            seed: settings.seed,
-            step,
-        });
-        let learning_rate = schedule.learning_rate(step);
-        let outcome = trainer.step(state, &batches.step(step), dropout, learning_rate)?;
-        if state.step == step {
-            return Err(diverged(step, outcome, checkpoints));
-        }
-        metrics.add(step, outcome, learning_rate);
-        context.progress.advance(1);
-        if state.step.is_multiple_of(10) {
-            context.progress.note(&metrics.status());
-        }
-        if state.step.is_multiple_of(settings.checkpoint_every) || state.step == settings.steps {
-            checkpoints.write(state)?;
-        }
+    let kept = !settings.keep_before_decay
+        || settings.schedule().decay_start().is_none_or(|start| state.step < start)
+        || checkpoints.named(BEFORE_DECAY).is_some();
+    if !kept {
+        context.progress.warn("the state before the decay, which keep_before_decay asks for, is not there any more: the run starts anew");
+        return Ok(None);
     }
-    context.progress.end();
-    Ok(())
+    Ok(Some((state, journal)))
 }
 
 fn say_what_was_cut(settings: &Settings, batches: &Batches, context: &Context) {
@@ -133,15 +122,6 @@ fn say_what_was_cut(settings: &Settings, batches: &Batches, context: &Context) {
     }
 }
 
-fn diverged(step: u64, outcome: StepOutcome, checkpoints: &Checkpoints) -> Error {
-    let last_good = match checkpoints.newest_path() {
-        Some(path) => format!("The last good checkpoint is {}.", path.display()),
-        None => "There is no checkpoint before it.".into(),
-    };
-    let what = if outcome.loss.is_finite() { "gradient" } else { "loss" };
-    Error::Diverged { step: step + 1, what, last_good }
-}
-
 /// What a run's state depends on besides its step.
 fn fingerprint(settings: &Settings, config: &ModelConfig, texts: &Texts) -> Digest {
     let mut hash = provenance::digest::Sha256Writer::new(std::io::sink());
@@ -160,101 +140,58 @@ fn fingerprint(settings: &Settings, config: &ModelConfig, texts: &Texts) -> Dige
     hash.into_parts().1
 }
 
-fn write_model(
-    config: &ModelConfig,
-    table: &ParameterTable,
-    values: &[f32],
-    tokenizer: &Tokenizer,
-    output: &StageOutput,
-    context: &Context,
-) -> Result<(), Error> {
-    let storage = &context.storage;
-    storage.write(&output.payload.join("config.json"), config.to_json().as_bytes())?;
-    // A conversation's turn ends with its own token; generation stops there too.
-    let turn_end = tokenizer.special_id(tokenizer::SPECIAL_TOKENS[2]);
-    let end_tokens = config.end_tokens.iter().copied().chain(turn_end).collect();
-    let generation = ModelConfig { end_tokens, ..config.clone() }.generation_json();
-    storage.write(&output.payload.join("generation_config.json"), generation.as_bytes())?;
-    let path = output.payload.join("model.safetensors");
-    let failed = |source| Error::Write { path: path.clone(), source };
-    let mut writer = BufWriter::with_capacity(1 << 18, storage.create(&path)?);
-    write_safetensors(&mut writer, table, values).map_err(failed)?;
-    writer.into_inner().map_err(|error| failed(error.into_error()))?.finish()?;
-    Ok(())
+/// What a model's folder holds besides the weights.
+struct FinishedModel<'a> {
+    config: &'a ModelConfig,
+    table: &'a ParameterTable,
+    tokenizer: &'a Tokenizer,
+    tokenizer_folder: &'a Path,
 }
 
-fn copy_tokenizer(tokenizer_folder: &Path, output: &StageOutput, context: &Context) -> Result<(), Error> {
-    for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
-        let from = tokenizer_folder.join(name);
-        if from.exists() {
-            let bytes = std::fs::read(&from).map_err(|source| Error::Read { path: from, source })?;
-            context.storage.write(&output.payload.join(name), &bytes)?;
+impl FinishedModel<'_> {
+    /// Writes the Hugging Face layout.
+    fn write(&self, values: &[f32], folder: &Path, context: &Context) -> Result<(), Error> {
+        let storage = &context.storage;
+        storage.write(&folder.join("config.json"), self.config.to_json().as_bytes())?;
+        // A conversation's turn ends with its own token; generation stops there too.
+        let turn_end = self.tokenizer.special_id(tokenizer::SPECIAL_TOKENS[2]);
+        let end_tokens = self.config.end_tokens.iter().copied().chain(turn_end).collect();
+        let generation = ModelConfig { end_tokens, ..self.config.clone() }.generation_json();
+        storage.write(&folder.join("generation_config.json"), generation.as_bytes())?;
+        let path = folder.join("model.safetensors");
+        let failed = |source| Error::Write { path: path.clone(), source };
+        let mut writer = BufWriter::with_capacity(1 << 18, storage.create(&path)?);
+        write_safetensors(&mut writer, self.table, values).map_err(failed)?;
+        writer.into_inner().map_err(|error| failed(error.into_error()))?.finish()?;
+        for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
+            let from = self.tokenizer_folder.join(name);
+            if from.exists() {
+                let bytes = std::fs::read(&from).map_err(|source| Error::Read { path: from, source })?;
+                storage.write(&folder.join(name), &bytes)?;
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 fn write_curves(
     report: &Report,
     state: &State,
-    metrics: Metrics,
+    journal: &Journal,
     output: &StageOutput,
     context: &Context,
 ) -> Result<(), Error> {
-    let curve = serde_json::json!({ "report": report, "loss_nats_per_token": state.losses });
+    let mut curve = serde_json::json!({ "report": report, "loss_nats_per_token": state.losses });
+    if !journal.heldout.is_empty() {
+        let points = journal.heldout.iter().map(|point| {
+            let bits: BTreeMap<&String, f64> =
+                point.bits_per_byte.iter().map(|(code, bits)| (code, bits.0)).collect();
+            serde_json::json!({ "step": point.step, "bits_per_byte": bits })
+        });
+        curve["heldout"] = points.collect();
+    }
     let mut text = serde_json::to_string_pretty(&curve).expect("plain numbers");
     text.push('\n');
     context.storage.write(&output.payload.join("training.json"), text.as_bytes())?;
-    let folder = output.payload.join("circumstances");
-    context.storage.create_folder(&folder)?;
-    context.storage.write(&folder.join("metrics.jsonl"), metrics.lines.as_bytes())?;
     Ok(())
-}
-
-/// What a person watches: it has clocks in it and belongs to the circumstances.
-struct Metrics<'a> {
-    context: &'a Context,
-    batch_tokens: usize,
-    began: SystemTime,
-    steps: u64,
-    last: Option<StepOutcome>,
-    lines: String,
-}
-
-impl<'a> Metrics<'a> {
-    fn new(context: &'a Context, batch_tokens: usize) -> Metrics<'a> {
-        Metrics {
-            context,
-            batch_tokens,
-            began: context.clock.now(),
-            steps: 0,
-            last: None,
-            lines: String::new(),
-        }
-    }
-
-    fn add(&mut self, step: u64, outcome: StepOutcome, learning_rate: f64) {
-        self.steps += 1;
-        self.last = Some(outcome);
-        let line = serde_json::json!({
-            "step": step + 1,
-            "loss": outcome.loss,
-            "gradient_norm": outcome.gradient_norm,
-            "learning_rate": learning_rate,
-            "tokens_per_second": self.tokens_per_second().round(),
-        });
-        self.lines.push_str(&line.to_string());
-        self.lines.push('\n');
-    }
-
-    fn tokens_per_second(&self) -> f64 {
-        let seconds =
-            self.context.clock.now().duration_since(self.began).map_or(0.0, |time| time.as_secs_f64());
-        if seconds > 0.0 { (self.steps * self.batch_tokens as u64) as f64 / seconds } else { 0.0 }
-    }
-
-    fn status(&self) -> String {
-        let loss = self.last.map_or(f64::NAN, |outcome| outcome.loss);
-        format!("loss {loss:.3}, {:.0} tokens/s", self.tokens_per_second())
-    }
 }

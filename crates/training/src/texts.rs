@@ -120,7 +120,7 @@ impl Texts {
 }
 
 /// Shards by language code, sorted.
-fn shards(folder: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
+pub(crate) fn shards(folder: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
     let read = |source| Error::Read { path: folder.to_path_buf(), source };
     let mut shards = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(read)? {

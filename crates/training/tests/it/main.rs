@@ -3,6 +3,7 @@
 use model::{InferenceModel, LogitRows, SequenceChunk};
 use provenance::digest::sha256_file;
 use provenance::{Context, Progress, StageOutput};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use training::{Error, Report, Settings, build};
@@ -22,17 +23,22 @@ impl Bench {
     fn new() -> Bench {
         let bench = Bench { folder: tempfile::tempdir().unwrap() };
         let context = Context::quiet(1);
-        let train = bench.corpus().join("train");
-        std::fs::create_dir_all(&train).unwrap();
-        for (language, sentence) in SENTENCES {
-            let path = train.join(format!("{language}.jsonl.zst"));
-            let mut shard = documents::ShardWriter::create(&context.storage, &path).unwrap();
-            for index in 0..6 {
-                let document =
-                    documents::Document::new(format!("{language}-{index}"), sentence.repeat(1 + index % 3));
-                shard.write(&document).unwrap();
+        for (part, count) in [("train", 6), ("heldout", 2)] {
+            let folder = bench.corpus().join(part);
+            std::fs::create_dir_all(&folder).unwrap();
+            for (language, sentence) in SENTENCES {
+                let path = folder.join(format!("{language}.jsonl.zst"));
+                let mut shard = documents::ShardWriter::create(&context.storage, &path).unwrap();
+                for index in 0..count {
+                    let mut document = documents::Document::new(
+                        format!("{language}-{part}-{index}"),
+                        sentence.repeat(1 + index % 3),
+                    );
+                    document.source = Some(["web", "books"][index % 2].to_string());
+                    shard.write(&document).unwrap();
+                }
+                shard.finish().unwrap();
             }
-            shard.finish().unwrap();
         }
         let settings = tokenizer::Settings { vocabulary_size: 270, ..tokenizer::Settings::default() };
         let output = bench.output("tokenizer");
@@ -197,6 +203,117 @@ fn checkpoints(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// All that the settings can turn on at once: an interrupted run must not differ in anything.
+fn everything() -> Settings {
+    Settings {
+        source_weights: BTreeMap::from([("web".to_string(), 2.0), ("books".to_string(), 1.0)]),
+        language_temperature: 2.0,
+        maximum_epochs: 1e6,
+        goldfish_k: 5,
+        goldfish_context: 4,
+        evaluate_every: 5,
+        evaluate_bytes: 100,
+        keep_before_decay: true,
+        decay_shape: training::DecayShape::OneMinusSqrt,
+        checkpoint_every: 3,
+        ..settings()
+    }
+}
+
+fn metrics(output: &StageOutput) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(output.payload.join("circumstances/metrics.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_run_with_everything_can_be_stopped_anywhere() {
+    let bench = Bench::new();
+    let whole = bench.output("whole");
+    let report = bench.build(&everything(), &whole, &Context::quiet(2)).unwrap();
+    assert_eq!(report.sources.values().map(|source| source.tokens).sum::<u64>(), 12 * 2048);
+    let share = report.sources["web"].tokens as f64 / report.tokens as f64;
+    assert!((share - 2.0 / 3.0).abs() < 0.02, "{share}");
+    let training = |output: &StageOutput| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(output.payload.join("training.json")).unwrap()).unwrap()
+    };
+    let heldout = &training(&whole)["heldout"];
+    let steps: Vec<u64> =
+        heldout.as_array().unwrap().iter().map(|point| point["step"].as_u64().unwrap()).collect();
+    assert_eq!(steps, [5, 10, 12]);
+    let bits = |point: usize, language: &str| heldout[point]["bits_per_byte"][language].as_f64().unwrap();
+    for (language, _) in SENTENCES {
+        assert!(
+            (0.5..8.0).contains(&bits(2, language)) && bits(2, language) < bits(0, language),
+            "{heldout}"
+        );
+    }
+    // The model before the decay is a whole model, and another one.
+    let before = whole.payload.join("before-decay");
+    InferenceModel::load(&before).unwrap();
+    tokenizer::Tokenizer::load(&before).unwrap();
+    assert_ne!(sha256_file(&before.join("model.safetensors")).unwrap().to_string(), weights(&whole));
+
+    for stop in 1..12 {
+        let stopped = bench.output(&format!("stopped-{stop}"));
+        let (context, _) = watched(stop);
+        assert!(matches!(bench.build(&everything(), &stopped, &context), Err(Error::Cancelled(_))));
+        // A second interruption, like a kill: what stands in the scratch folder was written up to some moment.
+        let (context, _) = watched(11);
+        let _ = bench.build(&everything(), &stopped, &context);
+        let last = checkpoints(&stopped.scratch).pop().unwrap();
+        std::fs::write(&last, b"").unwrap();
+        let (context, watcher) = watched(u64::MAX);
+        bench.build(&everything(), &stopped, &context).unwrap();
+        assert!(watcher.warnings.lock().unwrap()[0].contains("it is too short"));
+        assert_eq!(weights(&stopped), weights(&whole), "stopped at {stop}");
+        assert_eq!(training(&stopped), training(&whole), "stopped at {stop}");
+        let kept = |output: &StageOutput| {
+            sha256_file(&output.payload.join("before-decay/model.safetensors")).unwrap()
+        };
+        assert_eq!(kept(&stopped), kept(&whole));
+        let numbers = |output: &StageOutput| -> Vec<(u64, Option<f64>)> {
+            metrics(output)
+                .iter()
+                .map(|line| (line["step"].as_u64().unwrap(), line["loss"].as_f64()))
+                .collect()
+        };
+        assert_eq!(numbers(&stopped), numbers(&whole), "the metrics cover the whole run");
+    }
+}
+
+#[test]
+fn what_was_kept_before_the_decay_and_lost_is_made_again() {
+    let bench = Bench::new();
+    let whole = bench.output("whole");
+    bench.build(&everything(), &whole, &Context::quiet(2)).unwrap();
+    let output = bench.output("lost");
+    let (context, _) = watched(11);
+    assert!(bench.build(&everything(), &output, &context).is_err());
+    std::fs::write(output.scratch.join("before-decay.bin"), b"damaged").unwrap();
+    let (context, watcher) = watched(u64::MAX);
+    bench.build(&everything(), &output, &context).unwrap();
+    assert!(watcher.warnings.lock().unwrap().iter().any(|warning| warning.contains("keep_before_decay")));
+    assert_eq!(weights(&output), weights(&whole));
+}
+
+#[test]
+fn a_text_that_would_come_too_often_is_cut_and_said() {
+    let bench = Bench::new();
+    let output = bench.output("cut");
+    let plain = bench.build(&settings(), &output, &Context::quiet(2)).unwrap();
+    let most = plain.languages.values().map(|language| language.epochs).fold(0.0, f64::max);
+    let weights = BTreeMap::from([("mt".to_string(), 5.0), ("bg".to_string(), 1.0), ("el".to_string(), 1.0)]);
+    let limited = Settings { language_weights: weights, maximum_epochs: most * 1.5, ..settings() };
+    let (context, watcher) = watched(u64::MAX);
+    let report = bench.build(&limited, &bench.output("limited"), &context).unwrap();
+    assert_eq!(report.cut.iter().map(|cut| cut.language.as_str()).collect::<Vec<_>>(), ["mt"]);
+    assert!(report.languages["mt"].epochs < most * 1.5 * 1.05, "{report:?}");
+    assert!(watcher.warnings.lock().unwrap()[0].contains("cuts shares: mt"));
+    let hopeless = Settings { maximum_epochs: most / 2.0, ..settings() };
+    let refused = bench.build(&hopeless, &bench.output("hopeless"), &Context::quiet(1)).unwrap_err();
+    assert!(refused.to_string().contains("maximum_epochs"), "{refused}");
+}
+
 #[test]
 fn a_failed_write_leaves_a_run_that_goes_on() {
     let bench = Bench::new();
@@ -254,6 +371,9 @@ fn what_cannot_be_trained_is_refused_before_the_first_step() {
     let mut strange = settings();
     strange.language_weights.insert("xx".into(), 1.0);
     assert!(problem(bench.build(&strange, &output, &context)).contains("language_weights.xx"));
+    std::fs::rename(bench.corpus().join("heldout"), bench.folder.path().join("away")).unwrap();
+    let measured = Settings { evaluate_every: 1, ..settings() };
+    assert!(problem(bench.build(&measured, &output, &context)).contains("evaluate_every = 1"));
     let empty = tempfile::tempdir().unwrap();
     std::fs::create_dir(empty.path().join("train")).unwrap();
     let nothing = build(&settings(), empty.path(), &bench.tokenizer(), &output, &context);

@@ -1,0 +1,140 @@
+//! The loop of a run: step after step, with what happens between them.
+//!
+//! The order after each step: metrics, held-out text where it is due, the state before the decay where it is wanted, the
+//! checkpoint. A checkpoint therefore holds all that came before it.
+
+use crate::batches::{Batches, StepBatch};
+use crate::checkpoint::{Checkpoints, State};
+use crate::error::Error;
+use crate::heldout::HeldOut;
+use crate::journal::Journal;
+use crate::metrics::{Metrics, StepLine};
+use crate::settings::Settings;
+use crate::trainer::{Optimiser, StepOutcome, Subject, Trainer};
+use model::{Decoder, DropoutPlan, Gradients, TrainingWorkspace};
+use provenance::Context;
+
+/// The name of the state before the decay in the scratch folder.
+pub(crate) const BEFORE_DECAY: &str = "before-decay";
+
+/// What the loop works with; none of it changes a byte that the settings and the data do not.
+pub(crate) struct Run<'a> {
+    pub settings: &'a Settings,
+    pub decoder: &'a Decoder,
+    pub batches: &'a Batches,
+    pub heldout: &'a HeldOut,
+    pub checkpoints: &'a Checkpoints<'a>,
+    pub context: &'a Context,
+}
+
+impl Run<'_> {
+    /// Goes on from `state` to the last step.
+    ///
+    /// # Errors
+    /// Divergence, storage, cancellation.
+    pub fn train(
+        &self,
+        state: &mut State,
+        journal: &mut Journal,
+        metrics: &mut Metrics,
+    ) -> Result<(), Error> {
+        let Run { settings, context, .. } = self;
+        let schedule = settings.schedule();
+        let mut trainer = self.trainer()?;
+        context.progress.begin("training", Some(settings.steps), "steps");
+        context.progress.already(state.step);
+        while state.step < settings.steps {
+            if context.cancellation.is_cancelled() {
+                self.write_checkpoint(state, journal, metrics)?;
+                context.cancellation.check()?;
+            }
+            let step = state.step;
+            let dropout = (settings.dropout > 0.0).then_some(DropoutPlan {
+                probability: settings.dropout as f32,
+                seed: settings.seed,
+                step,
+            });
+            let learning_rate = schedule.learning_rate(step);
+            metrics.begin_step();
+            let outcome = trainer.step(state, &self.batches.step(step), dropout, learning_rate)?;
+            if state.step == step {
+                return Err(self.diverged(step, outcome));
+            }
+            metrics.step(&StepLine {
+                step: state.step,
+                loss: outcome.loss,
+                gradient_norm: outcome.gradient_norm,
+                learning_rate,
+                skipped: false,
+                expert_load: Vec::new(),
+            });
+            context.progress.advance(1);
+            self.after_step(state, journal, metrics)?;
+        }
+        context.progress.end();
+        Ok(())
+    }
+
+    fn after_step(&self, state: &State, journal: &mut Journal, metrics: &mut Metrics) -> Result<(), Error> {
+        let Run { settings, context, .. } = self;
+        let last = state.step == settings.steps;
+        let every = settings.evaluate_every;
+        if every > 0 && (state.step.is_multiple_of(every) || last) {
+            let point = self.heldout.measure(state.step, |batch| self.heldout_loss(state, batch))?;
+            metrics.heldout(&point);
+            journal.heldout.push(point);
+        }
+        if state.step.is_multiple_of(10) || last {
+            context.progress.note(&metrics.status()?);
+        }
+        if settings.keep_before_decay && settings.schedule().decay_start() == Some(state.step) {
+            self.checkpoints.write_named(BEFORE_DECAY, state)?;
+        }
+        if state.step.is_multiple_of(settings.checkpoint_every) || last {
+            self.write_checkpoint(state, journal, metrics)?;
+        }
+        Ok(())
+    }
+
+    /// Metrics first: a checkpoint that stands has them all.
+    fn write_checkpoint(&self, state: &State, journal: &Journal, metrics: &mut Metrics) -> Result<(), Error> {
+        metrics.sync()?;
+        self.checkpoints.write_with_notes(state, &journal.to_bytes())
+    }
+
+    fn trainer(&self) -> Result<Trainer, Error> {
+        let settings = self.settings;
+        let optimiser = Optimiser {
+            kind: settings.optimizer,
+            weight_decay: settings.weight_decay,
+            beta_1: settings.beta_1,
+            beta_2: settings.beta_2,
+            epsilon: settings.epsilon,
+            clip_norm: settings.clip_norm,
+        };
+        let slots = settings.gradient_slots;
+        let threads = self.context.threads;
+        Trainer::new(self.decoder.clone(), Subject::Model, optimiser, slots, settings.micro_tokens(), threads)
+    }
+
+    /// Σ −ln p over the batch, in nats.
+    fn heldout_loss(&self, state: &State, batch: &StepBatch) -> Result<f64, Error> {
+        let mut workspace = TrainingWorkspace::new(self.decoder.config(), self.settings.micro_tokens());
+        let mut sum = 0.0;
+        for micro in &batch.micro_batches {
+            let (packed, gradients) = (micro.packed(), Gradients::None);
+            sum +=
+                self.decoder.loss(&state.parameters, None, packed, None, 1.0, gradients, &mut workspace)?;
+        }
+        Ok(sum)
+    }
+
+    fn diverged(&self, step: u64, outcome: StepOutcome) -> Error {
+        let last_good = match self.checkpoints.newest_path() {
+            Some(path) => format!("The last good checkpoint is {}.", path.display()),
+            None => "There is no checkpoint before it.".into(),
+        };
+        let what = if outcome.loss.is_finite() { "gradient" } else { "loss" };
+        Error::Diverged { step: step + 1, what, last_good }
+    }
+}
