@@ -73,7 +73,7 @@ fn llama(
         bias: false,
     };
     let layer =
-        LayerSpecification { attention, feed_forward: FeedForwardSpecification { intermediate_size } };
+        LayerSpecification { attention, feed_forward: FeedForwardSpecification::dense(intermediate_size) };
     let model = ModelConfig {
         architecture: Architecture::Llama,
         vocabulary_size,
