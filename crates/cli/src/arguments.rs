@@ -31,6 +31,7 @@ pub enum Command {
     Chat(ChatArguments),
     Serve(ServeArguments),
     Keys(KeysArguments),
+    Plot(PlotArguments),
     Bench(BenchArguments),
 }
 
@@ -208,6 +209,17 @@ pub enum KeysAction {
     },
 }
 
+/// Draw the curves of runs (loss, learning rate, held-out text, expert load) and the bars of evaluations.
+#[derive(Args)]
+pub struct PlotArguments {
+    /// Folders of runs, pretrained models, evaluations or releases; or their training.json, metrics.jsonl, results.json
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+    /// The picture, .svg or .png [default: <name of the first run>.svg in the current folder]
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
 /// Measure this machine on what a run spends its time on.
 #[derive(Args)]
 pub struct BenchArguments {
@@ -250,6 +262,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Call, clap
         "chat" => Command::Chat(ChatArguments::from_arg_matches(inner)?),
         "serve" => Command::Serve(ServeArguments::from_arg_matches(inner)?),
         "keys" => Command::Keys(KeysArguments::from_arg_matches(inner)?),
+        "plot" => Command::Plot(PlotArguments::from_arg_matches(inner)?),
         "bench" => Command::Bench(BenchArguments::from_arg_matches(inner)?),
         stage => match KINDS.iter().find(|kind| kind.name == stage) {
             Some(kind) => Command::Stage(stage_arguments(kind, inner)),
@@ -336,6 +349,10 @@ pub fn program() -> clap::Command {
         .subcommand(with_example(
             ScoreArguments::augment_args(clap::Command::new("score")),
             "eulalia score runs/tiny/release < sentences.txt",
+        ))
+        .subcommand(with_example(
+            PlotArguments::augment_args(clap::Command::new("plot")),
+            "eulalia plot runs/adamw runs/muon --output curves.png",
         ))
         .subcommand(with_example(
             BenchArguments::augment_args(clap::Command::new("bench")),

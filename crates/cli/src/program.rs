@@ -88,6 +88,7 @@ fn command(call: &Call, world: &World) -> anyhow::Result<serde_json::Value> {
         Command::Inspect(arguments) => commands::inspect::inspect(arguments, world),
         Command::Identify(arguments) => commands::identify::identify(arguments, call.json),
         Command::Score(arguments) => commands::score::score(arguments, call.json, world),
+        Command::Plot(arguments) => commands::plot::plot(arguments, world),
         Command::Bench(arguments) => commands::bench::bench(arguments, world),
         Command::Gc(arguments) => commands::gc::gc(arguments, world),
         Command::Chat(arguments) => commands::chat::chat(arguments, call.json, world),

@@ -7,6 +7,7 @@ pub mod identify;
 pub mod inspect;
 pub mod keys;
 pub mod load;
+pub mod plot;
 pub mod run;
 pub mod score;
 pub mod serve;
