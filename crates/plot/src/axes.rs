@@ -62,7 +62,7 @@ impl Axis {
         let decades = (self.high / self.low).log10();
         if decades < 0.7 {
             // Less than a factor of five: even steps read better.
-            return Axis { logarithmic: false, ..self.clone() }.ticks(about);
+            return Axis { logarithmic: false, ..self.clone() }.ticks(about + about / 2);
         }
         let factors: &[f64] = match decades {
             d if d < 1.5 => &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0],

@@ -223,8 +223,9 @@ impl Curves {
             (low, high) = (low / 1.06, high * 1.06);
         }
         let y = Axis::new(low, high, logarithmic, inner.bottom, inner.top).rounded(6);
-        // A run's first step is its beginning.
-        let x = Axis::new(if x_low <= 1.0 { 0.0 } else { x_low }, x_high, false, inner.left, inner.right);
+        // What begins near the beginning shows all from there.
+        let x_low = if x_low >= 0.0 && x_low <= 0.15 * x_high { 0.0 } else { x_low };
+        let x = Axis::new(x_low, x_high, false, inner.left, inner.right);
         frame(items, area, inner, &self.title, &self.y_label, &y);
         let axis = Stroke { colour: AXIS, width: 1.0, opacity: 1.0, dashed: false };
         line(items, vec![(inner.left, inner.bottom), (inner.right, inner.bottom)], axis);

@@ -330,19 +330,23 @@ fn figure(runs: &[Run]) -> Figure {
     if !trained.is_empty() {
         figure.panels.push(loss_panel(&trained));
     }
-    let panel = |title: &str, y_label: &str, logarithmic: bool, of: fn(&Run) -> &Points| {
-        let curves: Vec<Curve> = trained
-            .iter()
-            .filter(|(run, _)| !of(run).is_empty())
-            .map(|(run, stroke)| curve(of(run).clone(), *stroke))
-            .collect();
+    let panel = |title: &str, y_label: &str, noisy: bool, of: fn(&Run) -> &Points| {
+        let there = || trained.iter().filter(|(run, _)| !of(run).is_empty());
+        let mut curves: Vec<Curve> = Vec::new();
+        if noisy {
+            let faint = |stroke: &Stroke| Stroke { width: 1.0, opacity: 0.28, ..*stroke };
+            curves.extend(there().map(|(run, stroke)| curve(of(run).clone(), faint(stroke))));
+            curves.extend(there().map(|(run, stroke)| curve(smoothed(of(run)), *stroke)));
+        } else {
+            curves.extend(there().map(|(run, stroke)| curve(of(run).clone(), *stroke)));
+        }
         (!curves.is_empty()).then(|| {
             Panel::Curves(Curves {
                 title: title.into(),
                 x_label: "step".into(),
                 y_label: y_label.into(),
-                logarithmic,
-                from_zero: !logarithmic,
+                logarithmic: noisy,
+                from_zero: !noisy,
                 wide: false,
                 curves,
             })
@@ -364,10 +368,14 @@ fn curve(points: Points, stroke: Stroke) -> Curve {
 /// Every step faintly, and what remains when the noise of single batches is smoothed away.
 fn loss_panel(runs: &[(&Run, Stroke)]) -> Panel {
     let mut curves = Vec::new();
+    let highest = |points: &Points| {
+        points.iter().map(|point| point.1).filter(|loss| loss.is_finite()).fold(f64::NEG_INFINITY, f64::max)
+    };
     for (run, stroke) in runs {
         let faint = Stroke { width: 1.0, opacity: 0.28, ..*stroke };
-        // Single steps may leave the axis: an outlier would press everything else flat.
-        curves.push(Curve { decides_axis: run.loss.len() < 50, ..curve(run.loss.clone(), faint) });
+        // Outliers may leave the axis: they would press everything else flat.
+        let decides_axis = highest(&run.loss) <= 1.3 * highest(&smoothed(&run.loss));
+        curves.push(Curve { decides_axis, ..curve(run.loss.clone(), faint) });
     }
     for (run, stroke) in runs {
         curves.push(curve(smoothed(&run.loss), Stroke { width: 2.2, ..*stroke }));
@@ -386,19 +394,21 @@ fn loss_panel(runs: &[(&Run, Stroke)]) -> Panel {
     })
 }
 
-/// An exponential mean over about a fiftieth of the run; its beginning is not drawn towards zero.
+/// The mean of a window around each step, a fortieth of the run wide; at the beginning, where the loss falls fast, as
+/// narrow as it must be to stay centred.
 fn smoothed(points: &Points) -> Points {
-    let keep = 1.0 - 1.0 / (points.len() as f64 / 50.0).max(1.0);
-    let (mut sum, mut weight) = (0.0, 0.0);
-    points
-        .iter()
-        .map(|&(step, value)| {
-            if value.is_finite() {
-                (sum, weight) = (keep * sum + value, keep * weight + 1.0);
-            }
-            (step, sum / weight)
-        })
-        .collect()
+    let half = points.len() / 80;
+    let mut sums = vec![(0.0, 0.0)];
+    for (_, value) in points {
+        let (sum, count) = sums[sums.len() - 1];
+        let counts = value.is_finite();
+        sums.push((sum + if counts { *value } else { 0.0 }, count + f64::from(u8::from(counts))));
+    }
+    let window = |index: usize| {
+        let (begin, end) = (index - half.min(index), (index + half.min(index) + 1).min(points.len()));
+        (sums[end].0 - sums[begin].0) / (sums[end].1 - sums[begin].1)
+    };
+    points.iter().enumerate().map(|(index, (step, _))| (*step, window(index))).collect()
 }
 
 /// One run by language; of several runs the means.

@@ -7,6 +7,7 @@ mod faults;
 mod golden;
 mod kills;
 mod licences;
+mod plots;
 mod recipes;
 mod reruns;
 mod support;
