@@ -162,34 +162,53 @@ fn transpose(mut r: [__m512; 16]) -> [__m512; 16] {
 pub const PACKED_ROWS: usize = 12;
 pub const PACKED_COLUMNS: usize = 32;
 
-/// One tile of a packed strip and a packed panel.
+/// One tile of a strip and a packed panel.
 ///
 /// # Safety
-/// The pointers are valid for the shape (a strip always has twelve rows); the processor has AVX-512 F.
+/// The pointers are valid for the shape, and A has rows up to a multiple of four; the processor has AVX-512 F.
 pub unsafe fn run_packed(tile: &Column) {
     // SAFETY: passed on.
     unsafe {
-        match (tile.rows.div_ceil(4), tile.columns == PACKED_COLUMNS) {
-            (1, true) => packed_tile::<4, false>(tile),
-            (2, true) => packed_tile::<8, false>(tile),
-            (_, true) => packed_tile::<12, false>(tile),
-            (1, false) => packed_tile::<4, true>(tile),
-            (2, false) => packed_tile::<8, true>(tile),
-            (_, false) => packed_tile::<12, true>(tile),
+        match tile.a_column_stride {
+            1 => packed_tile_of_rows::<1>(tile),
+            _ => packed_tile_of_rows::<PACKED_ROWS>(tile),
         }
     }
 }
 
+/// # Safety
+/// As [`run_packed`].
+unsafe fn packed_tile_of_rows<const A_COLUMN_STRIDE: usize>(tile: &Column) {
+    // SAFETY: passed on.
+    unsafe {
+        match (tile.rows.div_ceil(4), tile.columns == PACKED_COLUMNS) {
+            (1, true) => packed_tile::<4, A_COLUMN_STRIDE, false>(tile),
+            (2, true) => packed_tile::<8, A_COLUMN_STRIDE, false>(tile),
+            (_, true) => packed_tile::<12, A_COLUMN_STRIDE, false>(tile),
+            (1, false) => packed_tile::<4, A_COLUMN_STRIDE, true>(tile),
+            (2, false) => packed_tile::<8, A_COLUMN_STRIDE, true>(tile),
+            (_, false) => packed_tile::<12, A_COLUMN_STRIDE, true>(tile),
+        }
+    }
+}
+
+/// Links of one turn of the inner loop.
+const LINKS: usize = 4;
 /// Links that the loads of B run ahead of their use: B comes from the L2 cache.
 const AHEAD: usize = 8;
 
 /// # Safety
 /// As [`run_packed`]; the tile has at most `ROWS` rows, and fewer than 32 columns if `PARTIAL`.
 #[target_feature(enable = "avx512f")]
-unsafe fn packed_tile<const ROWS: usize, const PARTIAL: bool>(tile: &Column) {
+unsafe fn packed_tile<const ROWS: usize, const A_COLUMN_STRIDE: usize, const PARTIAL: bool>(tile: &Column) {
     let lanes = if PARTIAL { (1u32 << tile.columns) - 1 } else { u32::MAX };
     let masks = [lanes as __mmask16, (lanes >> 16) as __mmask16];
-    let (mut a, mut b) = (tile.a, tile.b);
+    let mut b = tile.b;
+    // One pointer for three rows: sixteen registers hold the addresses of twelve rows at any distance.
+    let mut a = [tile.a; 4];
+    for (triple, a) in a.iter_mut().enumerate() {
+        *a = a.wrapping_add(3 * triple * tile.a_row_stride);
+    }
     let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
     // SAFETY: masked lanes and rows beyond the tile's are not touched; prefetches may point anywhere.
     unsafe {
@@ -207,22 +226,37 @@ unsafe fn packed_tile<const ROWS: usize, const PARTIAL: bool>(tile: &Column) {
             let next = tile.c.wrapping_add(part.min(ROWS - 1) * tile.c_row_stride + PACKED_COLUMNS);
             _mm_prefetch::<_MM_HINT_ET0>(next.cast());
             _mm_prefetch::<_MM_HINT_ET0>(next.wrapping_add(16).cast());
-            for _ in 0..if part < ROWS { tile.depth / ROWS } else { tile.depth % ROWS } {
-                let ahead = b.wrapping_add(AHEAD * PACKED_COLUMNS);
-                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
-                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(16).cast());
-                let line = if PARTIAL {
-                    [_mm512_maskz_loadu_ps(masks[0], b), _mm512_maskz_loadu_ps(masks[1], b.add(16))]
-                } else {
-                    [_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16))]
-                };
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    let left = _mm512_set1_ps(*a.add(r));
-                    sums[0] = _mm512_fmadd_ps(left, line[0], sums[0]);
-                    sums[1] = _mm512_fmadd_ps(left, line[1], sums[1]);
+            let (count, unrolled) = if part < ROWS {
+                (tile.depth / (LINKS * ROWS), LINKS)
+            } else {
+                (tile.depth % (LINKS * ROWS), 1)
+            };
+            for _ in 0..count {
+                for link in 0..LINKS {
+                    if link == unrolled {
+                        break;
+                    }
+                    let b = b.wrapping_add(link * PACKED_COLUMNS);
+                    let ahead = b.wrapping_add(AHEAD * PACKED_COLUMNS);
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(16).cast());
+                    let line = if PARTIAL {
+                        [_mm512_maskz_loadu_ps(masks[0], b), _mm512_maskz_loadu_ps(masks[1], b.add(16))]
+                    } else {
+                        [_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16))]
+                    };
+                    for (r, sums) in sums.iter_mut().enumerate() {
+                        let left = _mm512_set1_ps(
+                            *a[r / 3].wrapping_add(r % 3 * tile.a_row_stride + link * A_COLUMN_STRIDE),
+                        );
+                        sums[0] = _mm512_fmadd_ps(left, line[0], sums[0]);
+                        sums[1] = _mm512_fmadd_ps(left, line[1], sums[1]);
+                    }
                 }
-                a = a.wrapping_add(PACKED_ROWS);
-                b = b.wrapping_add(PACKED_COLUMNS);
+                for a in &mut a {
+                    *a = a.wrapping_add(unrolled * A_COLUMN_STRIDE);
+                }
+                b = b.wrapping_add(unrolled * PACKED_COLUMNS);
             }
         }
         for (r, sums) in sums.iter().enumerate() {
@@ -289,6 +323,12 @@ pub unsafe fn pack_strips_of_lines(
 ) {
     const LINES: usize = 16;
     for k in (0..depth).step_by(LINES) {
+        // The lines lie far apart, which no processor foresees.
+        for k in (k + LINES..k + 2 * LINES).take_while(|k| *k < depth) {
+            for r in (0..rows).step_by(16) {
+                _mm_prefetch::<_MM_HINT_T0>(source.as_ptr().wrapping_add(k * stride + r).cast());
+            }
+        }
         for first in (0..rows).step_by(PACKED_ROWS) {
             let here = PACKED_ROWS.min(rows - first);
             let mask = (0xffff_u32 >> (16 - here)) as __mmask16;
@@ -301,6 +341,30 @@ pub unsafe fn pack_strips_of_lines(
                     _mm512_mask_storeu_ps(to.as_mut_ptr(), 0xfff, _mm512_maskz_loadu_ps(mask, line.as_ptr()));
                 }
             }
+        }
+    }
+}
+
+/// Copies `rows` rows of B, `stride` apart, into a panel.
+///
+/// # Safety
+/// The processor has AVX-512 F.
+///
+/// # Panics
+/// When `source` or `target` is too short.
+#[target_feature(enable = "avx512f")]
+pub unsafe fn pack_panel_of_rows(source: &[f32], stride: usize, rows: usize, target: &mut [f32]) {
+    const AHEAD: usize = 16;
+    for (row, line) in target[..rows * PACKED_COLUMNS].chunks_exact_mut(PACKED_COLUMNS).enumerate() {
+        let from = &source[row * stride..][..PACKED_COLUMNS];
+        // SAFETY: both slices have 32 floats; a prefetch may point anywhere.
+        unsafe {
+            let ahead = from.as_ptr().wrapping_add(AHEAD * stride);
+            _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+            _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(16).cast());
+            let (first, last) = (_mm512_loadu_ps(from.as_ptr()), _mm512_loadu_ps(from.as_ptr().add(16)));
+            _mm512_storeu_ps(line.as_mut_ptr(), first);
+            _mm512_storeu_ps(line.as_mut_ptr().add(16), last);
         }
     }
 }

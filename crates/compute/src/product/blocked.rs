@@ -13,6 +13,8 @@ const BLOCK_DEPTH: usize = 512;
 const BLOCK_COLUMNS: usize = 512;
 /// Rows of A that a thread takes at most: whole lines of the cache, where A is transposed.
 const MOST_ROWS: usize = 96;
+/// Rows of A that begin at most so far apart are read in place; beyond, they would meet in the same lines of the cache.
+const FARTHEST_IN_PLACE: usize = 4096;
 /// Floats that a packed strip may be overwritten beyond its end.
 const SLACK: usize = 16;
 
@@ -79,6 +81,8 @@ pub unsafe fn multiply(path: CpuPath, threads: usize, a: MatrixRef, b: MatrixRef
     let aligned = shared.as_ptr().align_offset(64);
     let buffer = Buffer(shared[aligned.min(SLACK)..].as_mut_ptr(), depth_step * column_step);
 
+    let in_place = path == CpuPath::Avx512 && a.column_stride == 1 && a.row_stride <= FARTHEST_IN_PLACE;
+    let unit_rows = 4;
     let work = || {
         let mut strips = BLOCKS.with_borrow_mut(|(_, strips)| std::mem::take(strips));
         let needed = MOST_ROWS.next_multiple_of(tile_rows) * depth_step + 2 * SLACK;
@@ -126,9 +130,39 @@ pub unsafe fn multiply(path: CpuPath, threads: usize, a: MatrixRef, b: MatrixRef
             let start = if phase.row == 0 { start } else { Start::Continue };
             while let Some((row, rows)) = take_rows(&progress[i].row_next, a.rows, tile_rows, threads) {
                 let lines = &mut strips[aligned..];
-                pack_strips(path, &a, row, rows, phase.row, phase.depth, tile_rows, lines);
+                let whole = if in_place { rows / unit_rows * unit_rows } else { 0 };
                 // SAFETY: the rows are this thread's alone until they are counted as done.
-                unsafe { run_strips(path, phase, lines.as_ptr(), block, &c, row, rows, start) };
+                unsafe {
+                    if whole > 0 {
+                        let first = &a.data[row * a.row_stride + phase.row..];
+                        let strips = Strips {
+                            data: first.as_ptr(),
+                            row_stride: a.row_stride,
+                            column_stride: 1,
+                            strip_stride: tile_rows * a.row_stride,
+                        };
+                        run_strips(path, phase, &strips, block, &c, row, whole, start);
+                    }
+                    if whole < rows {
+                        pack_strips(
+                            path,
+                            &a,
+                            row + whole,
+                            rows - whole,
+                            phase.row,
+                            phase.depth,
+                            tile_rows,
+                            lines,
+                        );
+                        let strips = Strips {
+                            data: lines.as_ptr(),
+                            row_stride: 1,
+                            column_stride: tile_rows,
+                            strip_stride: tile_rows * phase.depth,
+                        };
+                        run_strips(path, phase, &strips, block, &c, row + whole, rows - whole, start);
+                    }
+                }
                 progress[i].done.fetch_add(rows, Ordering::Release);
             }
         }
@@ -234,7 +268,15 @@ fn pack_strips(
     }
 }
 
-/// Packed strips of A against the panels of a phase.
+/// Strips of A, packed or in place.
+struct Strips {
+    data: *const f32,
+    row_stride: usize,
+    column_stride: usize,
+    strip_stride: usize,
+}
+
+/// Strips of A against the panels of a phase.
 ///
 /// # Safety
 /// `strips` and `panels` hold what the phase says; C has the rows and columns.
@@ -242,7 +284,7 @@ fn pack_strips(
 unsafe fn run_strips(
     path: CpuPath,
     phase: &Phase,
-    strips: *const f32,
+    strips: &Strips,
     panels: *const f32,
     c: &Target,
     row: usize,
@@ -256,9 +298,9 @@ unsafe fn run_strips(
             let tile = unsafe {
                 Column {
                     depth: phase.depth,
-                    a: strips.add(first * phase.depth),
-                    a_row_stride: 1,
-                    a_column_stride: tile_rows,
+                    a: strips.data.add(first / tile_rows * strips.strip_stride),
+                    a_row_stride: strips.row_stride,
+                    a_column_stride: strips.column_stride,
                     a_strip_stride: 0,
                     b: panels.add(column * phase.depth),
                     b_row_stride: tile_columns,
