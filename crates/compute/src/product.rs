@@ -563,12 +563,6 @@ unsafe fn pack(
     let target = &mut target[..rows * width];
     let source = row * b.row_stride + column * b.column_stride;
     if b.column_stride == 1 {
-        #[cfg(target_arch = "x86_64")]
-        if path == CpuPath::Avx512 && columns == avx512::PACKED_COLUMNS && columns == width {
-            // SAFETY: the processor has AVX-512.
-            unsafe { avx512::pack_panel_of_rows(&b.data[source..], b.row_stride, rows, target) };
-            return;
-        }
         pack_rows(&b.data[source..], b.row_stride, columns, width, target);
         return;
     }

@@ -111,6 +111,7 @@ pub unsafe fn pack_transposed(
     for column in (0..columns / 16 * 16).step_by(16) {
         for row in (0..whole_rows).step_by(16) {
             let mut r = [_mm512_setzero_ps(); 16];
+            prefetch_squares(&source[column * column_stride..], column_stride, 16, row, whole_rows);
             for (j, r) in r.iter_mut().enumerate() {
                 let from = (column + j) * column_stride + row;
                 // SAFETY: the slice's bounds are checked here.
@@ -125,6 +126,19 @@ pub unsafe fn pack_transposed(
         }
     }
     whole_rows
+}
+
+/// Fetches what is transposed four squares later: `count` lines of `source`, of which element `at` of `length` is next, or
+/// the beginnings of as many behind them.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn prefetch_squares(source: &[f32], stride: usize, count: usize, at: usize, length: usize) {
+    const AHEAD: usize = 64;
+    let first = if at + AHEAD < length { at + AHEAD } else { count * stride + at + AHEAD - length };
+    for line in 0..count {
+        let ahead = source.as_ptr().wrapping_add(line * stride + first);
+        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+    }
 }
 
 /// Transposes sixteen rows of sixteen.
@@ -291,6 +305,7 @@ pub unsafe fn pack_strips_of_rows(
             let links = 16.min(depth - k);
             let mask = (0xffff_u32 >> (16 - links)) as __mmask16;
             let mut square = [_mm512_setzero_ps(); 16];
+            prefetch_squares(&source[first * stride..], stride, PACKED_ROWS, k, depth);
             for (r, to) in square[..here].iter_mut().enumerate() {
                 let line = &source[(first + r) * stride + k..][..links];
                 // SAFETY: the line has `links` floats.
@@ -345,7 +360,8 @@ pub unsafe fn pack_strips_of_lines(
     }
 }
 
-/// Copies `rows` rows of B, `stride` apart, into a panel.
+/// Copies `rows` rows of B, `stride` apart, into `panels` panels one behind another: whole stretches of a row at once, for
+/// the rows lie far apart.
 ///
 /// # Safety
 /// The processor has AVX-512 F.
@@ -353,18 +369,28 @@ pub unsafe fn pack_strips_of_lines(
 /// # Panics
 /// When `source` or `target` is too short.
 #[target_feature(enable = "avx512f")]
-pub unsafe fn pack_panel_of_rows(source: &[f32], stride: usize, rows: usize, target: &mut [f32]) {
-    const AHEAD: usize = 16;
-    for (row, line) in target[..rows * PACKED_COLUMNS].chunks_exact_mut(PACKED_COLUMNS).enumerate() {
-        let from = &source[row * stride..][..PACKED_COLUMNS];
-        // SAFETY: both slices have 32 floats; a prefetch may point anywhere.
-        unsafe {
-            let ahead = from.as_ptr().wrapping_add(AHEAD * stride);
-            _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
-            _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(16).cast());
-            let (first, last) = (_mm512_loadu_ps(from.as_ptr()), _mm512_loadu_ps(from.as_ptr().add(16)));
-            _mm512_storeu_ps(line.as_mut_ptr(), first);
-            _mm512_storeu_ps(line.as_mut_ptr().add(16), last);
+pub unsafe fn pack_panels_of_rows(
+    source: &[f32],
+    stride: usize,
+    rows: usize,
+    panels: usize,
+    target: &mut [f32],
+) {
+    const AHEAD: usize = 8;
+    let target = &mut target[..panels * rows * PACKED_COLUMNS];
+    for row in 0..rows {
+        let line = &source[row * stride..][..panels * PACKED_COLUMNS];
+        for (panel, from) in line.chunks_exact(PACKED_COLUMNS).enumerate() {
+            let to = &mut target[(panel * rows + row) * PACKED_COLUMNS..][..PACKED_COLUMNS];
+            // SAFETY: both slices have 32 floats; a prefetch may point anywhere.
+            unsafe {
+                let ahead = from.as_ptr().wrapping_add(AHEAD * stride);
+                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(16).cast());
+                let (first, last) = (_mm512_loadu_ps(from.as_ptr()), _mm512_loadu_ps(from.as_ptr().add(16)));
+                _mm512_storeu_ps(to.as_mut_ptr(), first);
+                _mm512_storeu_ps(to.as_mut_ptr().add(16), last);
+            }
         }
     }
 }

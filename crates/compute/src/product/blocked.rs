@@ -13,6 +13,8 @@ const BLOCK_DEPTH: usize = 512;
 const BLOCK_COLUMNS: usize = 512;
 /// Rows of A that a thread takes at most: whole lines of the cache, where A is transposed.
 const MOST_ROWS: usize = 96;
+/// Panels that a thread packs at once at most.
+const MOST_PANELS: usize = 4;
 /// Rows of A that begin at most so far apart are read in place; beyond, they would meet in the same lines of the cache.
 const FARTHEST_IN_PLACE: usize = 4096;
 /// Floats that a packed strip may be overwritten beyond its end.
@@ -97,31 +99,20 @@ pub unsafe fn multiply(path: CpuPath, threads: usize, a: MatrixRef, b: MatrixRef
             // SAFETY: the buffer holds two blocks; the one before the last phase's is free again.
             let block = unsafe { buffer.block(i % 2) };
             let panels = phase.columns.div_ceil(tile_columns);
+            let unit = panels.div_ceil(2 * threads).min(MOST_PANELS);
             loop {
-                let panel = progress[i].pack_next.fetch_add(1, Ordering::Relaxed);
+                let panel = progress[i].pack_next.fetch_add(unit, Ordering::Relaxed);
                 if panel >= panels {
                     break;
                 }
-                let column = panel * tile_columns;
-                let columns = tile_columns.min(phase.columns - column);
-                // SAFETY: the block lies inside B, the panel inside the buffer and this thread has taken it.
+                let here = unit.min(panels - panel);
+                // SAFETY: the panels lie inside the buffer, and this thread has taken them.
                 unsafe {
-                    let target = std::slice::from_raw_parts_mut(
-                        block.add(panel * phase.depth * tile_columns),
-                        phase.depth * tile_columns,
-                    );
-                    pack(
-                        path,
-                        &b,
-                        phase.row,
-                        phase.depth,
-                        phase.column + column,
-                        columns,
-                        tile_columns,
-                        target,
-                    );
+                    let length = phase.depth * tile_columns;
+                    let target = std::slice::from_raw_parts_mut(block.add(panel * length), here * length);
+                    pack_panels(path, &b, phase, panel * tile_columns, tile_columns, target);
                 }
-                progress[i].packed.fetch_add(1, Ordering::Release);
+                progress[i].packed.fetch_add(here, Ordering::Release);
             }
             wait_for(&progress[i].packed, panels);
             if i >= 1 {
@@ -227,6 +218,50 @@ fn blocked_shape(path: CpuPath) -> (usize, usize) {
         #[cfg(target_arch = "x86_64")]
         CpuPath::Avx512 => (super::avx512::PACKED_ROWS, super::avx512::PACKED_COLUMNS),
         _ => tile_shape(path),
+    }
+}
+
+/// Copies columns of a phase's part of B, from `first` on, into as many panels as `target` holds.
+fn pack_panels(
+    path: CpuPath,
+    b: &MatrixRef,
+    phase: &Phase,
+    first: usize,
+    tile_columns: usize,
+    target: &mut [f32],
+) {
+    let length = phase.depth * tile_columns;
+    #[cfg(target_arch = "x86_64")]
+    if path == CpuPath::Avx512 && b.column_stride == 1 {
+        let whole = ((phase.columns - first) / tile_columns).min(target.len() / length);
+        let source = &b.data[phase.row * b.row_stride + phase.column + first..];
+        // SAFETY: the processor has AVX-512.
+        unsafe { super::avx512::pack_panels_of_rows(source, b.row_stride, phase.depth, whole, target) };
+        if whole * length < target.len() {
+            let first = first + whole * tile_columns;
+            pack_panels_apart(path, b, phase, first, tile_columns, &mut target[whole * length..]);
+        }
+        return;
+    }
+    pack_panels_apart(path, b, phase, first, tile_columns, target);
+}
+
+/// [`pack_panels`], one panel after another.
+fn pack_panels_apart(
+    path: CpuPath,
+    b: &MatrixRef,
+    phase: &Phase,
+    first: usize,
+    tile_columns: usize,
+    target: &mut [f32],
+) {
+    for (panel, target) in target.chunks_exact_mut(phase.depth * tile_columns).enumerate() {
+        let column = first + panel * tile_columns;
+        let columns = tile_columns.min(phase.columns - column);
+        // SAFETY: the block lies inside B.
+        unsafe {
+            pack(path, b, phase.row, phase.depth, phase.column + column, columns, tile_columns, target)
+        };
     }
 }
 
