@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use provenance::artefact::{self, Content, MANIFEST_FILE};
-use provenance::energy::{Energy, EnergyMeter};
+use provenance::energy::Energy;
 use provenance::output::{Finished, OutputFolder};
 use provenance::record::{self, RECORD_FILE, Segment};
-use provenance::{Artefact, Cancellation, Clock, Context, Digest, Progress, Rank, Storage};
+use provenance::{Artefact, Cancellation, Clock, Context, Digest, Meters, Progress, Rank, Storage};
 use serde_json::{Value, json};
 
 use crate::console::{self, Console};
@@ -36,7 +36,7 @@ pub struct World {
 }
 
 impl World {
-    /// What a stage may use of it.
+    /// What a stage may use of it; its meters start now.
     pub fn context(&self) -> Context {
         Context {
             storage: self.storage.clone(),
@@ -45,6 +45,7 @@ impl World {
             threads: self.threads,
             rank: Rank::default(),
             clock: self.clock.clone(),
+            meters: Meters::start(),
         }
     }
 }
@@ -221,7 +222,6 @@ fn build(
     segment.add(&started, "started", opening);
 
     let context = world.context();
-    let mut meter = EnergyMeter::start();
     let clock = Instant::now();
     let counts = (instance.kind.build)(&StageCall {
         settings: &instance.settings,
@@ -233,11 +233,14 @@ fn build(
     })?;
     world.progress.end();
     let duration = clock.elapsed();
-    let energy = match (meter.read(), world.rated_watts) {
+    let mut energy = match (context.meters.energy(), world.rated_watts) {
         (energy, _) if energy.joules.is_some() => energy,
         (_, Some(watts)) => Energy::estimated(watts, duration),
         (energy, None) => energy,
     };
+    if resumed && energy.joules.is_some() {
+        energy.boundary.push_str("; since the run was resumed");
+    }
     let circumstances = json!({
         "started": started, "duration_seconds": round(duration.as_secs_f64()), "threads": world.threads,
         "resumed": resumed, "energy": energy, "machine": machine::describe(),

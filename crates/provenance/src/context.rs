@@ -1,4 +1,4 @@
-//! What every stage receives: storage, cancellation, progress, threads, rank, clock. Nothing in a stage asks the
+//! What every stage receives: storage, cancellation, progress, threads, rank, clock, meters. Nothing in a stage asks the
 //! environment for any of these.
 
 use std::path::PathBuf;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::meters::Meters;
 use crate::storage::Storage;
 
 /// What a stage may use of the world around it.
@@ -18,6 +19,8 @@ pub struct Context {
     pub threads: usize,
     pub rank: Rank,
     pub clock: Clock,
+    /// Energy and memory, from the stage's beginning.
+    pub meters: Meters,
 }
 
 impl Context {
@@ -30,6 +33,7 @@ impl Context {
             threads,
             rank: Rank::default(),
             clock: Clock::fixed(0),
+            meters: Meters::none(),
         }
     }
 }
@@ -126,6 +130,11 @@ impl Clock {
     /// A clock that always shows `seconds` since 1970.
     pub fn fixed(seconds: u64) -> Clock {
         Clock(Arc::new(move || UNIX_EPOCH + Duration::from_secs(seconds)))
+    }
+
+    /// A clock of one's own.
+    pub fn from_fn(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Clock {
+        Clock(Arc::new(now))
     }
 
     pub fn now(&self) -> SystemTime {

@@ -1,9 +1,9 @@
 //! Energy: measured where the machine has a meter, estimated where the recipe states rated watts, else absent — and
 //! always said which.
 //!
-//! The meter is Linux powercap (Intel and AMD RAPL): `energy_uj` of each CPU package and, where present, its memory
-//! domain. The boundary is therefore the package (and memory), not the node. See
-//! <https://docs.kernel.org/power/powercap/powercap.html>.
+//! The meters are Linux powercap (Intel and AMD RAPL), `energy_uj` of each CPU package and, where present, its memory domain,
+//! and NVML for NVIDIA's boards (cargo feature `nvml`). The boundary is therefore packages, memory and boards, not the node.
+//! See <https://docs.kernel.org/power/powercap/powercap.html>.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -82,6 +82,8 @@ impl Energy {
 /// than that.
 pub struct EnergyMeter {
     counters: Vec<Counter>,
+    #[cfg(feature = "nvml")]
+    boards: Option<crate::gpu_energy::Boards>,
 }
 
 struct Counter {
@@ -92,12 +94,20 @@ struct Counter {
 }
 
 impl EnergyMeter {
-    /// Starts measuring with the counters below `/sys/class/powercap`.
+    /// Starts measuring with the counters below `/sys/class/powercap` and those of NVIDIA's boards.
     pub fn start() -> EnergyMeter {
-        Self::start_at(Path::new("/sys/class/powercap"))
+        let meter = Self::start_at(Path::new("/sys/class/powercap"));
+        #[cfg(feature = "nvml")]
+        let meter = EnergyMeter { boards: crate::gpu_energy::Boards::find(), ..meter };
+        meter
     }
 
-    /// Starts measuring with the counters below another folder.
+    /// Whether there are counters that wrap around.
+    pub(crate) fn has_counters(&self) -> bool {
+        !self.counters.is_empty()
+    }
+
+    /// Starts measuring with the counters below another folder, and nothing else.
     pub fn start_at(powercap: &Path) -> EnergyMeter {
         let mut counters = Vec::new();
         let entries = std::fs::read_dir(powercap).into_iter().flatten().flatten();
@@ -116,7 +126,11 @@ impl EnergyMeter {
             }
         }
         counters.sort_by(|one, two| one.energy.cmp(&two.energy));
-        EnergyMeter { counters }
+        EnergyMeter {
+            counters,
+            #[cfg(feature = "nvml")]
+            boards: None,
+        }
     }
 
     /// Reads the counters, so that a wrap-around is not missed.
@@ -137,15 +151,23 @@ impl EnergyMeter {
     /// What was spent since the start.
     pub fn read(&mut self) -> Energy {
         self.sample();
-        if self.counters.is_empty() {
+        let mut joules = 0.0;
+        let mut boundary = Vec::new();
+        if !self.counters.is_empty() {
+            let microjoules: u64 = self.counters.iter().map(|counter| counter.total_microjoules).sum();
+            joules += microjoules as f64 / 1e6;
+            boundary.push("CPU packages and memory with a powercap counter".to_string());
+        }
+        #[cfg(feature = "nvml")]
+        if let Some(boards) = &mut self.boards {
+            joules += boards.joules();
+            let count = boards.count();
+            boundary.push(format!("{count} NVIDIA board{} by NVML", if count == 1 { "" } else { "s" }));
+        }
+        if boundary.is_empty() {
             return Energy::absent();
         }
-        let microjoules: u64 = self.counters.iter().map(|counter| counter.total_microjoules).sum();
-        Energy {
-            flag: Flag::Measured,
-            joules: Some(microjoules as f64 / 1e6),
-            boundary: "CPU packages and memory with a powercap counter".into(),
-        }
+        Energy { flag: Flag::Measured, joules: Some(joules), boundary: boundary.join("; ") }
     }
 }
 

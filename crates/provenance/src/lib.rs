@@ -7,6 +7,9 @@ pub mod artefact;
 pub mod context;
 pub mod digest;
 pub mod energy;
+#[cfg(feature = "nvml")]
+mod gpu_energy;
+pub mod meters;
 pub mod output;
 pub mod record;
 pub mod storage;
@@ -15,6 +18,7 @@ pub mod verify;
 pub use artefact::{Artefact, Content, Manifest};
 pub use context::{Cancellation, Cancelled, Clock, Context, Progress, Rank, StageOutput};
 pub use digest::Digest;
+pub use meters::Meters;
 pub use storage::{Storage, StorageError, StoredFile};
 
 use std::path::PathBuf;

@@ -8,7 +8,7 @@ use crate::checkpoint::{Checkpoints, State};
 use crate::error::Error;
 use crate::heldout::HeldOut;
 use crate::journal::Journal;
-use crate::metrics::{Metrics, StepLine};
+use crate::metrics::{MACHINE_STEPS, Metrics, StepLine};
 use crate::settings::Settings;
 use crate::trainer::{Optimiser, StepOutcome, Subject, Trainer};
 use model::{Decoder, DropoutPlan, Gradients, TrainingWorkspace};
@@ -84,7 +84,7 @@ impl Run<'_> {
             metrics.heldout(&point);
             journal.heldout.push(point);
         }
-        if state.step.is_multiple_of(10) || last {
+        if state.step.is_multiple_of(MACHINE_STEPS) || last {
             context.progress.note(&metrics.status()?);
         }
         if settings.keep_before_decay && settings.schedule().decay_start() == Some(state.step) {

@@ -25,6 +25,8 @@ pub struct Settings {
     pub head_dim: usize,
     /// Width between gate and down projection.
     pub intermediate_size: usize,
+    /// Entries of the vocabulary, for recipes that state it: the tokenizer must have as many. 0: as many as it has.
+    pub vocabulary_size: usize,
     /// Whether the output projection is the embedding table.
     pub tie_embeddings: bool,
     /// Base of the rotary frequencies.
@@ -104,6 +106,7 @@ impl Default for Settings {
             kv_heads: 2,
             head_dim: 32,
             intermediate_size: 384,
+            vocabulary_size: 0,
             tie_embeddings: true,
             rope_theta: 10_000.0,
             maximum_positions: 2_048,

@@ -5,8 +5,8 @@ use crate::checkpoint::{Checkpoints, State};
 use crate::error::Error;
 use crate::heldout::HeldOut;
 use crate::journal::Journal;
-use crate::metrics::Metrics;
-use crate::report::Report;
+use crate::metrics::{Metrics, Yardstick};
+use crate::report::{Report, operations_per_token};
 use crate::run::{BEFORE_DECAY, Run};
 use crate::settings::Settings;
 use crate::texts::Texts;
@@ -39,6 +39,14 @@ pub fn build(
     let separator = tokenizer
         .separator_id()
         .ok_or_else(|| Error::Settings("the tokenizer has no token that stands between documents".into()))?;
+    if ![0, tokenizer.vocabulary_size()].contains(&settings.vocabulary_size) {
+        return Err(Error::Settings(format!(
+            "vocabulary_size = {}, but the tokenizer in {} has {} entries; state that number, or 0 to take what it has",
+            settings.vocabulary_size,
+            tokenizer_folder.display(),
+            tokenizer.vocabulary_size()
+        )));
+    }
     let config = ModelConfig {
         padding: tokenizer.padding_id(),
         ..settings.shape(tokenizer.vocabulary_size(), Some(separator))
@@ -54,7 +62,10 @@ pub fn build(
         Checkpoints::new(&output.scratch, fingerprint, context).retaining(settings.checkpoints_kept);
     let fresh = || (State::new(decoder.table().initial_values(settings.seed)), Journal::default());
     let (mut state, mut journal) = resume(settings, &checkpoints, context)?.unwrap_or_else(fresh);
-    let mut metrics = Metrics::resume(output, state.step, settings.batch_tokens, context)?;
+    let operations = settings.batch_tokens as f64 * operations_per_token(&decoder, settings.sequence_length);
+    let yardstick =
+        Yardstick::new(settings.batch_tokens, operations, settings.steps - state.step, context.threads)?;
+    let mut metrics = Metrics::resume(output, state.step, yardstick, context)?;
     let run = Run {
         settings,
         decoder: &decoder,

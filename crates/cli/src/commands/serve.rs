@@ -10,7 +10,7 @@ use std::time::UNIX_EPOCH;
 use anyhow::Context as _;
 use inference::{Engine, EngineSettings};
 use provenance::digest::{files_below, join, sha256_file, sha256_of_set};
-use provenance::{Context, Rank};
+
 use serde_json::{Value, json};
 use serving::{KeyStore, ServeSettings, ServedModel, TlsSettings};
 
@@ -32,14 +32,7 @@ pub fn serve(arguments: &ServeArguments, world: &World) -> anyhow::Result<Value>
         models.extend(load_model(argument, arguments, world)?);
     }
     welcome_key(&arguments.state, world)?;
-    let context = Context {
-        storage: world.storage.clone(),
-        cancellation: world.cancellation.clone(),
-        progress: world.progress.clone(),
-        threads: world.threads,
-        rank: Rank::default(),
-        clock: world.clock.clone(),
-    };
+    let context = world.context();
     let scheme = if settings.tls.is_some() { "https" } else { "http" };
     let names: Vec<String> = models.iter().map(|model| model.name.clone()).collect();
     let report = serving::serve(&settings, &arguments.state, models, &context, |address| {

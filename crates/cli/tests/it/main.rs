@@ -2,6 +2,7 @@
 
 mod arrows;
 mod bad_inputs;
+mod checkpoints;
 mod commands;
 mod faults;
 mod golden;

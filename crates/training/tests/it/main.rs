@@ -368,6 +368,18 @@ fn what_cannot_be_trained_is_refused_before_the_first_step() {
     let problem = |result: Result<Report, Error>| result.unwrap_err().to_string();
     let heads = Settings { heads: 5, ..settings() };
     assert!(problem(bench.build(&heads, &output, &context)).contains("5 attention heads"));
+    for (change, expected) in [
+        (Settings { vocabulary_size: 512, ..settings() }, "vocabulary_size = 512"),
+        (Settings { sequence_length: 256, maximum_positions: 128, ..settings() }, "maximum_positions = 128"),
+        (Settings { learning_rate: f64::NAN, ..settings() }, "learning_rate = NaN"),
+        (Settings { learning_rate: 0.0, ..settings() }, "learning_rate = 0"),
+    ] {
+        let refused = problem(bench.build(&change, &output, &context));
+        assert!(refused.contains(expected), "{refused}");
+    }
+    bench
+        .build(&Settings { vocabulary_size: 270, steps: 1, ..settings() }, &bench.output("stated"), &context)
+        .unwrap();
     let mut strange = settings();
     strange.language_weights.insert("xx".into(), 1.0);
     assert!(problem(bench.build(&strange, &output, &context)).contains("language_weights.xx"));
