@@ -5,7 +5,7 @@ use compute::random;
 use training::{MicroBatch, StepBatch};
 
 /// Micro-batches are filled up to this many tokens; a longer conversation is one by itself.
-const MICRO_BATCH_TOKENS: usize = 512;
+const MICRO_BATCH_TOKENS: usize = 2048;
 
 /// The conversations of each step.
 #[derive(Debug)]

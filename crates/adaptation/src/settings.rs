@@ -33,8 +33,6 @@ pub struct Settings {
     pub seed: u64,
     /// Steps between checkpoints.
     pub checkpoint_every: u64,
-    /// Buffers that micro-batches are summed into; part of what decides the bytes.
-    pub gradient_slots: usize,
 }
 
 impl Default for Settings {
@@ -52,7 +50,6 @@ impl Default for Settings {
             clip_norm: 1.0,
             seed: 1,
             checkpoint_every: 100,
-            gradient_slots: 4,
         }
     }
 }
@@ -81,7 +78,6 @@ impl Settings {
             ("batch_tokens", self.batch_tokens as u64, 1, 1 << 26),
             ("maximum_length", self.maximum_length as u64, 2, 1 << 24),
             ("checkpoint_every", self.checkpoint_every, 1, u64::MAX),
-            ("gradient_slots", self.gradient_slots as u64, 1, 64),
         ] {
             if !(least..=most).contains(&value) {
                 return fail(format!("{key} = {value}, expected a whole number from {least} to {most}"));

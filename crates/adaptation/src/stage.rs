@@ -4,6 +4,7 @@ use crate::conversations::{Conversation, read_conversations};
 use crate::error::Error;
 use crate::plan::Plan;
 use crate::settings::Settings;
+use compute::Device;
 use model::{Adapter, Decoder, ModelConfig, NO_TARGET, load_parameters, write_safetensors};
 use provenance::digest::{Sha256Writer, sha256_file};
 use provenance::{Context, Digest, StageOutput};
@@ -12,10 +13,10 @@ use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use tokenizer::Tokenizer;
-use training::{Checkpoints, Optimiser, State, Subject, Trainer};
+use training::{Checkpoints, Optimiser, State, StepControl, Subject, Trainer};
 
 /// Raised whenever the same inputs and settings give other bytes than before.
-pub const STAGE_VERSION: u32 = 1;
+pub const STAGE_VERSION: u32 = 2;
 
 /// What the stage made, for the manifest. Nothing in it depends on the machine.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -69,24 +70,26 @@ pub fn build(
     }
     let fingerprint = fingerprint(settings, model_folder, &examples)?;
     let plan = Plan::new(&examples, settings.steps, settings.batch_tokens, settings.seed);
-    let checkpoints = Checkpoints::new(&output.scratch, fingerprint, context);
+    let device = Device::cpu(context.threads).map_err(training::Error::from)?;
+    let checkpoints = Checkpoints::new(&output.scratch, fingerprint, &device, context);
     let mut state = checkpoints
         .newest()?
         .filter(|state| state.step <= settings.steps)
-        .unwrap_or_else(|| State::new(adapter.values.clone()));
-    let parameters = load_parameters(&config, model_folder)?;
+        .unwrap_or_else(|| State::new(&device, adapter.values.clone()));
+    let parameters = device.upload(load_parameters(&config, model_folder)?);
     let decoder = Decoder::new(&config, longest)?;
     let subject = Subject::Adapter { parameters, adapter: Box::new(adapter.clone()) };
-    tune(settings, decoder, subject, &plan, &examples, &mut state, &checkpoints, context)?;
+    tune(settings, &device, decoder, subject, &plan, &examples, &mut state, &checkpoints, context)?;
 
     let report = report(settings, &adapter, &examples, without_answer, &plan, &state);
-    write(&adapter, &report, &state, output, context)?;
+    write(&adapter, &report, &state, &device, output, context)?;
     Ok(report)
 }
 
 #[allow(clippy::too_many_arguments)]
 fn tune(
     settings: &Settings,
+    device: &Device,
     decoder: Decoder,
     subject: Subject,
     plan: &Plan,
@@ -104,8 +107,7 @@ fn tune(
         clip_norm: settings.clip_norm,
     };
     let micro_tokens = Plan::micro_tokens(examples);
-    let mut trainer =
-        Trainer::new(decoder, subject, optimiser, settings.gradient_slots, micro_tokens, context.threads)?;
+    let mut trainer = Trainer::new(device, decoder, subject, optimiser, micro_tokens, false);
     let schedule = settings.schedule();
     context.progress.begin("tuning", Some(settings.steps), "steps");
     context.progress.advance(state.step);
@@ -115,8 +117,9 @@ fn tune(
             context.cancellation.check()?;
         }
         let step = state.step;
-        let outcome = trainer.step(state, &plan.step(step, examples), None, schedule.learning_rate(step))?;
-        if state.step == step {
+        let control = StepControl::new(schedule.learning_rate(step));
+        let outcome = trainer.step(state, &plan.step(step, examples), control)?;
+        if !outcome.applied {
             return Err(Error::Diverged { step: step + 1 });
         }
         context.progress.advance(1);
@@ -180,6 +183,7 @@ fn write(
     adapter: &Adapter,
     report: &Report,
     state: &State,
+    device: &Device,
     output: &StageOutput,
     context: &Context,
 ) -> Result<(), Error> {
@@ -188,7 +192,7 @@ fn write(
     let path = output.payload.join("adapter_model.safetensors");
     let failed = |source| Error::Write { path: path.clone(), source };
     let mut writer = BufWriter::with_capacity(1 << 18, storage.create(&path)?);
-    write_safetensors(&mut writer, adapter.table(), &state.parameters).map_err(failed)?;
+    write_safetensors(&mut writer, adapter.table(), &device.lend(state.parameters.at(..))).map_err(failed)?;
     writer.into_inner().map_err(|error| failed(error.into_error()))?.finish()?;
     let curve = serde_json::json!({ "report": report, "loss_nats_per_answer_token": state.losses });
     let mut text = serde_json::to_string_pretty(&curve).expect("plain numbers");

@@ -107,7 +107,7 @@ pub fn cached_attention<'b>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attention::{AttentionInput, AttentionWorkspace, RowSums, attention};
+    use crate::device::{Attention, AttentionSums, Device};
     use crate::testing::normal_numbers;
 
     #[test]
@@ -116,16 +116,19 @@ mod tests {
         let tokens = 150;
         let (q, k) = (normal_numbers(1, tokens * 60), normal_numbers(2, tokens * 20));
         let fused = normal_numbers(3, tokens * 100);
-        let mut expected = vec![0.0; q.len()];
+        let device = Device::cpu(1).unwrap();
+        let [queries, keys, values] = [&q, &k, &fused].map(|x| device.upload(x.clone()));
         let document = 0..tokens;
-        let input = AttentionInput {
+        let input = Attention {
             shape,
             documents: std::slice::from_ref(&document),
-            queries: &q,
-            keys: &k,
-            fused: &fused,
+            queries: queries.at(..),
+            keys: keys.at(..),
+            fused: values.at(..),
         };
-        attention(&input, &mut expected, &mut RowSums::new(6, tokens), &mut AttentionWorkspace::default());
+        let mut expected = device.zeros(q.len());
+        device.attention(input, expected.at_mut(..), &mut AttentionSums::new(&device, 6, tokens));
+        let expected = device.read(expected.at(..));
         for chunk in [1, 7, 64, 100, 150] {
             let mut blocks = vec![vec![f32::NAN; block_floats(shape)]; tokens.div_ceil(BLOCK_POSITIONS)];
             let mut output = vec![0.0; q.len()];

@@ -13,6 +13,7 @@
 pub mod attention;
 pub mod cached_attention;
 pub mod cross_entropy;
+pub mod device;
 pub mod dropout;
 pub mod elementary;
 pub mod elementwise;
@@ -32,5 +33,6 @@ pub mod swiglu;
 #[cfg(test)]
 mod testing;
 
+pub use device::{Buffer, Device, View, ViewMut};
 pub use path::CpuPath;
 pub use product::{MatrixMut, MatrixRef, PackedMatrix, Start, multiply, multiply_packed, multiply_parallel};

@@ -144,10 +144,11 @@ impl Probabilities {
         self.of.clear();
         // Less the highest first: at a low temperature, products of large logits would lose what tells them apart.
         self.of.extend(logits.iter().map(|logit| (logit - highest) * scale));
-        let loss = cross_entropy_rows(&mut self.of, logits.len(), &[likeliest as u32], 1.0);
+        let mut loss = [0.0];
+        cross_entropy_rows(&mut self.of, logits.len(), &[likeliest as u32], 1.0, &mut loss);
         // The kernel leaves the gradient of the loss: probabilities, less one at the target.
         self.of[likeliest] += 1.0;
-        f64::from(highest * scale) + loss
+        f64::from(highest * scale) + loss[0]
     }
 }
 

@@ -109,8 +109,8 @@ pub struct Adapter {
 pub(crate) struct LowRankSpans {
     pub a: Range<usize>,
     pub b: Range<usize>,
-    input: usize,
-    output: usize,
+    pub input: usize,
+    pub output: usize,
 }
 
 /// One projection's pair.
@@ -266,19 +266,26 @@ impl Adapter {
 
     /// The pair of a projection, where the adapter has one.
     pub(crate) fn low_rank(&self, layer: usize, projection: Projection) -> Option<LowRank<'_>> {
-        let spans =
-            self.layers[layer].iter().find(|(target, _)| *target == projection).map(|(_, spans)| spans)?;
-        Some(self.pair(spans))
+        Some(self.pair(self.spans(layer, projection)?))
+    }
+
+    /// Where a projection's pair stands, where the adapter has one.
+    pub(crate) fn spans(&self, layer: usize, projection: Projection) -> Option<&LowRankSpans> {
+        self.layers[layer].iter().find(|(target, _)| *target == projection).map(|(_, spans)| spans)
+    }
+
+    /// α / r
+    pub(crate) fn scaling(&self) -> f32 {
+        (self.config.alpha / self.config.rank as f64) as f32
     }
 
     fn pair<'a>(&'a self, spans: &'a LowRankSpans) -> LowRank<'a> {
-        let scaling = (self.config.alpha / self.config.rank as f64) as f32;
         LowRank {
             spans,
             a: &self.values[spans.a.clone()],
             b: &self.values[spans.b.clone()],
             rank: self.config.rank,
-            scaling,
+            scaling: self.scaling(),
         }
     }
 }
@@ -346,49 +353,6 @@ impl LowRank<'_> {
             reduced,
             b.transposed(),
             MatrixMut::strided(output, rows, self.spans.output, stride),
-            Start::Continue,
-        );
-    }
-
-    /// Adds the gradients by A and B to `gradient` (the adapter's buffer) and the one by x to `x_gradient`.
-    #[allow(clippy::too_many_arguments)]
-    pub fn backward(
-        &self,
-        output_gradient: &[f32],
-        stride: usize,
-        x: &[f32],
-        rows: usize,
-        scratch: [&mut Vec<f32>; 2],
-        gradient: &mut [f32],
-        x_gradient: &mut [f32],
-    ) {
-        let [reduced, reduced_gradient] = scratch;
-        let LowRankSpans { a, b, input, output } = self.spans;
-        self.reduce(x, rows, reduced);
-        let dy = MatrixRef::strided(output_gradient, rows, *output, stride);
-        let reduced = MatrixRef::new(reduced, rows, self.rank);
-        multiply(
-            dy.transposed(),
-            reduced,
-            MatrixMut::new(&mut gradient[b.clone()], *output, self.rank),
-            Start::Continue,
-        );
-        reduced_gradient.resize(rows * self.rank, 0.0);
-        let weights = MatrixRef::new(self.b, *output, self.rank);
-        multiply(dy, weights, MatrixMut::new(reduced_gradient, rows, self.rank), Start::Zero);
-        elementwise::scale(reduced_gradient, self.scaling);
-        let d = MatrixRef::new(reduced_gradient, rows, self.rank);
-        let x = MatrixRef::new(x, rows, *input);
-        multiply(
-            d.transposed(),
-            x,
-            MatrixMut::new(&mut gradient[a.clone()], self.rank, *input),
-            Start::Continue,
-        );
-        multiply(
-            d,
-            MatrixRef::new(self.a, self.rank, *input),
-            MatrixMut::new(x_gradient, rows, *input),
             Start::Continue,
         );
     }

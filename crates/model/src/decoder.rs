@@ -1,22 +1,20 @@
 //! The decoder's training pass: forward over a ragged batch of packed documents, and the explicit backward.
 //!
-//! A list of calls into `compute`, in the order of Qwen3's layer (norm, fused queries-keys-values, head norms and rotation,
-//! attention, projection, norm, gated feed-forward). One thread runs one micro-batch from end to end; several threads run
-//! several. Read `forward_layer` and `backward_layer` side by side.
+//! A list of operations queued on a device, in the order of Qwen3's layer (norm, fused queries-keys-values, head norms and
+//! rotation, attention, projection, norm, gated feed-forward). Read `activate` and `backward_layer` side by side.
 
 use crate::ModelError;
 use crate::adapter::{Adapter, Projection};
 use crate::config::ModelConfig;
-use crate::parameters::{LayerSpans, ModelSpans, ParameterTable};
-use crate::workspace::{LayerActivations, TrainingWorkspace};
-use compute::attention::{AttentionInput, AttentionShape, attention, attention_backward};
-use compute::cross_entropy::{NO_TARGET, ProjectionGradients, ProjectionInput, projection_cross_entropy};
-use compute::dropout::{Dropout, add_with_dropout, add_with_dropout_backward, dropout};
-use compute::embedding::{embedding, embedding_backward};
-use compute::normalisation::{rms_norm, rms_norm_backward};
-use compute::rotary::{HeadNorm, HeadSpan, RotaryTable, normalise_and_rotate, normalise_and_rotate_backward};
-use compute::swiglu::{swiglu, swiglu_backward};
-use compute::{MatrixMut, MatrixRef, Start, elementwise, multiply, random};
+use crate::low_rank::LowRankPass;
+use crate::parameters::{ModelSpans, ParameterTable};
+use crate::workspace::{Activations, Passing, TrainingWorkspace};
+use compute::attention::AttentionShape;
+use compute::cross_entropy::NO_TARGET;
+use compute::device::{Attention, LossGradients};
+use compute::dropout::Dropout;
+use compute::rotary::{HeadSpan, RotaryTable};
+use compute::{Buffer, Device, Start, View, ViewMut, random};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -66,17 +64,112 @@ pub enum Gradients<'a> {
     /// Loss alone.
     None,
     /// By all of the model's parameters, in the order of its table.
-    Model(&'a mut [f32]),
+    Model(&'a mut Buffer),
     /// By the adapter's parameters alone; the model is frozen.
-    Adapter(&'a mut [f32]),
+    Adapter(&'a mut Buffer),
 }
 
 impl Gradients<'_> {
-    fn model(&mut self, span: &Range<usize>) -> Option<&mut [f32]> {
+    fn model(&mut self, span: &Range<usize>) -> Option<ViewMut<'_>> {
         match self {
-            Gradients::Model(buffer) => Some(&mut buffer[span.clone()]),
+            Gradients::Model(buffer) => Some(buffer.at_mut(span.clone())),
             _ => None,
         }
+    }
+}
+
+/// An adapter in training: its definition, and its numbers on the device.
+#[derive(Clone, Copy, Debug)]
+pub struct AdapterInTraining<'a> {
+    /// Where each projection's pair stands.
+    pub adapter: &'a Adapter,
+    /// The numbers, in the order of the adapter's table.
+    pub values: &'a Buffer,
+}
+
+/// What a pass computes with.
+#[derive(Clone, Copy)]
+struct Pass<'a> {
+    device: &'a Device,
+    parameters: &'a Buffer,
+    adapter: Option<AdapterInTraining<'a>>,
+    batch: &'a PackedBatch<'a>,
+    tokens: View<'a, u32>,
+    positions: View<'a, u32>,
+    plan: Option<DropoutPlan>,
+}
+
+impl<'a> Pass<'a> {
+    /// Tokens of the batch.
+    fn count(&self) -> usize {
+        self.batch.tokens.len()
+    }
+
+    fn weight(&self, span: &Range<usize>) -> View<'a> {
+        self.parameters.at(span.clone())
+    }
+
+    /// Index of the first element of rows of `width` within the step.
+    fn first(&self, width: usize) -> u32 {
+        self.batch.first_token.wrapping_mul(width as u32)
+    }
+
+    fn dropout(&self, layer: usize, place: u64) -> Option<Dropout> {
+        self.plan.map(|plan| plan.at(layer, place))
+    }
+
+    /// y ← x·wᵀ, with w [output, input]; y's width is w's length over `input`.
+    fn linear(&self, x: View, weight: &Range<usize>, input: usize, y: ViewMut) {
+        let (tokens, output) = (self.count(), weight.len() / input);
+        let w = self.weight(weight).matrix(output, input).transposed();
+        self.device.multiply(x.matrix(tokens, input), w, y.matrix(tokens, output), Start::Zero);
+    }
+
+    /// dx ← dy·w; dw += dyᵀ·x, where wanted.
+    fn linear_backward(
+        &self,
+        dy: View,
+        weight: &Range<usize>,
+        x: View,
+        dx: ViewMut,
+        weight_gradient: Option<ViewMut>,
+    ) {
+        let tokens = self.count();
+        let input = x.len() / tokens;
+        let output = weight.len() / input;
+        let dy = dy.matrix(tokens, output);
+        let w = self.weight(weight).matrix(output, input);
+        self.device.multiply(dy, w, dx.matrix(tokens, input), Start::Zero);
+        if let Some(gradient) = weight_gradient {
+            let x = x.matrix(tokens, input);
+            self.device.multiply(dy.transposed(), x, gradient.matrix(output, input), Start::Continue);
+        }
+    }
+
+    /// output ← residual + branch, dropped out.
+    fn add_branch(&self, layer: usize, place: u64, residual: View, branch: View, output: ViewMut) {
+        match self.dropout(layer, place) {
+            Some(rate) => {
+                let first = self.first(residual.len() / self.count());
+                self.device.add_with_dropout(residual, branch, rate, first, output)
+            }
+            None => self.device.sum(residual, branch, output),
+        }
+    }
+
+    fn branch_gradient(&self, layer: usize, place: u64, output_gradient: View, branch: ViewMut) {
+        match self.dropout(layer, place) {
+            Some(rate) => {
+                let first = self.first(output_gradient.len() / self.count());
+                self.device.add_with_dropout_backward(output_gradient, rate, first, branch)
+            }
+            None => self.device.copy(output_gradient, branch),
+        }
+    }
+
+    fn low_rank(&self, layer: usize, projection: Projection) -> Option<LowRankPass<'a>> {
+        let AdapterInTraining { adapter, values } = self.adapter?;
+        LowRankPass::of(self.device, adapter, values, layer, projection, self.count())
     }
 }
 
@@ -125,7 +218,8 @@ impl Decoder {
         &self.spans.table
     }
 
-    /// Σ −ln p(target) over the batch, in nats. Gradients of `gradient_scale` times this sum are added to `gradients`.
+    /// Adds Σ −ln p(target) over the batch, in nats, to the workspace's loss, and the gradients of `gradient_scale` times
+    /// this sum to `gradients`. Nothing is read back: [`TrainingWorkspace::take_loss`] does that.
     ///
     /// # Errors
     /// When tokens, positions or documents of the batch are out of range.
@@ -133,76 +227,85 @@ impl Decoder {
     /// # Panics
     /// When a buffer has another length than its table.
     #[allow(clippy::too_many_arguments)]
-    pub fn loss(
+    pub fn accumulate(
         &self,
-        parameters: &[f32],
-        adapter: Option<&Adapter>,
+        parameters: &Buffer,
+        adapter: Option<AdapterInTraining>,
         batch: PackedBatch,
         plan: Option<DropoutPlan>,
         gradient_scale: f32,
         mut gradients: Gradients,
         workspace: &mut TrainingWorkspace,
-    ) -> Result<f64, ModelError> {
+    ) -> Result<(), ModelError> {
         self.check(&batch, workspace)?;
-        self.forward(parameters, adapter, &batch, plan, workspace);
-        let hidden = self.config.hidden_size;
-        let rows = batch.tokens.len() * hidden;
-        let input = ProjectionInput {
-            hidden: &workspace.last_normed[..rows],
-            weight: &parameters[self.spans.head.clone()],
-            width: hidden,
-            targets: batch.targets,
-        };
-        if let Gradients::None = gradients {
-            return Ok(projection_cross_entropy(input, None, &mut workspace.logits));
-        }
-        let weight = gradients.model(&self.spans.head);
-        let wanted =
-            ProjectionGradients { scale: gradient_scale, hidden: &mut workspace.branch[..rows], weight };
-        let loss = projection_cross_entropy(input, Some(wanted), &mut workspace.logits);
+        let TrainingWorkspace { device, tokens, targets, positions, activations, losses, total, .. } =
+            workspace;
+        device.write(batch.tokens, tokens.at_mut(..));
+        device.write(batch.targets, targets.at_mut(..));
+        device.write(batch.positions, positions.at_mut(..));
+        let count = batch.tokens.len();
+        let (tokens, targets) = (tokens.at(..count), targets.at(..count));
+        let positions = positions.at(..count);
+        let pass = Pass { device, parameters, adapter, batch: &batch, tokens, positions, plan };
+        self.forward(pass, activations);
 
-        workspace.gradient[..rows].fill(0.0);
-        rms_norm_backward(
-            &workspace.branch[..rows],
-            &workspace.last[..rows],
-            &parameters[self.spans.final_norm.clone()],
-            &workspace.last_reciprocal[..batch.tokens.len()],
-            &mut workspace.gradient[..rows],
-            gradients.model(&self.spans.final_norm),
-        );
-        for layer in (0..self.config.layers.len()).rev() {
-            self.backward_layer(layer, parameters, adapter, &batch, plan, &mut gradients, workspace);
+        let (hidden, rows) = (self.config.hidden_size, count * self.config.hidden_size);
+        let wanted = match &mut gradients {
+            Gradients::None => None,
+            wanted => Some(LossGradients {
+                scale: gradient_scale,
+                hidden: activations.passing.branch.at_mut(..rows),
+                weight: wanted.model(&self.spans.head),
+            }),
+        };
+        let (normed, head) = (activations.last_normed.at(..rows), pass.weight(&self.spans.head));
+        device.projection_cross_entropy(normed, head, hidden, targets, losses.at_mut(..count), wanted);
+        device.add_up(losses.at(..count), total.at_mut(..));
+        if !matches!(gradients, Gradients::None) {
+            self.backward(pass, &mut gradients, activations);
         }
-        if let Some(table) = gradients.model(&self.spans.embedding) {
-            let gradient = &mut workspace.gradient[..rows];
-            if let Some(plan) = plan {
-                dropout(gradient, plan.at(0, AFTER_EMBEDDING), batch.first_token.wrapping_mul(hidden as u32));
-            }
-            embedding_backward(gradient, hidden, batch.tokens, table);
-        }
-        Ok(loss)
+        Ok(())
+    }
+
+    /// [`Decoder::accumulate`], and the loss read back.
+    ///
+    /// # Errors
+    /// As there.
+    #[allow(clippy::too_many_arguments)]
+    pub fn loss(
+        &self,
+        parameters: &Buffer,
+        adapter: Option<AdapterInTraining>,
+        batch: PackedBatch,
+        plan: Option<DropoutPlan>,
+        gradient_scale: f32,
+        gradients: Gradients,
+        workspace: &mut TrainingWorkspace,
+    ) -> Result<f64, ModelError> {
+        self.accumulate(parameters, adapter, batch, plan, gradient_scale, gradients, workspace)?;
+        Ok(workspace.take_loss())
     }
 
     /// All logits of a batch, [tokens, vocabulary]: for tests and small evaluations.
     ///
     /// # Errors
-    /// As [`Decoder::loss`].
+    /// As [`Decoder::accumulate`].
     pub fn logits(
         &self,
-        parameters: &[f32],
-        adapter: Option<&Adapter>,
+        parameters: &Buffer,
+        adapter: Option<AdapterInTraining>,
         batch: PackedBatch,
         workspace: &mut TrainingWorkspace,
     ) -> Result<Vec<f32>, ModelError> {
-        self.check(&batch, workspace)?;
-        self.forward(parameters, adapter, &batch, None, workspace);
+        self.loss(parameters, adapter, batch, None, 0.0, Gradients::None, workspace)?;
         let (rows, hidden, vocabulary) =
             (batch.tokens.len(), self.config.hidden_size, self.config.vocabulary_size);
-        let mut logits = vec![0.0; rows * vocabulary];
-        let head = MatrixRef::new(&parameters[self.spans.head.clone()], vocabulary, hidden);
-        let x = MatrixRef::new(&workspace.last_normed[..rows * hidden], rows, hidden);
-        multiply(x, head.transposed(), MatrixMut::new(&mut logits, rows, vocabulary), Start::Zero);
-        Ok(logits)
+        let device = workspace.device();
+        let mut logits = device.zeros(rows * vocabulary);
+        let head = parameters.at(self.spans.head.clone()).matrix(vocabulary, hidden).transposed();
+        let x = workspace.activations.last_normed.at(..rows * hidden).matrix(rows, hidden);
+        device.multiply(x, head, logits.at_mut(..).matrix(rows, vocabulary), Start::Zero);
+        Ok(device.read(logits.at(..)))
     }
 
     fn check(&self, batch: &PackedBatch, workspace: &TrainingWorkspace) -> Result<(), ModelError> {
@@ -253,392 +356,270 @@ impl Decoder {
         if end != tokens { fail(format!("documents end at token {end} of {tokens}")) } else { Ok(()) }
     }
 
-    fn forward(
-        &self,
-        parameters: &[f32],
-        adapter: Option<&Adapter>,
-        batch: &PackedBatch,
-        plan: Option<DropoutPlan>,
-        workspace: &mut TrainingWorkspace,
-    ) {
+    fn forward(&self, pass: Pass, activations: &mut Activations) {
+        let device = pass.device;
         let hidden = self.config.hidden_size;
-        let rows = batch.tokens.len() * hidden;
-        let first = &mut workspace.layers[0].input[..rows];
-        embedding(&parameters[self.spans.embedding.clone()], hidden, batch.tokens, first);
-        if let Some(plan) = plan {
-            dropout(first, plan.at(0, AFTER_EMBEDDING), batch.first_token.wrapping_mul(hidden as u32));
+        let rows = pass.count() * hidden;
+        let first = &mut activations.inputs[0];
+        device.embedding(pass.weight(&self.spans.embedding), hidden, pass.tokens, first.at_mut(..rows));
+        if let Some(rate) = pass.dropout(0, AFTER_EMBEDDING) {
+            device.dropout(first.at_mut(..rows), rate, pass.first(hidden));
         }
         for layer in 0..self.config.layers.len() {
-            self.forward_layer(layer, parameters, adapter, batch, plan, workspace);
+            self.activate(layer, pass, activations);
+            self.finish(layer, pass, activations);
         }
-        rms_norm(
-            &workspace.last[..rows],
-            &parameters[self.spans.final_norm.clone()],
+        device.rms_norm(
+            activations.inputs[self.config.layers.len()].at(..rows),
+            pass.weight(&self.spans.final_norm),
             self.config.norm_epsilon as f32,
-            &mut workspace.last_normed[..rows],
-            &mut workspace.last_reciprocal[..batch.tokens.len()],
+            activations.last_normed.at_mut(..rows),
+            activations.last_reciprocal.at_mut(..pass.count()),
         );
     }
 
-    fn forward_layer(
-        &self,
-        index: usize,
-        parameters: &[f32],
-        adapter: Option<&Adapter>,
-        batch: &PackedBatch,
-        plan: Option<DropoutPlan>,
-        workspace: &mut TrainingWorkspace,
-    ) {
-        let TrainingWorkspace { layers, last, branch, low_rank: [reduced, _], attention: buffers, .. } =
-            workspace;
-        let (here, next) = layers[index..].split_first_mut().expect("a layer");
-        let LayerActivations {
-            input,
-            normed,
-            fused,
-            queries,
-            keys,
-            attended,
-            middle,
-            middle_normed,
-            gate_up,
-            activated,
-            ..
-        } = here;
-        let spans = &self.spans.layers[index];
-        let tokens = batch.tokens.len();
-        let hidden = self.config.hidden_size;
-        let shape = self.shape(index);
+    /// Everything of a layer that its backward pass needs, from the layer's input.
+    fn activate(&self, index: usize, pass: Pass, activations: &mut Activations) {
+        let Activations { inputs, layers, recomputes, passing, .. } = activations;
+        let here = &mut layers[if *recomputes { 0 } else { index }];
+        let Passing { branch, low_rank: [reduced, _], .. } = passing;
+        let (device, spans) = (pass.device, &self.spans.layers[index]);
+        let (tokens, hidden, shape) = (pass.count(), self.config.hidden_size, self.shape(index));
         let width = self.config.layers[index].feed_forward.intermediate_size;
         let epsilon = self.config.norm_epsilon as f32;
-        let first = batch.first_token.wrapping_mul(hidden as u32);
         let rows = ..tokens * hidden;
+        let (query_rows, key_rows) = (..tokens * shape.query_width(), ..tokens * shape.key_width());
+        let fused_rows = ..tokens * shape.fused_width();
 
-        rms_norm(
-            &input[rows],
-            &parameters[spans.input_norm.clone()],
-            epsilon,
-            &mut normed[rows],
-            &mut here.input_reciprocal[..tokens],
-        );
-        linear(&normed[rows], &parameters[spans.fused.clone()], tokens, hidden, fused);
+        // attention
+        let input = inputs[index].at(rows);
+        let reciprocal = here.input_reciprocal.at_mut(..tokens);
+        device.rms_norm(input, pass.weight(&spans.input_norm), epsilon, here.normed.at_mut(rows), reciprocal);
+        let normed = here.normed.at(rows);
+        pass.linear(normed, &spans.fused, hidden, here.fused.at_mut(fused_rows));
         if let Some(bias) = &spans.fused_bias {
-            elementwise::add_bias(&mut fused[..tokens * shape.fused_width()], &parameters[bias.clone()]);
+            device.add_bias(here.fused.at_mut(fused_rows), pass.weight(bias));
         }
         for (projection, column) in fused_columns(shape) {
-            if let Some(pair) = adapter.and_then(|adapter| adapter.low_rank(index, projection)) {
-                pair.add(&normed[rows], tokens, reduced, &mut fused[column..], shape.fused_width());
+            if let Some(pair) = pass.low_rank(index, projection) {
+                let target = here.fused.at_mut(column..tokens * shape.fused_width());
+                pair.add(normed, reduced, target, shape.fused_width());
             }
         }
         let [of_queries, of_keys] = head_spans(shape);
-        let [query_norm, key_norm] = head_norms(spans, parameters, epsilon);
-        normalise_and_rotate(
-            fused,
-            of_queries,
-            query_norm,
-            &self.rotary[index],
-            batch.positions,
-            queries,
-            &mut here.query_reciprocal,
-        );
-        normalise_and_rotate(
-            fused,
-            of_keys,
-            key_norm,
-            &self.rotary[index],
-            batch.positions,
-            keys,
-            &mut here.key_reciprocal,
-        );
-        let attention_input = AttentionInput {
-            shape,
-            documents: batch.documents,
-            queries: &queries[..tokens * shape.query_width()],
-            keys: &keys[..tokens * shape.key_width()],
-            fused: &fused[..tokens * shape.fused_width()],
-        };
-        attention(&attention_input, attended, &mut here.sums, buffers);
-        let attended = &attended[..tokens * shape.query_width()];
-        linear(attended, &parameters[spans.output.clone()], tokens, shape.query_width(), branch);
-        if let Some(pair) = adapter.and_then(|adapter| adapter.low_rank(index, Projection::Output)) {
-            pair.add(attended, tokens, reduced, branch, hidden);
+        for (span, norm, turned, reciprocal, rows) in [
+            (of_queries, &spans.query_norm, &mut here.queries, &mut here.query_reciprocal, query_rows),
+            (of_keys, &spans.key_norm, &mut here.keys, &mut here.key_reciprocal, key_rows),
+        ] {
+            device.normalise_and_rotate(
+                here.fused.at(fused_rows),
+                span,
+                norm.as_ref().map(|norm| (pass.weight(norm), epsilon)),
+                &self.rotary[index],
+                pass.positions,
+                turned.at_mut(rows),
+                reciprocal.at_mut(..tokens * span.heads),
+            );
         }
-        add_branch(
-            &input[rows],
-            &branch[rows],
-            plan.map(|plan| plan.at(index, AFTER_ATTENTION)),
-            first,
-            &mut middle[rows],
-        );
+        let attention = Attention {
+            shape,
+            documents: pass.batch.documents,
+            queries: here.queries.at(query_rows),
+            keys: here.keys.at(key_rows),
+            fused: here.fused.at(fused_rows),
+        };
+        device.attention(attention, here.attended.at_mut(query_rows), &mut here.sums);
+        let attended = here.attended.at(query_rows);
+        pass.linear(attended, &spans.output, shape.query_width(), branch.at_mut(rows));
+        if let Some(pair) = pass.low_rank(index, Projection::Output) {
+            pair.add(attended, reduced, branch.at_mut(rows), hidden);
+        }
+        pass.add_branch(index, AFTER_ATTENTION, input, branch.at(rows), here.middle.at_mut(rows));
 
-        let middle_norm = &parameters[spans.middle_norm.clone()];
-        rms_norm(
-            &middle[rows],
-            middle_norm,
-            epsilon,
-            &mut middle_normed[rows],
-            &mut here.middle_reciprocal[..tokens],
-        );
-        linear(&middle_normed[rows], &parameters[spans.gate_up.clone()], tokens, hidden, gate_up);
+        // feed-forward, as far as the activation
+        let middle = here.middle.at(rows);
+        let reciprocal = here.middle_reciprocal.at_mut(..tokens);
+        let normed = here.middle_normed.at_mut(rows);
+        device.rms_norm(middle, pass.weight(&spans.middle_norm), epsilon, normed, reciprocal);
+        let normed = here.middle_normed.at(rows);
+        pass.linear(normed, &spans.gate_up, hidden, here.gate_up.at_mut(..2 * tokens * width));
         for (projection, column) in [(Projection::Gate, 0), (Projection::Up, width)] {
-            if let Some(pair) = adapter.and_then(|adapter| adapter.low_rank(index, projection)) {
-                pair.add(&middle_normed[rows], tokens, reduced, &mut gate_up[column..], 2 * width);
+            if let Some(pair) = pass.low_rank(index, projection) {
+                pair.add(normed, reduced, here.gate_up.at_mut(column..2 * tokens * width), 2 * width);
             }
         }
-        let activated = &mut activated[..tokens * width];
-        swiglu(&gate_up[..2 * tokens * width], width, activated);
-        linear(activated, &parameters[spans.down.clone()], tokens, width, branch);
-        if let Some(pair) = adapter.and_then(|adapter| adapter.low_rank(index, Projection::Down)) {
-            pair.add(activated, tokens, reduced, branch, hidden);
-        }
-        let output = next.first_mut().map_or(last, |next| &mut next.input);
-        add_branch(
-            &middle[rows],
-            &branch[rows],
-            plan.map(|plan| plan.at(index, AFTER_FEED_FORWARD)),
-            first,
-            &mut output[rows],
-        );
+        let gate_up = here.gate_up.at(..2 * tokens * width);
+        device.swiglu(gate_up, width, here.activated.at_mut(..tokens * width));
     }
 
-    /// Turns `workspace.gradient` from the gradient by the layer's output into the one by its input.
-    #[allow(clippy::too_many_arguments)]
+    /// The layer's output, from what [`Decoder::activate`] has left.
+    fn finish(&self, index: usize, pass: Pass, activations: &mut Activations) {
+        let Activations { inputs, layers, recomputes, passing, .. } = activations;
+        let here = &layers[if *recomputes { 0 } else { index }];
+        let Passing { branch, low_rank: [reduced, _], .. } = passing;
+        let (tokens, hidden) = (pass.count(), self.config.hidden_size);
+        let width = self.config.layers[index].feed_forward.intermediate_size;
+        let rows = ..tokens * hidden;
+        let activated = here.activated.at(..tokens * width);
+        pass.linear(activated, &self.spans.layers[index].down, width, branch.at_mut(rows));
+        if let Some(pair) = pass.low_rank(index, Projection::Down) {
+            pair.add(activated, reduced, branch.at_mut(rows), hidden);
+        }
+        let output = inputs[index + 1].at_mut(rows);
+        pass.add_branch(index, AFTER_FEED_FORWARD, here.middle.at(rows), branch.at(rows), output);
+    }
+
+    /// From the gradient by the normed output (in `passing.branch`) down to the embedding.
+    fn backward(&self, pass: Pass, gradients: &mut Gradients, activations: &mut Activations) {
+        let device = pass.device;
+        let hidden = self.config.hidden_size;
+        let rows = ..pass.count() * hidden;
+        let layers = self.config.layers.len();
+        device.fill(activations.passing.residual.at_mut(rows), 0.0);
+        device.rms_norm_backward(
+            activations.passing.branch.at(rows),
+            activations.inputs[layers].at(rows),
+            pass.weight(&self.spans.final_norm),
+            activations.last_reciprocal.at(..pass.count()),
+            activations.passing.residual.at_mut(rows),
+            gradients.model(&self.spans.final_norm),
+        );
+        for layer in (0..layers).rev() {
+            if activations.recomputes && layer + 1 < layers {
+                self.activate(layer, pass, activations);
+            }
+            self.backward_layer(layer, pass, gradients, activations);
+        }
+        if let Some(table) = gradients.model(&self.spans.embedding) {
+            let residual = &mut activations.passing.residual;
+            if let Some(rate) = pass.dropout(0, AFTER_EMBEDDING) {
+                device.dropout(residual.at_mut(rows), rate, pass.first(hidden));
+            }
+            device.embedding_backward(residual.at(rows), hidden, pass.tokens, table);
+        }
+    }
+
+    /// Turns `passing.residual` from the gradient by the layer's output into the one by its input.
     fn backward_layer(
         &self,
         index: usize,
-        parameters: &[f32],
-        adapter: Option<&Adapter>,
-        batch: &PackedBatch,
-        plan: Option<DropoutPlan>,
+        pass: Pass,
         gradients: &mut Gradients,
-        workspace: &mut TrainingWorkspace,
+        activations: &mut Activations,
     ) {
-        let TrainingWorkspace {
-            layers,
-            gradient,
+        let Activations { inputs, layers, recomputes, passing, .. } = activations;
+        let here = &layers[if *recomputes { 0 } else { index }];
+        let Passing {
+            residual,
             branch,
-            narrow,
-            wide,
-            wider,
-            query_gradient,
-            key_gradient,
-            fused_gradient,
-            ..
-        } = workspace;
-        let [reduced, reduced_gradient] = &mut workspace.low_rank;
-        let here = &layers[index];
-        let spans = &self.spans.layers[index];
-        let tokens = batch.tokens.len();
-        let hidden = self.config.hidden_size;
-        let shape = self.shape(index);
+            attended,
+            activated,
+            gate_up,
+            queries,
+            keys,
+            fused,
+            low_rank: buffers,
+        } = passing;
+        let (device, spans) = (pass.device, &self.spans.layers[index]);
+        let (tokens, hidden, shape) = (pass.count(), self.config.hidden_size, self.shape(index));
         let width = self.config.layers[index].feed_forward.intermediate_size;
-        let first = batch.first_token.wrapping_mul(hidden as u32);
+        let epsilon = self.config.norm_epsilon as f32;
         let rows = ..tokens * hidden;
-        let (query_rows, fused_rows, wide_rows, wider_rows) = (
-            ..tokens * shape.query_width(),
-            ..tokens * shape.fused_width(),
-            ..tokens * width,
-            ..2 * tokens * width,
-        );
-        let mut adapt =
-            |projection, dy: &[f32], stride, x: &[f32], dx: &mut [f32], gradients: &mut Gradients| {
-                let pair = adapter.and_then(|adapter| adapter.low_rank(index, projection));
-                if let (Some(pair), Gradients::Adapter(buffer)) = (pair, gradients) {
-                    pair.backward(dy, stride, x, tokens, [&mut *reduced, &mut *reduced_gradient], buffer, dx);
-                }
-            };
+        let (query_rows, key_rows) = (..tokens * shape.query_width(), ..tokens * shape.key_width());
+        let fused_rows = ..tokens * shape.fused_width();
+        let (wide_rows, wider_rows) = (..tokens * width, ..2 * tokens * width);
+        let mut adapt = |projection, dy: View, stride, x: View, dx: ViewMut, gradients: &mut Gradients| {
+            if let (Some(pair), Gradients::Adapter(gradient)) = (pass.low_rank(index, projection), gradients)
+            {
+                pair.backward(dy, stride, x, buffers, gradient, dx);
+            }
+        };
 
         // feed-forward
-        branch_gradient(
-            &gradient[rows],
-            plan.map(|plan| plan.at(index, AFTER_FEED_FORWARD)),
-            first,
-            &mut branch[rows],
-        );
-        let down = &parameters[spans.down.clone()];
-        linear_backward(
-            &branch[rows],
-            down,
-            &here.activated[wide_rows],
-            tokens,
-            width,
-            &mut wide[wide_rows],
-            gradients.model(&spans.down),
-        );
-        adapt(
-            Projection::Down,
-            &branch[rows],
-            hidden,
-            &here.activated[wide_rows],
-            &mut wide[wide_rows],
-            gradients,
-        );
-        swiglu_backward(&wide[wide_rows], &here.gate_up[wider_rows], width, &mut wider[wider_rows]);
-        let x = &here.middle_normed[rows];
-        let gate_up = &parameters[spans.gate_up.clone()];
-        linear_backward(
-            &wider[wider_rows],
-            gate_up,
-            x,
-            tokens,
-            hidden,
-            &mut branch[rows],
-            gradients.model(&spans.gate_up),
-        );
-        adapt(Projection::Gate, &wider[wider_rows], 2 * width, x, &mut branch[rows], gradients);
-        adapt(Projection::Up, &wider[width..2 * tokens * width], 2 * width, x, &mut branch[rows], gradients);
-        let (norm, reciprocal) = (&parameters[spans.middle_norm.clone()], &here.middle_reciprocal[..tokens]);
-        let norm_gradient = gradients.model(&spans.middle_norm);
-        rms_norm_backward(
-            &branch[rows],
-            &here.middle[rows],
-            norm,
-            reciprocal,
-            &mut gradient[rows],
-            norm_gradient,
+        pass.branch_gradient(index, AFTER_FEED_FORWARD, residual.at(rows), branch.at_mut(rows));
+        let (dy, x) = (branch.at(rows), here.activated.at(wide_rows));
+        pass.linear_backward(dy, &spans.down, x, activated.at_mut(wide_rows), gradients.model(&spans.down));
+        adapt(Projection::Down, dy, hidden, x, activated.at_mut(wide_rows), gradients);
+        let forward = here.gate_up.at(wider_rows);
+        device.swiglu_backward(activated.at(wide_rows), forward, width, gate_up.at_mut(wider_rows));
+        let (dy, x) = (gate_up.at(wider_rows), here.middle_normed.at(rows));
+        pass.linear_backward(dy, &spans.gate_up, x, branch.at_mut(rows), gradients.model(&spans.gate_up));
+        adapt(Projection::Gate, dy, 2 * width, x, branch.at_mut(rows), gradients);
+        adapt(Projection::Up, dy.at(width..), 2 * width, x, branch.at_mut(rows), gradients);
+        device.rms_norm_backward(
+            branch.at(rows),
+            here.middle.at(rows),
+            pass.weight(&spans.middle_norm),
+            here.middle_reciprocal.at(..tokens),
+            residual.at_mut(rows),
+            gradients.model(&spans.middle_norm),
         );
 
         // attention
-        branch_gradient(
-            &gradient[rows],
-            plan.map(|plan| plan.at(index, AFTER_ATTENTION)),
-            first,
-            &mut branch[rows],
-        );
-        let output = &parameters[spans.output.clone()];
-        let attended = &here.attended[query_rows];
-        linear_backward(
-            &branch[rows],
-            output,
-            attended,
-            tokens,
-            shape.query_width(),
-            &mut narrow[query_rows],
+        pass.branch_gradient(index, AFTER_ATTENTION, residual.at(rows), branch.at_mut(rows));
+        let (dy, x) = (branch.at(rows), here.attended.at(query_rows));
+        pass.linear_backward(
+            dy,
+            &spans.output,
+            x,
+            attended.at_mut(query_rows),
             gradients.model(&spans.output),
         );
-        adapt(Projection::Output, &branch[rows], hidden, attended, &mut narrow[query_rows], gradients);
-        let attention_input = AttentionInput {
+        adapt(Projection::Output, dy, hidden, x, attended.at_mut(query_rows), gradients);
+        let attention = Attention {
             shape,
-            documents: batch.documents,
-            queries: &here.queries[query_rows],
-            keys: &here.keys[..tokens * shape.key_width()],
-            fused: &here.fused[fused_rows],
+            documents: pass.batch.documents,
+            queries: here.queries.at(query_rows),
+            keys: here.keys.at(key_rows),
+            fused: here.fused.at(fused_rows),
         };
-        let buffers = &mut workspace.attention;
-        attention_backward(
-            &attention_input,
-            attended,
-            &narrow[query_rows],
+        device.attention_backward(
+            attention,
+            here.attended.at(query_rows),
+            attended.at(query_rows),
             &here.sums,
-            query_gradient,
-            key_gradient,
-            fused_gradient,
-            buffers,
+            queries.at_mut(query_rows),
+            keys.at_mut(key_rows),
+            fused.at_mut(fused_rows),
         );
         let [of_queries, of_keys] = head_spans(shape);
-        let [query_norm, key_norm] = head_norms(spans, parameters, self.config.norm_epsilon as f32);
-        for (turned, span, norm, reciprocal, norm_span) in [
-            (query_gradient, of_queries, query_norm, &here.query_reciprocal, &spans.query_norm),
-            (key_gradient, of_keys, key_norm, &here.key_reciprocal, &spans.key_norm),
+        for (turned, span, norm, reciprocal) in [
+            (queries.at_mut(query_rows), of_queries, &spans.query_norm, &here.query_reciprocal),
+            (keys.at_mut(key_rows), of_keys, &spans.key_norm, &here.key_reciprocal),
         ] {
-            let norm_gradient = norm_span.as_ref().and_then(|span| gradients.model(span));
-            let table = &self.rotary[index];
-            normalise_and_rotate_backward(
+            device.normalise_and_rotate_backward(
                 turned,
-                &here.fused,
+                here.fused.at(fused_rows),
                 span,
-                norm,
-                table,
-                batch.positions,
-                reciprocal,
-                fused_gradient,
-                norm_gradient,
+                norm.as_ref().map(|norm| (pass.weight(norm), epsilon)),
+                &self.rotary[index],
+                pass.positions,
+                reciprocal.at(..tokens * span.heads),
+                fused.at_mut(fused_rows),
+                norm.as_ref().and_then(|norm| gradients.model(norm)),
             );
         }
-        let dy = &fused_gradient[fused_rows];
+        let (dy, x) = (fused.at(fused_rows), here.normed.at(rows));
         if let Some(bias) = spans.fused_bias.as_ref().and_then(|bias| gradients.model(bias)) {
-            elementwise::add_bias_backward(dy, bias);
+            device.add_bias_backward(dy, bias);
         }
-        let x = &here.normed[rows];
-        linear_backward(
-            dy,
-            &parameters[spans.fused.clone()],
-            x,
-            tokens,
-            hidden,
-            &mut branch[rows],
-            gradients.model(&spans.fused),
-        );
+        pass.linear_backward(dy, &spans.fused, x, branch.at_mut(rows), gradients.model(&spans.fused));
         for (projection, column) in fused_columns(shape) {
-            adapt(projection, &dy[column..], shape.fused_width(), x, &mut branch[rows], gradients);
+            adapt(projection, dy.at(column..), shape.fused_width(), x, branch.at_mut(rows), gradients);
         }
-        let (norm, reciprocal) = (&parameters[spans.input_norm.clone()], &here.input_reciprocal[..tokens]);
-        let norm_gradient = gradients.model(&spans.input_norm);
-        rms_norm_backward(
-            &branch[rows],
-            &here.input[rows],
-            norm,
-            reciprocal,
-            &mut gradient[rows],
-            norm_gradient,
+        device.rms_norm_backward(
+            branch.at(rows),
+            inputs[index].at(rows),
+            pass.weight(&spans.input_norm),
+            here.input_reciprocal.at(..tokens),
+            residual.at_mut(rows),
+            gradients.model(&spans.input_norm),
         );
     }
 
     pub(crate) fn shape(&self, layer: usize) -> AttentionShape {
         let attention = self.config.layers[layer].attention;
         AttentionShape { heads: attention.heads, kv_heads: attention.kv_heads, head_dim: attention.head_dim }
-    }
-}
-
-/// y ← x·wᵀ, with w [output, input]; y's width is w's length over `input`.
-fn linear(x: &[f32], weight: &[f32], tokens: usize, input: usize, y: &mut [f32]) {
-    let output = weight.len() / input;
-    let w = MatrixRef::new(weight, output, input);
-    multiply(
-        MatrixRef::new(x, tokens, input),
-        w.transposed(),
-        MatrixMut::new(y, tokens, output),
-        Start::Zero,
-    );
-}
-
-/// dx ← dy·w; dw += dyᵀ·x, where wanted.
-fn linear_backward(
-    dy: &[f32],
-    weight: &[f32],
-    x: &[f32],
-    tokens: usize,
-    input: usize,
-    dx: &mut [f32],
-    weight_gradient: Option<&mut [f32]>,
-) {
-    let output = weight.len() / input;
-    let d = MatrixRef::new(dy, tokens, output);
-    multiply(d, MatrixRef::new(weight, output, input), MatrixMut::new(dx, tokens, input), Start::Zero);
-    if let Some(gradient) = weight_gradient {
-        multiply(
-            d.transposed(),
-            MatrixRef::new(x, tokens, input),
-            MatrixMut::new(gradient, output, input),
-            Start::Continue,
-        );
-    }
-}
-
-fn add_branch(residual: &[f32], branch: &[f32], rate: Option<Dropout>, first: u32, output: &mut [f32]) {
-    match rate {
-        Some(rate) => add_with_dropout(residual, branch, rate, first, output),
-        None => {
-            output.copy_from_slice(residual);
-            elementwise::add(output, branch);
-        }
-    }
-}
-
-fn branch_gradient(output_gradient: &[f32], rate: Option<Dropout>, first: u32, branch: &mut [f32]) {
-    match rate {
-        Some(rate) => add_with_dropout_backward(output_gradient, rate, first, branch),
-        None => branch.copy_from_slice(output_gradient),
     }
 }
 
@@ -656,13 +637,4 @@ pub(crate) fn head_spans(shape: AttentionShape) -> [HeadSpan; 2] {
 pub(crate) fn fused_columns(shape: AttentionShape) -> [(Projection, usize); 3] {
     let (q, kv) = (shape.query_width(), shape.key_width());
     [(Projection::Query, 0), (Projection::Key, q), (Projection::Value, q + kv)]
-}
-
-pub(crate) fn head_norms<'a>(
-    spans: &LayerSpans,
-    parameters: &'a [f32],
-    epsilon: f32,
-) -> [Option<HeadNorm<'a>>; 2] {
-    [&spans.query_norm, &spans.key_norm]
-        .map(|span| span.as_ref().map(|span| HeadNorm { weight: &parameters[span.clone()], epsilon }))
 }

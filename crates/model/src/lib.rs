@@ -9,6 +9,7 @@ mod config;
 mod decoder;
 mod error;
 mod inference;
+mod low_rank;
 mod parameters;
 pub mod testing;
 mod weights;
@@ -22,7 +23,7 @@ pub use config::{
     Architecture, AttentionSpecification, FeedForwardSpecification, LayerSpecification, MixtureSpecification,
     ModelConfig,
 };
-pub use decoder::{Decoder, DropoutPlan, Gradients, PackedBatch};
+pub use decoder::{AdapterInTraining, Decoder, DropoutPlan, Gradients, PackedBatch};
 pub use error::ModelError;
 pub use inference::{InferenceModel, InferenceWorkspace, KvCache, LogitRows, SequenceChunk, load_parameters};
 pub use parameters::{Parameter, ParameterKind, ParameterTable, Parameters};

@@ -115,6 +115,32 @@ pub fn join(folder: &Path, relative: &str) -> PathBuf {
     relative.split('/').fold(folder.to_path_buf(), |path, part| path.join(part))
 }
 
+/// A reader that computes the digest of what has been read through it.
+#[derive(Debug)]
+pub struct Sha256Reader<R> {
+    inner: R,
+    hasher: Sha256,
+}
+
+impl<R: Read> Sha256Reader<R> {
+    pub fn new(inner: R) -> Self {
+        Sha256Reader { inner, hasher: Sha256::new() }
+    }
+
+    /// The digest of what has been read so far.
+    pub fn digest(&self) -> Digest {
+        Digest(self.hasher.clone().finalize().into())
+    }
+}
+
+impl<R: Read> Read for Sha256Reader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
 /// A writer that digests what passes through it.
 pub struct Sha256Writer<W> {
     inner: W,

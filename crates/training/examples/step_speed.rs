@@ -5,9 +5,10 @@
 //! `tiny` is the recipe's model; `s` and `m` are the shapes that other frameworks were measured on (9.3 and 44 million
 //! parameters). Operations: tokens · (6 · parameters + 6 · layers · sequence · width), attention with its causal half left out.
 
+use compute::Device;
 use model::{Architecture, Decoder, DropoutPlan, ModelConfig};
 use std::time::Instant;
-use training::{MicroBatch, Optimiser, State, StepBatch, Subject, Trainer};
+use training::{MicroBatch, Optimiser, State, StepBatch, StepControl, Subject, Trainer};
 
 struct Shape {
     hidden: usize,
@@ -18,7 +19,6 @@ struct Shape {
     sequence: usize,
     sequences: usize,
     dropout: f32,
-    slots: usize,
 }
 
 fn main() {
@@ -36,7 +36,6 @@ fn main() {
             sequence: 512,
             sequences: 8,
             dropout: 0.15,
-            slots: 4,
         },
         "s" => Shape {
             hidden: 256,
@@ -47,7 +46,6 @@ fn main() {
             sequence: 256,
             sequences: 8,
             dropout: 0.0,
-            slots: 2,
         },
         "m" => Shape {
             hidden: 512,
@@ -58,7 +56,6 @@ fn main() {
             sequence: 512,
             sequences: 4,
             dropout: 0.0,
-            slots: 2,
         },
         other => panic!("no shape {other}: tiny, s or m"),
     };
@@ -76,7 +73,8 @@ fn main() {
 
     let decoder = Decoder::new(&config, shape.sequence).expect("a shape that makes sense");
     let parameters = decoder.table().length();
-    let mut state = State::new(decoder.table().initial_values(1));
+    let device = Device::cpu(threads).expect("threads");
+    let mut state = State::new(&device, decoder.table().initial_values(1));
     let optimiser = Optimiser {
         kind: training::OptimiserKind::AdamW,
         weight_decay: 0.1,
@@ -85,10 +83,10 @@ fn main() {
         epsilon: 1e-8,
         clip_norm: 1.0,
     };
-    let per_micro = (512 / shape.sequence).max(1);
+    let micro: usize = arguments.next().map_or(2048, |text| text.parse().expect("tokens of a micro-batch"));
+    let per_micro = (micro / shape.sequence).max(1);
     let mut trainer =
-        Trainer::new(decoder, Subject::Model, optimiser, shape.slots, per_micro * shape.sequence, threads)
-            .expect("threads");
+        Trainer::new(&device, decoder, Subject::Model, optimiser, per_micro * shape.sequence, false);
     let batch = random_batch(&shape, per_micro);
     let tokens = batch.targets;
     let width = shape.heads.0 * shape.heads.2;
@@ -104,7 +102,9 @@ fn main() {
         });
         let begin = Instant::now();
         let core_begin = seconds_on_cores();
-        let outcome = trainer.step(&mut state, &batch, plan, 1e-3).expect("a batch in range");
+        let outcome = trainer
+            .step(&mut state, &batch, StepControl { dropout: plan, ..StepControl::new(1e-3) })
+            .expect("a batch in range");
         if step >= 2 {
             seconds.push(begin.elapsed().as_secs_f64());
             on_cores += seconds_on_cores() - core_begin;

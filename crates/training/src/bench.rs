@@ -6,9 +6,10 @@
 
 use crate::Error;
 use crate::batches::{MicroBatch, StepBatch};
-use crate::checkpoint::State;
 use crate::products::{self, Product};
-use crate::trainer::{Optimiser, OptimiserKind, Subject, Trainer};
+use crate::state::State;
+use crate::trainer::{Optimiser, OptimiserKind, StepControl, Subject, Trainer};
+use compute::Device;
 use model::{
     Architecture, AttentionSpecification, Decoder, FeedForwardSpecification, LayerSpecification, ModelConfig,
 };
@@ -125,6 +126,9 @@ pub struct StepSpeed {
     pub last_loss: f64,
 }
 
+/// Tokens of a micro-batch.
+const MICRO_TOKENS: usize = 2048;
+
 /// Steps before the measured ones: the first touches all memory, the second is the first of the usual kind.
 const WARM_UP_STEPS: usize = 2;
 
@@ -136,7 +140,8 @@ pub fn steps(shape: &BenchShape, settings: &BenchSettings, context: &Context) ->
     let decoder = Decoder::new(&shape.model, shape.sequence_length)?;
     let (parameters, active_parameters) = (decoder.table().length(), active_parameters(&decoder));
     let operations = operations_per_token(&decoder, shape.sequence_length);
-    let mut state = State::new(decoder.table().initial_values(1));
+    let device = Device::cpu(context.threads)?;
+    let mut state = State::new(&device, decoder.table().initial_values(1));
     let optimiser = Optimiser {
         kind: settings.optimizer,
         weight_decay: 0.1,
@@ -145,8 +150,8 @@ pub fn steps(shape: &BenchShape, settings: &BenchSettings, context: &Context) ->
         epsilon: 1e-8,
         clip_norm: 1.0,
     };
-    let micro_tokens = 512.max(shape.sequence_length);
-    let mut trainer = Trainer::new(decoder, Subject::Model, optimiser, 2, micro_tokens, context.threads)?;
+    let micro_tokens = MICRO_TOKENS.max(shape.sequence_length);
+    let mut trainer = Trainer::new(&device, decoder, Subject::Model, optimiser, micro_tokens, false);
     let batch = random_batch(shape, micro_tokens);
     let mut seconds = Vec::new();
     let mut last_loss = f64::NAN;
@@ -158,7 +163,7 @@ pub fn steps(shape: &BenchShape, settings: &BenchSettings, context: &Context) ->
             on_cores = core_seconds();
         }
         let begin = Instant::now();
-        last_loss = trainer.step(&mut state, &batch, None, 1e-3)?.loss;
+        last_loss = trainer.step(&mut state, &batch, StepControl::new(1e-3))?.loss;
         if step >= WARM_UP_STEPS {
             seconds.push(begin.elapsed().as_secs_f64());
         }

@@ -4,34 +4,14 @@
 //! before; what cannot be resumed starts anew. One more can be kept under a name of its own, whatever comes after it.
 
 use crate::Error;
-use provenance::digest::Sha256Writer;
+use crate::state::State;
+use compute::{Buffer, Device};
+use provenance::digest::{Sha256Reader, Sha256Writer};
 use provenance::{Context, Digest};
 use serde::{Deserialize, Serialize};
-use std::io::{BufWriter, Write};
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
-
-/// Everything that the next step depends on.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct State {
-    /// Steps done.
-    pub step: u64,
-    /// What is trained.
-    pub parameters: Vec<f32>,
-    /// AdamW's first moments.
-    pub first: Vec<f32>,
-    /// AdamW's second moments.
-    pub second: Vec<f32>,
-    /// Loss of each step so far.
-    pub losses: Vec<f64>,
-}
-
-impl State {
-    /// The state before the first step.
-    pub fn new(parameters: Vec<f32>) -> State {
-        let zeros = vec![0.0; parameters.len()];
-        State { step: 0, first: zeros.clone(), second: zeros, parameters, losses: Vec::new() }
-    }
-}
 
 /// The checkpoints of one run in its scratch folder.
 pub struct Checkpoints<'a> {
@@ -39,6 +19,8 @@ pub struct Checkpoints<'a> {
     /// What the state depends on besides the step: settings and data. Another run's checkpoint is not resumed.
     fingerprint: Digest,
     retained: usize,
+    /// Where states live.
+    device: Device,
     context: &'a Context,
 }
 
@@ -51,12 +33,14 @@ struct Header {
     fingerprint: Digest,
     step: u64,
     parameters: usize,
+    /// Whether an average of the parameters follows the moments.
+    average: bool,
     losses: usize,
     /// Bytes of the notes.
     notes: usize,
 }
 
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const MAGIC: &[u8; 8] = b"EULALIA\x01";
 /// How many are kept where nobody says otherwise.
 const RETAINED: usize = 2;
@@ -64,9 +48,10 @@ const RETAINED: usize = 2;
 const LONGEST_HEADER: usize = 1 << 16;
 
 impl<'a> Checkpoints<'a> {
-    /// The checkpoints in `folder`.
-    pub fn new(folder: &Path, fingerprint: Digest, context: &'a Context) -> Checkpoints<'a> {
-        Checkpoints { folder: folder.to_path_buf(), fingerprint, retained: RETAINED, context }
+    /// The checkpoints in `folder` of a run on `device`.
+    pub fn new(folder: &Path, fingerprint: Digest, device: &Device, context: &'a Context) -> Checkpoints<'a> {
+        let device = device.clone();
+        Checkpoints { folder: folder.to_path_buf(), fingerprint, retained: RETAINED, device, context }
     }
 
     /// The same, with another number of checkpoints that are kept (at least one).
@@ -156,6 +141,7 @@ impl<'a> Checkpoints<'a> {
             fingerprint: self.fingerprint,
             step: state.step,
             parameters: state.parameters.len(),
+            average: state.average.is_some(),
             losses: state.losses.len(),
             notes: notes.len(),
         };
@@ -163,8 +149,8 @@ impl<'a> Checkpoints<'a> {
         writer.write_all(MAGIC).map_err(failed)?;
         writer.write_all(&(header.len() as u64).to_le_bytes()).map_err(failed)?;
         writer.write_all(&header).map_err(failed)?;
-        for values in [&state.parameters, &state.first, &state.second] {
-            for part in values.chunks(1 << 14) {
+        for values in [&state.parameters, &state.first, &state.second].into_iter().chain(&state.average) {
+            for part in self.device.lend(values.at(..)).chunks(1 << 14) {
                 let bytes: Vec<u8> = part.iter().flat_map(|value| value.to_le_bytes()).collect();
                 writer.write_all(&bytes).map_err(failed)?;
             }
@@ -196,46 +182,71 @@ impl<'a> Checkpoints<'a> {
         Ok(found)
     }
 
+    /// Reads piece by piece: a state is large, and memory holds it once.
     fn read(&self, path: &Path) -> Result<Content, String> {
-        let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
-        let (content, digest) = bytes.split_last_chunk::<32>().ok_or("it is too short")?;
-        if provenance::digest::sha256(content).0 != *digest {
-            return Err("its digest does not fit its content; the file is damaged".into());
+        let text = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => "it is too short".to_string(),
+            _ => error.to_string(),
+        };
+        let file = File::open(path).map_err(text)?;
+        let whole = file.metadata().map_err(text)?.len();
+        let mut reader = Sha256Reader::new(BufReader::with_capacity(1 << 18, file));
+        let mut opening = [0; 16];
+        reader.read_exact(&mut opening).map_err(text)?;
+        let (magic, length) = opening.split_at(8);
+        if magic != MAGIC {
+            return Err("it is no checkpoint of this program".into());
         }
-        let rest = content.strip_prefix(MAGIC).ok_or("it is no checkpoint of this program")?;
-        let (length, rest) = rest.split_first_chunk::<8>().ok_or("it is too short")?;
-        let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
-        if length > LONGEST_HEADER || length > rest.len() {
-            return Err("its header is longer than the file".into());
+        let length = u64::from_le_bytes(length.try_into().expect("eight bytes"));
+        if length > LONGEST_HEADER as u64 {
+            return Err("its header is longer than any".into());
         }
-        let (header, rest) = rest.split_at(length);
+        let mut header = vec![0; length as usize];
+        reader.read_exact(&mut header).map_err(text)?;
         let header: Header =
-            serde_json::from_slice(header).map_err(|error| format!("its header is malformed: {error}"))?;
+            serde_json::from_slice(&header).map_err(|error| format!("its header is malformed: {error}"))?;
         if header.format != FORMAT || header.fingerprint != self.fingerprint {
             return Err("it belongs to other settings or data".into());
         }
-        let expected = header
-            .parameters
-            .checked_mul(12)
-            .and_then(|bytes| bytes.checked_add(header.losses.checked_mul(8)?))
-            .and_then(|bytes| bytes.checked_add(header.notes));
-        if expected != Some(rest.len()) {
+        if header.bytes().and_then(|bytes| bytes.checked_add(16 + length + 32)) != Some(whole) {
             return Err("its length does not fit its header".into());
         }
-        let (values, rest) = rest.split_at(header.parameters * 12);
-        let (losses, notes) = rest.split_at(header.losses * 8);
-        let numbers: Vec<f32> =
-            values.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-        let part =
-            |index: usize| numbers[index * header.parameters..(index + 1) * header.parameters].to_vec();
-        let state = State {
-            step: header.step,
-            parameters: part(0),
-            first: part(1),
-            second: part(2),
-            losses: losses.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect(),
+        let vector = |reader: &mut dyn Read| -> Result<Buffer, String> {
+            let mut values = vec![0.0f32; header.parameters];
+            let mut bytes = [0; 1 << 14];
+            for part in values.chunks_mut(bytes.len() / 4) {
+                let bytes = &mut bytes[..part.len() * 4];
+                reader.read_exact(bytes).map_err(text)?;
+                for (value, bytes) in part.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                    *value = f32::from_le_bytes(*bytes);
+                }
+            }
+            Ok(self.device.upload(values))
         };
-        Ok((state, notes.to_vec()))
+        let (parameters, first, second) = (vector(&mut reader)?, vector(&mut reader)?, vector(&mut reader)?);
+        let average = if header.average { Some(vector(&mut reader)?) } else { None };
+        let mut losses = vec![0; header.losses * 8];
+        reader.read_exact(&mut losses).map_err(text)?;
+        let mut notes = vec![0; header.notes];
+        reader.read_exact(&mut notes).map_err(text)?;
+        let found = reader.digest();
+        let mut digest = [0; 32];
+        reader.read_exact(&mut digest).map_err(text)?;
+        if found.0 != digest {
+            return Err("its digest does not fit its content; the file is damaged".into());
+        }
+        let losses = losses.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
+        Ok((State { step: header.step, parameters, first, second, average, losses }, notes))
+    }
+}
+
+impl Header {
+    /// Bytes between the header and the digest, where that is a number.
+    fn bytes(&self) -> Option<u64> {
+        let vectors = if self.average { 4 } else { 3 };
+        let values = (self.parameters as u64).checked_mul(4 * vectors)?;
+        let losses = (self.losses as u64).checked_mul(8)?;
+        values.checked_add(losses)?.checked_add(self.notes as u64)
     }
 }
 
@@ -244,12 +255,18 @@ mod tests {
     use super::*;
     use provenance::digest::sha256;
 
+    fn device() -> Device {
+        Device::cpu(1).unwrap()
+    }
+
     fn state(step: u64) -> State {
+        let upload = |values: [f32; 3]| device().upload(values.to_vec());
         State {
             step,
-            parameters: vec![1.0, 2.0, step as f32],
-            first: vec![0.5; 3],
-            second: vec![0.25; 3],
+            parameters: upload([1.0, 2.0, step as f32]),
+            first: upload([0.5; 3]),
+            second: upload([0.25; 3]),
+            average: step.is_multiple_of(2).then(|| upload([0.75; 3])),
             losses: vec![4.0; step as usize],
         }
     }
@@ -258,7 +275,7 @@ mod tests {
     fn the_newest_comes_back_and_two_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let context = Context::quiet(1);
-        let checkpoints = Checkpoints::new(folder.path(), sha256(b"a"), &context);
+        let checkpoints = Checkpoints::new(folder.path(), sha256(b"a"), &device(), &context);
         assert_eq!(checkpoints.newest().unwrap(), None);
         for step in [5, 10, 15] {
             checkpoints.write(&state(step)).unwrap();
@@ -266,7 +283,7 @@ mod tests {
         assert_eq!(checkpoints.newest().unwrap(), Some(state(15)));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
         assert_eq!(
-            Checkpoints::new(folder.path(), sha256(b"b"), &context).newest().unwrap(),
+            Checkpoints::new(folder.path(), sha256(b"b"), &device(), &context).newest().unwrap(),
             None,
             "another run's"
         );
@@ -276,7 +293,7 @@ mod tests {
     fn a_damaged_one_gives_way_to_the_one_before() {
         let folder = tempfile::tempdir().unwrap();
         let context = Context::quiet(1);
-        let checkpoints = Checkpoints::new(folder.path(), sha256(b"a"), &context);
+        let checkpoints = Checkpoints::new(folder.path(), sha256(b"a"), &device(), &context);
         checkpoints.write(&state(5)).unwrap();
         checkpoints.write_with_notes(&state(10), b"notes").unwrap();
         assert_eq!(checkpoints.newest_with_notes().unwrap(), Some((state(10), b"notes".to_vec())));
@@ -298,7 +315,7 @@ mod tests {
     fn as_many_are_kept_as_wanted_and_a_named_one_stays() {
         let folder = tempfile::tempdir().unwrap();
         let context = Context::quiet(1);
-        let checkpoints = Checkpoints::new(folder.path(), sha256(b"a"), &context).retaining(1);
+        let checkpoints = Checkpoints::new(folder.path(), sha256(b"a"), &device(), &context).retaining(1);
         assert_eq!(checkpoints.named("before-decay"), None);
         checkpoints.write_named("before-decay", &state(1)).unwrap();
         for step in 2..6 {
@@ -320,12 +337,12 @@ mod tests {
             let good = Context::quiet(1);
             std::fs::remove_dir_all(folder.path()).unwrap();
             std::fs::create_dir(folder.path()).unwrap();
-            Checkpoints::new(folder.path(), sha256(b"a"), &good).write(&state(5)).unwrap();
+            Checkpoints::new(folder.path(), sha256(b"a"), &device(), &good).write(&state(5)).unwrap();
             let mut dying = Context::quiet(1);
             dying.storage = provenance::Storage::failing_at(operation);
-            let result = Checkpoints::new(folder.path(), sha256(b"a"), &dying).write(&state(10));
+            let result = Checkpoints::new(folder.path(), sha256(b"a"), &device(), &dying).write(&state(10));
             dying.storage.discard_unsynced().unwrap();
-            let found = Checkpoints::new(folder.path(), sha256(b"a"), &good).newest().unwrap();
+            let found = Checkpoints::new(folder.path(), sha256(b"a"), &device(), &good).newest().unwrap();
             if result.is_ok() {
                 assert_eq!(found, Some(state(10)));
                 break;

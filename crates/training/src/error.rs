@@ -45,14 +45,9 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// Threads cannot be started.
-    #[error("cannot start {threads} threads: {problem}")]
-    Threads {
-        /// How many were wanted.
-        threads: usize,
-        /// The system's reason.
-        problem: String,
-    },
+    /// The device cannot be had.
+    #[error(transparent)]
+    Device(#[from] compute::device::ThreadsError),
     /// The decoder's complaint.
     #[error(transparent)]
     Model(#[from] model::ModelError),

@@ -1,9 +1,9 @@
 //! Stage 3, pretraining: from shards and a tokenizer to a model in the Hugging Face layout.
 //!
 //! Same inputs, same bytes, whatever the number of threads and however often the run was killed. That rests on four
-//! things: batches are a pure function of (seed, step) (`batches`); each micro-batch is computed by one thread from end to
-//! end and added to one of a fixed number of gradient slots, which are summed in a fixed tree (`trainer`); kernels have
-//! fixed chains (`compute`); and a checkpoint holds the whole state (`checkpoint`).
+//! things: batches are a pure function of (seed, step) (`batches`); gradients are added up in the order of the tokens
+//! (`trainer`); the device's operations have fixed chains, whatever its threads (`compute`); and a checkpoint holds the whole
+//! state (`checkpoint`).
 //!
 //! Read `stage::build` first: settings → texts → batches → steps (`run`) → artefact. Adaptation uses the `Trainer` too.
 
@@ -22,17 +22,19 @@ mod run;
 mod schedule;
 mod settings;
 mod stage;
+mod state;
 mod tensorboard;
 mod texts;
 mod trainer;
 
 pub use batches::{Batches, MicroBatch, Seen, StepBatch};
-pub use checkpoint::{Checkpoints, State};
+pub use checkpoint::Checkpoints;
 pub use error::Error;
 pub use mixture::Cut;
 pub use report::{Report, TextReport};
 pub use schedule::{DecayShape, Schedule, ScheduleKind};
 pub use settings::Settings;
 pub use stage::{STAGE_VERSION, build};
+pub use state::State;
 pub use texts::{LanguageTokens, Texts};
-pub use trainer::{Optimiser, OptimiserKind, StepOutcome, Subject, Trainer};
+pub use trainer::{Optimiser, OptimiserKind, StepControl, StepOutcome, Subject, Trainer};

@@ -7,7 +7,8 @@
 
 use crate::Error;
 use crate::bench::core_seconds;
-use compute::{MatrixMut, MatrixRef, Start, multiply_parallel};
+use compute::device::{MatrixView, rows_of_logits};
+use compute::{Buffer, Device, Start};
 use model::ModelConfig;
 use std::time::Instant;
 
@@ -36,9 +37,6 @@ impl Product {
         2.0 * self.rows as f64 * self.columns as f64 * self.depth as f64 * self.times as f64
     }
 }
-
-/// The output projection is computed with the loss in pieces of rows, so that the logits are never there as a whole.
-const HEAD_ROWS: usize = 64;
 
 /// The products of a step over `tokens` tokens, in micro-batches of `micro_tokens`; attention's own are not among them.
 pub fn step_products(config: &ModelConfig, tokens: usize, micro_tokens: usize) -> Vec<Product> {
@@ -70,7 +68,7 @@ pub fn step_products(config: &ModelConfig, tokens: usize, micro_tokens: usize) -
         linear(micro_tokens, 2 * width, hidden, micro_batches);
         linear(micro_tokens, hidden, width, micro_batches);
     }
-    let head_rows = HEAD_ROWS.min(micro_tokens);
+    let head_rows = rows_of_logits(config.vocabulary_size).min(micro_tokens);
     linear(head_rows, config.vocabulary_size, hidden, tokens.div_ceil(head_rows));
     products
 }
@@ -89,20 +87,17 @@ pub struct ProductSpeed {
 /// # Errors
 /// When the threads cannot be started.
 pub fn measure(products: &[Product], threads: usize, repeats: usize) -> Result<ProductSpeed, Error> {
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .map_err(|error| Error::Threads { threads, problem: error.to_string() })?;
+    let device = Device::cpu(threads)?;
     let largest = |of: fn(&Product) -> usize| products.iter().map(of).max().unwrap_or(0);
     let fill = |length: usize| -> Vec<f32> { (0..length).map(|i| (i % 29) as f32 * 0.01 - 0.14).collect() };
-    let a = fill(largest(|product| product.rows * product.depth));
-    let b = fill(largest(|product| product.depth * product.columns));
-    let mut c = vec![0.0f32; largest(|product| product.rows * product.columns)];
+    let a = device.upload(fill(largest(|product| product.rows * product.depth)));
+    let b = device.upload(fill(largest(|product| product.depth * product.columns)));
+    let mut c = device.zeros(largest(|product| product.rows * product.columns));
     let (mut operations, mut seconds, mut on_cores) = (0.0, 0.0, Some(0.0));
     for product in products {
         let mut once = || {
             let begin = Instant::now();
-            pool.install(|| run(product, threads, &a, &b, &mut c));
+            device.run(|| run(product, &device, &a, &b, &mut c));
             begin.elapsed().as_secs_f64()
         };
         // The first touches the buffers.
@@ -121,15 +116,16 @@ pub fn measure(products: &[Product], threads: usize, repeats: usize) -> Result<P
     })
 }
 
-fn run(product: &Product, threads: usize, a: &[f32], b: &[f32], c: &mut [f32]) {
+fn run(product: &Product, device: &Device, a: &Buffer, b: &Buffer, c: &mut Buffer) {
     let Product { rows, columns, depth, a_transposed, b_transposed, adds, .. } = *product;
-    let view = |data, rows, columns, transposed| match transposed {
-        true => MatrixRef::new(data, columns, rows).transposed(),
-        false => MatrixRef::new(data, rows, columns),
-    };
     let (a, b) = (view(a, rows, depth, a_transposed), view(b, depth, columns, b_transposed));
     let start = if adds { Start::Continue } else { Start::Zero };
-    multiply_parallel(threads, a, b, MatrixMut::new(c, rows, columns), start);
+    device.multiply(a, b, c.at_mut(..rows * columns).matrix(rows, columns), start);
+}
+
+fn view(data: &Buffer, rows: usize, columns: usize, transposed: bool) -> MatrixView<'_> {
+    let elements = data.at(..rows * columns);
+    if transposed { elements.matrix(columns, rows).transposed() } else { elements.matrix(rows, columns) }
 }
 
 #[cfg(test)]

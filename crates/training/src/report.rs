@@ -1,10 +1,10 @@
 //! What a run has seen and done, for the manifest, the record and `training.json`.
 
 use crate::batches::Batches;
-use crate::checkpoint::State;
 use crate::journal::Journal;
 use crate::mixture::Cut;
 use crate::settings::Settings;
+use crate::state::State;
 use model::{Decoder, ParameterKind};
 use serde::Serialize;
 use std::collections::BTreeMap;

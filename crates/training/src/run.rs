@@ -3,15 +3,17 @@
 //! The order after each step: metrics, held-out text where it is due, the state before the decay where it is wanted, the
 //! checkpoint. A checkpoint therefore holds all that came before it.
 
-use crate::batches::{Batches, StepBatch};
-use crate::checkpoint::{Checkpoints, State};
+use crate::batches::Batches;
+use crate::checkpoint::Checkpoints;
 use crate::error::Error;
 use crate::heldout::HeldOut;
 use crate::journal::Journal;
 use crate::metrics::{MACHINE_STEPS, Metrics, StepLine};
 use crate::settings::Settings;
-use crate::trainer::{Optimiser, StepOutcome, Subject, Trainer};
-use model::{Decoder, DropoutPlan, Gradients, TrainingWorkspace};
+use crate::state::State;
+use crate::trainer::{Optimiser, StepControl, StepOutcome, Subject, Trainer};
+use compute::Device;
+use model::{Decoder, DropoutPlan};
 use provenance::Context;
 
 /// The name of the state before the decay in the scratch folder.
@@ -20,6 +22,7 @@ pub(crate) const BEFORE_DECAY: &str = "before-decay";
 /// What the loop works with; none of it changes a byte that the settings and the data do not.
 pub(crate) struct Run<'a> {
     pub settings: &'a Settings,
+    pub device: &'a Device,
     pub decoder: &'a Decoder,
     pub batches: &'a Batches,
     pub heldout: &'a HeldOut,
@@ -40,7 +43,7 @@ impl Run<'_> {
     ) -> Result<(), Error> {
         let Run { settings, context, .. } = self;
         let schedule = settings.schedule();
-        let mut trainer = self.trainer()?;
+        let mut trainer = self.trainer();
         context.progress.begin("training", Some(settings.steps), "steps");
         context.progress.already(state.step);
         while state.step < settings.steps {
@@ -56,9 +59,10 @@ impl Run<'_> {
             });
             let learning_rate = schedule.learning_rate(step);
             metrics.begin_step();
-            let outcome = trainer.step(state, &self.batches.step(step), dropout, learning_rate)?;
-            if state.step == step {
-                return Err(self.diverged(step, outcome));
+            let control = StepControl { dropout, ..StepControl::new(learning_rate) };
+            let outcome = trainer.step(state, &self.batches.step(step), control)?;
+            if !outcome.applied {
+                return Err(self.diverged(step, &outcome));
             }
             metrics.step(&StepLine {
                 step: state.step,
@@ -69,18 +73,24 @@ impl Run<'_> {
                 expert_load: Vec::new(),
             });
             context.progress.advance(1);
-            self.after_step(state, journal, metrics)?;
+            self.after_step(&mut trainer, state, journal, metrics)?;
         }
         context.progress.end();
         Ok(())
     }
 
-    fn after_step(&self, state: &State, journal: &mut Journal, metrics: &mut Metrics) -> Result<(), Error> {
+    fn after_step(
+        &self,
+        trainer: &mut Trainer,
+        state: &State,
+        journal: &mut Journal,
+        metrics: &mut Metrics,
+    ) -> Result<(), Error> {
         let Run { settings, context, .. } = self;
         let last = state.step == settings.steps;
         let every = settings.evaluate_every;
         if every > 0 && (state.step.is_multiple_of(every) || last) {
-            let point = self.heldout.measure(state.step, |batch| self.heldout_loss(state, batch))?;
+            let point = self.heldout.measure(state.step, |batch| trainer.loss(state, batch))?;
             metrics.heldout(&point);
             journal.heldout.push(point);
         }
@@ -102,7 +112,7 @@ impl Run<'_> {
         self.checkpoints.write_with_notes(state, &journal.to_bytes())
     }
 
-    fn trainer(&self) -> Result<Trainer, Error> {
+    fn trainer(&self) -> Trainer {
         let settings = self.settings;
         let optimiser = Optimiser {
             kind: settings.optimizer,
@@ -112,24 +122,11 @@ impl Run<'_> {
             epsilon: settings.epsilon,
             clip_norm: settings.clip_norm,
         };
-        let slots = settings.gradient_slots;
-        let threads = self.context.threads;
-        Trainer::new(self.decoder.clone(), Subject::Model, optimiser, slots, settings.micro_tokens(), threads)
+        let (decoder, micro_tokens) = (self.decoder.clone(), settings.micro_tokens());
+        Trainer::new(self.device, decoder, Subject::Model, optimiser, micro_tokens, settings.recompute)
     }
 
-    /// Σ −ln p over the batch, in nats.
-    fn heldout_loss(&self, state: &State, batch: &StepBatch) -> Result<f64, Error> {
-        let mut workspace = TrainingWorkspace::new(self.decoder.config(), self.settings.micro_tokens());
-        let mut sum = 0.0;
-        for micro in &batch.micro_batches {
-            let (packed, gradients) = (micro.packed(), Gradients::None);
-            sum +=
-                self.decoder.loss(&state.parameters, None, packed, None, 1.0, gradients, &mut workspace)?;
-        }
-        Ok(sum)
-    }
-
-    fn diverged(&self, step: u64, outcome: StepOutcome) -> Error {
+    fn diverged(&self, step: u64, outcome: &StepOutcome) -> Error {
         let last_good = match self.checkpoints.newest_path() {
             Some(path) => format!("The last good checkpoint is {}.", path.display()),
             None => "There is no checkpoint before it.".into(),

@@ -78,8 +78,10 @@ pub struct Settings {
     pub evaluate_every: u64,
     /// Bytes of held-out text of each language that are measured.
     pub evaluate_bytes: usize,
-    /// Buffers that micro-batches are summed into: how many threads can be busy, and part of what decides the bytes.
-    pub gradient_slots: usize,
+    /// Tokens of a micro-batch, rounded to whole sequences: more are faster, fewer need less memory.
+    pub micro_batch_tokens: usize,
+    /// Whether the backward pass computes activations again instead of keeping them: a third more work, less memory.
+    pub recompute: bool,
 
     /// Share of a language ∝ tokens^(1 / temperature): 1 keeps the corpus's proportions, more evens them out.
     pub language_temperature: f64,
@@ -132,7 +134,8 @@ impl Default for Settings {
             keep_before_decay: false,
             evaluate_every: 0,
             evaluate_bytes: 20_000,
-            gradient_slots: 4,
+            micro_batch_tokens: 2_048,
+            recompute: false,
             language_temperature: 1.0,
             language_weights: BTreeMap::new(),
             source_weights: BTreeMap::new(),
@@ -142,9 +145,6 @@ impl Default for Settings {
         }
     }
 }
-
-/// Micro-batches hold about this many tokens: activations then stay near the core, and no product is cut along k.
-const MICRO_BATCH_TOKENS: usize = 512;
 
 /// That share of the steps, rounded down.
 fn share_of(steps: u64, ratio: f64) -> u64 {
@@ -181,6 +181,7 @@ impl Settings {
             ("batch_tokens", self.batch_tokens as u64),
             ("steps", self.steps),
             ("checkpoint_every", self.checkpoint_every),
+            ("micro_batch_tokens", self.micro_batch_tokens as u64),
             ("checkpoints_kept", self.checkpoints_kept as u64),
             ("evaluate_bytes", self.evaluate_bytes as u64),
         ] {
@@ -209,9 +210,6 @@ impl Settings {
                 "warmup_ratio = {} and decay_ratio = {} are more than all steps together",
                 self.warmup_ratio, self.decay_ratio
             ));
-        }
-        if !(1..=64).contains(&self.gradient_slots) {
-            return fail(format!("gradient_slots = {}, expected 1 to 64", self.gradient_slots));
         }
         for (key, weights) in
             [("language_weights", &self.language_weights), ("source_weights", &self.source_weights)]
@@ -295,7 +293,7 @@ impl Settings {
 
     /// Sequences of a micro-batch.
     pub(crate) fn micro_sequences(&self) -> usize {
-        (MICRO_BATCH_TOKENS / self.sequence_length).clamp(1, self.sequences())
+        (self.micro_batch_tokens / self.sequence_length).clamp(1, self.sequences())
     }
 }
 
@@ -328,7 +326,7 @@ mod tests {
             (refuse(&|s| s.dropout = 1.0), "dropout = 1"),
             (refuse(&|s| s.steps = 0), "steps = 0"),
             (refuse(&|s| s.decay_ratio = 0.99), "decay_ratio = 0.99"),
-            (refuse(&|s| s.gradient_slots = 0), "gradient_slots = 0"),
+            (refuse(&|s| s.micro_batch_tokens = 0), "micro_batch_tokens = 0"),
             (
                 refuse(&|s| s.language_weights = BTreeMap::from([("mt".into(), -1.0)])),
                 "language_weights.mt = -1",

@@ -1,7 +1,7 @@
 //! The stage itself: settings → texts → batches → steps → artefact.
 
 use crate::batches::Batches;
-use crate::checkpoint::{Checkpoints, State};
+use crate::checkpoint::Checkpoints;
 use crate::error::Error;
 use crate::heldout::HeldOut;
 use crate::journal::Journal;
@@ -9,7 +9,9 @@ use crate::metrics::{Metrics, Yardstick};
 use crate::report::{Report, operations_per_token};
 use crate::run::{BEFORE_DECAY, Run};
 use crate::settings::Settings;
+use crate::state::State;
 use crate::texts::Texts;
+use compute::Device;
 use model::{Decoder, ModelConfig, ParameterTable, write_safetensors};
 use provenance::{Context, Digest, StageOutput};
 use std::collections::BTreeMap;
@@ -58,9 +60,10 @@ pub fn build(
     let batches = Batches::new(texts, settings)?;
     say_what_was_cut(settings, &batches, context);
 
+    let device = Device::cpu(context.threads)?;
     let checkpoints =
-        Checkpoints::new(&output.scratch, fingerprint, context).retaining(settings.checkpoints_kept);
-    let fresh = || (State::new(decoder.table().initial_values(settings.seed)), Journal::default());
+        Checkpoints::new(&output.scratch, fingerprint, &device, context).retaining(settings.checkpoints_kept);
+    let fresh = || (State::new(&device, decoder.table().initial_values(settings.seed)), Journal::default());
     let (mut state, mut journal) = resume(settings, &checkpoints, context)?.unwrap_or_else(fresh);
     let operations = settings.batch_tokens as f64 * operations_per_token(&decoder, settings.sequence_length);
     let yardstick =
@@ -68,6 +71,7 @@ pub fn build(
     let mut metrics = Metrics::resume(output, state.step, yardstick, context)?;
     let run = Run {
         settings,
+        device: &device,
         decoder: &decoder,
         batches: &batches,
         heldout: &heldout,
@@ -79,13 +83,13 @@ pub fn build(
     let report = Report::new(settings, &decoder, &batches, &state, &journal);
     let model =
         FinishedModel { config: &config, table: decoder.table(), tokenizer: &tokenizer, tokenizer_folder };
-    model.write(&state.parameters, &output.payload, context)?;
+    model.write(&device.lend(state.parameters.at(..)), &output.payload, context)?;
     if settings.keep_before_decay
         && let Some(before) = checkpoints.named(BEFORE_DECAY)
     {
         let folder = output.payload.join(BEFORE_DECAY);
         context.storage.create_folder(&folder)?;
-        model.write(&before.parameters, &folder, context)?;
+        model.write(&device.lend(before.parameters.at(..)), &folder, context)?;
     }
     write_curves(&report, &state, &journal, output, context)?;
     metrics.finish(output)?;

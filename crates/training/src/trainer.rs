@@ -1,21 +1,22 @@
-//! One step of training: micro-batches over threads, gradients in slots, clipping, AdamW or Muon.
+//! One step of training: micro-batches one after another, clipping, AdamW or Muon.
 //!
-//! Threads never share a product. Each takes a whole slot: its micro-batches in order, forward and backward, added to the
-//! slot's gradient. Slots are summed in a fixed tree, the optimiser runs over fixed blocks. So the number of threads
-//! decides the speed alone.
+//! Every operation runs on the device, which shares it out over its threads. Gradients of all micro-batches are added to one
+//! buffer in the order of the tokens, and stretches of parameters are moved each by itself, so that neither the number of
+//! threads nor the cutting into micro-batches decides a bit. The host reads two numbers back a step: loss and norm.
 
 use crate::Error;
 use crate::batches::StepBatch;
-use crate::checkpoint::State;
+use crate::state::State;
+use compute::device::{Rule, Stretch};
 use compute::elementary::power;
-use compute::elementwise;
-use compute::muon::{MuonBuffers, MuonStep, muon};
-use compute::optimiser::{AdamWStep, adamw, squared_norm};
-use model::{Adapter, Decoder, DropoutPlan, Gradients, ParameterKind, ParameterTable, TrainingWorkspace};
-use rayon::prelude::*;
+use compute::muon::MuonStep;
+use compute::optimiser::AdamWStep;
+use compute::{Buffer, Device};
+use model::{
+    Adapter, AdapterInTraining, Decoder, DropoutPlan, Gradients, ParameterKind, ParameterTable,
+    TrainingWorkspace,
+};
 use serde::{Deserialize, Serialize};
-use std::ops::Range;
-use std::sync::Mutex;
 
 /// What is trained.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ pub enum Subject {
     /// An adapter, above a model that stays as it is.
     Adapter {
         /// The model's parameters.
-        parameters: Vec<f32>,
+        parameters: Buffer,
         /// The adapter.
         adapter: Box<Adapter>,
     },
@@ -62,76 +63,84 @@ pub struct Optimiser {
     pub clip_norm: f64,
 }
 
+/// What a step needs to know besides its batch.
+#[derive(Clone, Copy, Debug)]
+pub struct StepControl {
+    /// Dropout, where there is any.
+    pub dropout: Option<DropoutPlan>,
+    /// η
+    pub learning_rate: f64,
+    /// A step whose gradient is longer than this is not applied.
+    pub largest_gradient_norm: Option<f64>,
+    /// Decay of the parameters' running average, where one is kept: average ← average + (1 − decay) · (p − average).
+    pub average_decay: Option<f64>,
+}
+
+impl StepControl {
+    /// A plain step.
+    pub fn new(learning_rate: f64) -> StepControl {
+        StepControl { dropout: None, learning_rate, largest_gradient_norm: None, average_decay: None }
+    }
+}
+
 /// What a step says about itself.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StepOutcome {
     /// Mean over the targets, in nats.
     pub loss: f64,
     /// Norm of the gradient before clipping.
     pub gradient_norm: f64,
+    /// Whether the state was moved: not when a number is not finite, or the gradient longer than allowed.
+    pub applied: bool,
+    /// Of each layer with a mixture of experts: how many tokens each expert had in this step.
+    pub expert_loads: Vec<Vec<u64>>,
 }
 
-/// Buffers and threads of a run.
+/// A model, its device, and the buffers of a run.
 #[derive(Debug)]
 pub struct Trainer {
+    device: Device,
     decoder: Decoder,
     subject: Subject,
     optimiser: Optimiser,
-    slots: Vec<Vec<f32>>,
-    workspaces: Vec<Mutex<TrainingWorkspace>>,
-    pool: rayon::ThreadPool,
-    blocks: Vec<Block>,
-    muon_buffers: Vec<Mutex<MuonBuffers>>,
+    gradient: Buffer,
+    squared_norm: Buffer<f64>,
+    workspace: TrainingWorkspace,
+    stretches: Vec<Stretch>,
 }
 
-/// A stretch of parameters that one task of the optimiser takes.
-#[derive(Clone, Debug)]
-struct Block {
-    span: Range<usize>,
-    rule: Rule,
-}
-
-/// How a stretch is moved.
-#[derive(Clone, Copy, Debug)]
-enum Rule {
-    AdamW { decays: bool },
-    Muon { rows: usize, columns: usize },
-}
-
-/// Floats that one task of the optimiser takes.
-const BLOCK: usize = 1 << 15;
+/// Floats that one task of AdamW takes.
+const STRETCH: usize = 1 << 15;
 
 impl Trainer {
-    /// Buffers for micro-batches of up to `micro_tokens` tokens.
-    ///
-    /// # Errors
-    /// When the threads cannot be started.
+    /// Buffers on `device` for micro-batches of up to `micro_tokens` tokens; with `recomputes`, activations are computed
+    /// again in the backward pass instead of kept.
     pub fn new(
+        device: &Device,
         decoder: Decoder,
         subject: Subject,
         optimiser: Optimiser,
-        gradient_slots: usize,
         micro_tokens: usize,
-        threads: usize,
-    ) -> Result<Trainer, Error> {
-        // More threads than slots would have nothing to do.
-        let threads = threads.clamp(1, gradient_slots);
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .map_err(|error| Error::Threads { threads, problem: error.to_string() })?;
+        recomputes: bool,
+    ) -> Trainer {
         let table = match &subject {
             Subject::Model => decoder.table(),
             Subject::Adapter { adapter, .. } => adapter.table(),
         };
-        let blocks = blocks(table, optimiser.kind);
-        let length = table.length();
-        let workspaces = (0..threads)
-            .map(|_| Mutex::new(TrainingWorkspace::new(decoder.config(), micro_tokens)))
-            .collect();
-        let slots = vec![vec![0.0; length]; gradient_slots];
-        let muon_buffers = (0..threads).map(|_| Mutex::new(MuonBuffers::default())).collect();
-        Ok(Trainer { decoder, subject, optimiser, slots, workspaces, pool, blocks, muon_buffers })
+        let stretches = stretches(table, optimiser.kind);
+        let gradient = device.zeros(table.length());
+        let workspace = TrainingWorkspace::new(device, decoder.config(), micro_tokens, recomputes);
+        let squared_norm = device.zeros(1);
+        Trainer {
+            device: device.clone(),
+            decoder,
+            subject,
+            optimiser,
+            gradient,
+            squared_norm,
+            workspace,
+            stretches,
+        }
     }
 
     /// The decoder that is trained with.
@@ -139,12 +148,13 @@ impl Trainer {
         &self.decoder
     }
 
-    /// What is trained; an adapter's values are those of the last step's beginning.
-    pub fn into_subject(self) -> Subject {
-        self.subject
+    /// Where it trains.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
-    /// Runs one step and moves `state` by it, unless loss or gradient are not finite: then the state stays as it is.
+    /// Runs one step and moves `state` by it, unless loss or gradient are not finite or the gradient is longer than the
+    /// control allows: then parameters and moments stay as they are.
     ///
     /// # Errors
     /// When the batch does not suit the decoder.
@@ -152,91 +162,72 @@ impl Trainer {
         &mut self,
         state: &mut State,
         batch: &StepBatch,
-        dropout: Option<DropoutPlan>,
-        learning_rate: f64,
+        control: StepControl,
     ) -> Result<StepOutcome, Error> {
-        let scale = (1.0 / batch.targets.max(1) as f64) as f32;
-        if let Subject::Adapter { adapter, .. } = &mut self.subject {
-            adapter.values.copy_from_slice(&state.parameters);
-        }
-        let Trainer { decoder, subject, slots, workspaces, pool, .. } = self;
-        let slot_count = slots.len();
-        let subject = &*subject;
-        let state_parameters = &state.parameters;
-        let run_slot = |(slot, gradient): (usize, &mut Vec<f32>)| -> Result<f64, Error> {
-            let thread = rayon::current_thread_index().unwrap_or(0);
-            let mut workspace = workspaces[thread].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            gradient.fill(0.0);
-            let mut loss = 0.0;
-            for micro in batch.micro_batches.iter().skip(slot).step_by(slot_count) {
-                let packed = micro.packed();
-                loss += match subject {
-                    Subject::Model => decoder.loss(
-                        state_parameters,
-                        None,
-                        packed,
-                        dropout,
-                        scale,
-                        Gradients::Model(gradient),
-                        &mut workspace,
-                    )?,
-                    Subject::Adapter { parameters, adapter } => decoder.loss(
-                        parameters,
-                        Some(adapter),
-                        packed,
-                        dropout,
-                        scale,
-                        Gradients::Adapter(gradient),
-                        &mut workspace,
-                    )?,
-                };
+        let device = self.device.clone();
+        device.run(|| {
+            let targets = batch.targets.max(1) as f64;
+            device.fill(self.gradient.at_mut(..), 0.0);
+            self.accumulate(state, batch, control.dropout, Some((1.0 / targets) as f32))?;
+            device.squared_norm(self.gradient.at(..), self.squared_norm.at_mut(..));
+            let loss = self.workspace.take_loss() / targets;
+            let gradient_norm = device.read(self.squared_norm.at(..))[0].sqrt();
+            let longest = control.largest_gradient_norm.unwrap_or(f64::INFINITY);
+            let applied = loss.is_finite() && gradient_norm.is_finite() && gradient_norm <= longest;
+            if applied {
+                self.optimise(state, gradient_norm, control.learning_rate);
+                self.average(state, control.average_decay);
+                state.step += 1;
+                state.losses.push(loss);
             }
-            Ok(loss)
-        };
-        let losses: Vec<Result<f64, Error>> =
-            pool.install(|| slots.par_iter_mut().enumerate().with_max_len(1).map(run_slot).collect());
-        let mut loss = 0.0;
-        for slot in losses {
-            loss += slot?;
-        }
-        let outcome =
-            StepOutcome { loss: loss / batch.targets.max(1) as f64, gradient_norm: self.sum_slots().sqrt() };
-        if outcome.loss.is_finite() && outcome.gradient_norm.is_finite() {
-            self.optimise(state, outcome.gradient_norm, learning_rate);
-            state.step += 1;
-            state.losses.push(outcome.loss);
-        }
-        Ok(outcome)
+            Ok(StepOutcome { loss, gradient_norm, applied, expert_loads: Vec::new() })
+        })
     }
 
-    /// Sums the slots into the first, in a tree; returns the squared norm.
-    fn sum_slots(&mut self) -> f64 {
-        let Trainer { slots, pool, .. } = self;
-        pool.install(|| {
-            let mut distance = 1;
-            while distance < slots.len() {
-                for pair in slots.chunks_mut(2 * distance) {
-                    if let Some((left, right)) = pair.split_at_mut_checked(distance)
-                        && let Some(right) = right.first()
-                    {
-                        left[0]
-                            .par_chunks_mut(BLOCK)
-                            .zip(right.par_chunks(BLOCK))
-                            .for_each(|(left, right)| elementwise::add(left, right));
-                    }
-                }
-                distance *= 2;
-            }
-            let parts: Vec<f64> = slots[0].par_chunks(BLOCK).map(squared_norm).collect();
-            parts.into_iter().sum()
+    /// Σ −ln p(target) over a batch, in nats: for held-out text. Nothing moves.
+    ///
+    /// # Errors
+    /// When the batch does not suit the decoder.
+    pub fn loss(&mut self, state: &State, batch: &StepBatch) -> Result<f64, Error> {
+        let device = self.device.clone();
+        device.run(|| {
+            self.accumulate(state, batch, None, None)?;
+            Ok(self.workspace.take_loss())
         })
+    }
+
+    /// Loss, and gradients of `scale` times the loss, of all micro-batches.
+    fn accumulate(
+        &mut self,
+        state: &State,
+        batch: &StepBatch,
+        dropout: Option<DropoutPlan>,
+        scale: Option<f32>,
+    ) -> Result<(), Error> {
+        let Trainer { decoder, subject, gradient, workspace, .. } = self;
+        for micro in &batch.micro_batches {
+            let (parameters, adapter) = match &*subject {
+                Subject::Model => (&state.parameters, None),
+                Subject::Adapter { parameters, adapter } => {
+                    (parameters, Some(AdapterInTraining { adapter, values: &state.parameters }))
+                }
+            };
+            let gradients = match (scale, adapter) {
+                (None, _) => Gradients::None,
+                (Some(_), None) => Gradients::Model(gradient),
+                (Some(_), Some(_)) => Gradients::Adapter(gradient),
+            };
+            let scale = scale.unwrap_or(0.0);
+            decoder.accumulate(parameters, adapter, micro.packed(), dropout, scale, gradients, workspace)?;
+        }
+        Ok(())
     }
 
     fn optimise(&mut self, state: &mut State, gradient_norm: f64, learning_rate: f64) {
         let Optimiser { kind: _, weight_decay, beta_1, beta_2, epsilon, clip_norm } = self.optimiser;
         let correction =
             |beta: f64| if beta == 0.0 { 1.0 } else { 1.0 / (1.0 - power(beta, (state.step + 1) as f64)) };
-        let step = AdamWStep {
+        let adamw = AdamWStep {
             learning_rate: learning_rate as f32,
             weight_decay: weight_decay as f32,
             beta_1: beta_1 as f32,
@@ -246,58 +237,56 @@ impl Trainer {
             second_correction: correction(beta_2) as f32,
             gradient_scale: if gradient_norm > clip_norm { (clip_norm / gradient_norm) as f32 } else { 1.0 },
         };
-        let gradient = &self.slots[0];
-        let mut tasks = Vec::with_capacity(self.blocks.len());
-        let (mut parameters, mut first, mut second) =
-            (&mut state.parameters[..], &mut state.first[..], &mut state.second[..]);
-        for Block { span, rule } in &self.blocks {
-            let (p, m, v);
-            (p, parameters) = parameters.split_at_mut(span.len());
-            (m, first) = first.split_at_mut(span.len());
-            (v, second) = second.split_at_mut(span.len());
-            tasks.push((p, &gradient[span.clone()], m, v, *rule));
-        }
-        let muon_step = MuonStep {
-            learning_rate: step.learning_rate,
-            weight_decay: step.weight_decay,
+        let muon = MuonStep {
+            learning_rate: adamw.learning_rate,
+            weight_decay: adamw.weight_decay,
             momentum: MUON_MOMENTUM,
-            gradient_scale: step.gradient_scale,
+            gradient_scale: adamw.gradient_scale,
         };
-        let buffers = &self.muon_buffers;
-        self.pool.install(|| {
-            tasks.into_par_iter().with_max_len(1).for_each(|(p, g, m, v, rule)| match rule {
-                Rule::AdamW { decays } => {
-                    let weight_decay = if decays { step.weight_decay } else { 0.0 };
-                    adamw(p, g, m, v, AdamWStep { weight_decay, ..step });
-                }
-                Rule::Muon { rows, columns } => {
-                    let thread = rayon::current_thread_index().unwrap_or(0);
-                    let mut buffers =
-                        buffers[thread].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    muon(p, g, m, (rows, columns), muon_step, &mut buffers);
-                }
-            });
-        });
+        self.device.optimise(
+            &self.stretches,
+            state.parameters.at_mut(..),
+            self.gradient.at(..),
+            state.first.at_mut(..),
+            state.second.at_mut(..),
+            adamw,
+            muon,
+        );
+    }
+
+    fn average(&self, state: &mut State, decay: Option<f64>) {
+        let Some(decay) = decay else { return };
+        let State { parameters, average, .. } = state;
+        match average {
+            Some(average) => {
+                self.device.average(average.at_mut(..), parameters.at(..), (1.0 - decay) as f32);
+            }
+            None => {
+                let mut first = self.device.zeros(parameters.len());
+                self.device.copy(parameters.at(..), first.at_mut(..));
+                *average = Some(first);
+            }
+        }
     }
 }
 
 /// Stretches of parameters that are moved alike, one behind another: whole matrices for Muon, else none longer than
-/// [`BLOCK`].
-fn blocks(table: &ParameterTable, kind: OptimiserKind) -> Vec<Block> {
-    let mut blocks = Vec::new();
+/// [`STRETCH`].
+fn stretches(table: &ParameterTable, kind: OptimiserKind) -> Vec<Stretch> {
+    let mut stretches = Vec::new();
     for parameter in table.entries() {
         if let (OptimiserKind::Muon, ParameterKind::Matrix, [rows, columns]) =
             (kind, parameter.kind, parameter.shape.as_slice())
         {
             let rule = Rule::Muon { rows: *rows, columns: *columns };
-            blocks.push(Block { span: parameter.span.clone(), rule });
+            stretches.push(Stretch { span: parameter.span.clone(), rule });
             continue;
         }
         let decays = matches!(parameter.kind, ParameterKind::Matrix | ParameterKind::Table);
-        for begin in parameter.span.clone().step_by(BLOCK) {
-            let span = begin..(begin + BLOCK).min(parameter.span.end);
-            blocks.push(Block { span, rule: Rule::AdamW { decays } });
+        for begin in parameter.span.clone().step_by(STRETCH) {
+            let span = begin..(begin + STRETCH).min(parameter.span.end);
+            stretches.push(Stretch { span, rule: Rule::AdamW { decays } });
         }
     }
-    blocks
+    stretches
 }

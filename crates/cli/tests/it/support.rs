@@ -101,7 +101,6 @@ sequence_length = 64
 batch_tokens = 64
 steps = 2
 checkpoint_every = 1
-gradient_slots = 1
 
 [evaluate]
 from = {{ model = "pretrain", corpus = "corpus" }}

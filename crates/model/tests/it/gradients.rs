@@ -1,10 +1,20 @@
 //! Gradients of the whole decoder by finite differences in random directions, for every family and for adapters.
 
-use crate::{Batch, decoder};
+use crate::{Batch, decoder, device, workspace};
+use compute::Buffer;
 use model::testing::random_values;
 use model::{
-    Adapter, AdapterConfig, Architecture, DropoutPlan, Gradients, ModelConfig, Projection, TrainingWorkspace,
+    Adapter, AdapterConfig, AdapterInTraining, Architecture, DropoutPlan, Gradients, ModelConfig, Projection,
+    TrainingWorkspace,
 };
+
+fn upload(values: &[f32]) -> Buffer {
+    device().upload(values.to_vec())
+}
+
+fn read(values: &Buffer) -> Vec<f32> {
+    device().read(values.at(..))
+}
 
 /// Compares gradient · direction with the difference of the losses along the direction, for each tensor by itself.
 fn check(
@@ -60,21 +70,16 @@ fn model_gradients_agree_with_finite_differences() {
             let decoder = decoder(&config);
             let values = random_values(&config, 5);
             let batch = Batch::new(1, 40, &[1, 9, 17]);
-            let mut workspace = TrainingWorkspace::new(&config, 27);
-            let mut gradient = vec![0.0; values.len()];
+            let mut workspace = workspace(&config, 27);
+            let mut gradient = device().zeros(values.len());
             let gradients = Gradients::Model(&mut gradient);
-            decoder.loss(&values, None, batch.packed(), plan, 1.0, gradients, &mut workspace).unwrap();
-            check(
-                &format!("{architecture:?} {plan:?}"),
-                &values,
-                &spans(decoder.table()),
-                &gradient,
-                |values| {
-                    decoder
-                        .loss(values, None, batch.packed(), plan, 1.0, Gradients::None, &mut workspace)
-                        .unwrap()
-                },
-            );
+            let packed = batch.packed();
+            decoder.loss(&upload(&values), None, packed, plan, 1.0, gradients, &mut workspace).unwrap();
+            let what = format!("{architecture:?} {plan:?}");
+            check(&what, &values, &spans(decoder.table()), &read(&gradient), |values| {
+                let values = upload(values);
+                decoder.loss(&values, None, packed, plan, 1.0, Gradients::None, &mut workspace).unwrap()
+            });
         }
     }
 }
@@ -90,18 +95,16 @@ fn adapter_gradients_agree_with_finite_differences() {
         *value = 0.2 * compute::random::normal(77, i as u64) as f32;
     }
     let batch = Batch::new(1, 40, &[4, 20]);
-    let mut workspace = TrainingWorkspace::new(&config, 24);
-    let mut gradient = vec![0.0; adapter.values.len()];
-    let gradients = Gradients::Adapter(&mut gradient);
-    decoder.loss(&values, Some(&adapter), batch.packed(), None, 1.0, gradients, &mut workspace).unwrap();
+    let mut workspace = workspace(&config, 24);
+    let values = upload(&values);
+    let mut gradient = device().zeros(adapter.values.len());
+    let mut loss = |adapter_values: &[f32], gradients: Gradients| {
+        let adapter = AdapterInTraining { adapter: &adapter, values: &upload(adapter_values) };
+        decoder.loss(&values, Some(adapter), batch.packed(), None, 1.0, gradients, &mut workspace).unwrap()
+    };
+    loss(&adapter.values, Gradients::Adapter(&mut gradient));
     let table = spans(adapter.table());
-    let before = adapter.values.clone();
-    check("adapter", &before, &table, &gradient, |moved| {
-        adapter.values.copy_from_slice(moved);
-        decoder
-            .loss(&values, Some(&adapter), batch.packed(), None, 1.0, Gradients::None, &mut workspace)
-            .unwrap()
-    });
+    check("adapter", &adapter.values, &table, &read(&gradient), |moved| loss(moved, Gradients::None));
 }
 
 #[test]
@@ -110,23 +113,15 @@ fn gradients_add_up_over_batches_and_scale() {
     let decoder = decoder(&config);
     let values = random_values(&config, 5);
     let batch = Batch::new(1, 40, &[12]);
-    let mut workspace = TrainingWorkspace::new(&config, 12);
+    let mut workspace = workspace(&config, 12);
+    let values = upload(&values);
     let mut run = |scale, times| {
-        let mut gradient = vec![0.0; values.len()];
+        let mut gradient = device().zeros(values.len());
         for _ in 0..times {
-            decoder
-                .loss(
-                    &values,
-                    None,
-                    batch.packed(),
-                    None,
-                    scale,
-                    Gradients::Model(&mut gradient),
-                    &mut workspace,
-                )
-                .unwrap();
+            let gradients = Gradients::Model(&mut gradient);
+            decoder.loss(&values, None, batch.packed(), None, scale, gradients, &mut workspace).unwrap();
         }
-        gradient
+        read(&gradient)
     };
     let (once, twice) = (run(2.0, 1), run(1.0, 2));
     let norm = |x: &[f32]| x.iter().map(|v| (*v as f64).powi(2)).sum::<f64>().sqrt();
@@ -139,7 +134,8 @@ fn batches_out_of_range_are_refused() {
     let config = ModelConfig::tiny_for_tests(40);
     let decoder = decoder(&config);
     let values = random_values(&config, 5);
-    let mut workspace = TrainingWorkspace::new(&config, 12);
+    let mut workspace = workspace(&config, 12);
+    let values = upload(&values);
     let mut refuse = |change: &dyn Fn(&mut Batch)| {
         let mut batch = Batch::new(1, 40, &[5, 7]);
         change(&mut batch);
@@ -154,4 +150,34 @@ fn batches_out_of_range_are_refused() {
     assert!(refuse(&|batch| batch.documents[1] = 6..12).contains("6..12"));
     assert!(refuse(&|batch| batch.documents.truncate(1)).contains("token 5 of 12"));
     assert!(refuse(&|batch| batch.targets.truncate(11)).contains("11 targets"));
+}
+
+#[test]
+fn neither_threads_nor_recomputation_change_a_bit() {
+    // Wide and long enough that products and blocks of rows are really shared out.
+    let mut config = ModelConfig::tiny_for_tests(300);
+    config.hidden_size = 128;
+    let layer = config.layers[0];
+    config.layers = vec![layer; 3];
+    let decoder = decoder(&config);
+    let values = upload(&random_values(&config, 5));
+    let batch = Batch::new(1, 300, &[1, 40, 200, 271]);
+    let plan = Some(DropoutPlan { probability: 0.1, seed: 3, step: 8 });
+    let run = |threads, recomputes| {
+        let device = compute::Device::cpu(threads).unwrap();
+        let mut workspace = TrainingWorkspace::new(&device, &config, 512, recomputes);
+        let mut gradient = device.zeros(values.len());
+        let mut loss = 0.0;
+        // Twice: a workspace that has been used gives the bits of a fresh one.
+        for _ in 0..2 {
+            device.fill(gradient.at_mut(..), 0.0);
+            let gradients = Gradients::Model(&mut gradient);
+            loss = decoder.loss(&values, None, batch.packed(), plan, 0.5, gradients, &mut workspace).unwrap();
+        }
+        (loss, read(&gradient))
+    };
+    let expected = run(1, false);
+    for (threads, recomputes) in [(1, true), (2, false), (2, true), (3, false)] {
+        assert!(run(threads, recomputes) == expected, "{threads} threads, recomputation {recomputes}");
+    }
 }

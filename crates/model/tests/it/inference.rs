@@ -1,10 +1,10 @@
 //! Inference gives the bits of training, however the tokens come.
 
-use crate::{Batch, decoder};
+use crate::{Batch, decoder, device, workspace};
 use model::testing::{random_values, write_random_model};
 use model::{
-    Adapter, AdapterConfig, BLOCK_POSITIONS, InferenceModel, LogitRows, ModelConfig, ModelError, Projection,
-    SequenceChunk, TrainingWorkspace, write_safetensors,
+    Adapter, AdapterConfig, AdapterInTraining, BLOCK_POSITIONS, InferenceModel, LogitRows, ModelConfig,
+    ModelError, Projection, SequenceChunk, write_safetensors,
 };
 
 const VOCABULARY: usize = 70;
@@ -33,8 +33,12 @@ fn logits_are_those_of_training_in_any_chunks_and_company() {
     let expected: Vec<Vec<f32>> = [None, Some(&adapter)]
         .into_iter()
         .map(|adapter| {
+            let own = adapter.map(|adapter: &Adapter| device().upload(adapter.values.clone()));
+            let adapter =
+                adapter.zip(own.as_ref()).map(|(adapter, values)| AdapterInTraining { adapter, values });
+            let parameters = device().upload(values.clone());
             decoder(&config)
-                .logits(&values, adapter, batch.packed(), &mut TrainingWorkspace::new(&config, 240))
+                .logits(&parameters, adapter, batch.packed(), &mut workspace(&config, 240))
                 .unwrap()
         })
         .collect();

@@ -4,7 +4,8 @@ mod gradients;
 mod inference;
 mod oracle;
 
-use model::{Decoder, ModelConfig, PackedBatch};
+use compute::Device;
+use model::{Decoder, ModelConfig, PackedBatch, TrainingWorkspace};
 use std::ops::Range;
 
 /// Tokens in documents of the given lengths, with the positions and targets that belong to them.
@@ -48,4 +49,14 @@ impl Batch {
 
 pub fn decoder(config: &ModelConfig) -> Decoder {
     Decoder::new(config, config.maximum_positions).unwrap()
+}
+
+/// A device of two threads, shared by the tests of this binary.
+pub fn device() -> &'static Device {
+    static DEVICE: std::sync::OnceLock<Device> = std::sync::OnceLock::new();
+    DEVICE.get_or_init(|| Device::cpu(2).unwrap())
+}
+
+pub fn workspace(config: &ModelConfig, tokens: usize) -> TrainingWorkspace {
+    TrainingWorkspace::new(device(), config, tokens, false)
 }

@@ -1,10 +1,10 @@
 //! Loss, logits and every gradient against PyTorch and transformers, from the golden numbers that
 //! `tools/oracles/make_golden.py` wrote.
 
-use crate::decoder;
+use crate::{decoder, device, workspace};
 use model::{
-    Gradients, InferenceModel, LogitRows, ModelConfig, PackedBatch, SequenceChunk, TrainingWorkspace,
-    WeightsReader, load_parameters,
+    Gradients, InferenceModel, LogitRows, ModelConfig, PackedBatch, SequenceChunk, WeightsReader,
+    load_parameters,
 };
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -50,11 +50,13 @@ fn check(family: &str) {
         documents: &documents,
         first_token: 0,
     };
-    let mut workspace = TrainingWorkspace::new(&config, positions.len());
-    let mut gradient = vec![0.0; values.len()];
+    let mut workspace = workspace(&config, positions.len());
+    let mut gradient = device().zeros(values.len());
+    let parameters = device().upload(values.clone());
     let loss = decoder
-        .loss(&values, None, batch, None, 1.0, Gradients::Model(&mut gradient), &mut workspace)
+        .loss(&parameters, None, batch, None, 1.0, Gradients::Model(&mut gradient), &mut workspace)
         .unwrap();
+    let gradient = device().read(gradient.at(..));
     assert!((loss / golden.loss - 1.0).abs() < 1e-5, "{family}: loss {loss}, PyTorch {}", golden.loss);
 
     let mut expected = vec![0.0; values.len()];
@@ -66,7 +68,7 @@ fn check(family: &str) {
         let error = relative_error(&gradient[parameter.span.clone()], &expected[parameter.span.clone()]);
         assert!(error < 1e-4, "{family}: gradient by {}: relative error {error:e}", parameter.name);
     }
-    let logits = decoder.logits(&values, None, batch, &mut workspace).unwrap();
+    let logits = decoder.logits(&parameters, None, batch, &mut workspace).unwrap();
     assert!(check_inference(family) == logits, "{family}: inference gives other bits than training");
 }
 
