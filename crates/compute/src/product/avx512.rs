@@ -111,7 +111,10 @@ pub unsafe fn pack_transposed(
     for column in (0..columns / 16 * 16).step_by(16) {
         for row in (0..whole_rows).step_by(16) {
             let mut r = [_mm512_setzero_ps(); 16];
-            prefetch_squares(&source[column * column_stride..], column_stride, 16, row, whole_rows);
+            // Only a large product's B is far from the core.
+            if width == PACKED_COLUMNS {
+                prefetch_squares(&source[column * column_stride..], column_stride, 16, row, whole_rows);
+            }
             for (j, r) in r.iter_mut().enumerate() {
                 let from = (column + j) * column_stride + row;
                 // SAFETY: the slice's bounds are checked here.
