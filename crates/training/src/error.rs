@@ -29,6 +29,23 @@ pub enum Error {
         /// A sentence that names the last good checkpoint.
         last_good: String,
     },
+    /// The gradients have become long for good: that is not one bad batch.
+    #[error(
+        "training stopped at step {step}: {in_a_row} steps in a row were left out, the last with a gradient norm of {norm:.3} above \
+         {limit:.3}. {last_good} A lower learning_rate or a longer warm-up usually helps; a higher skip_outliers lets more through"
+    )]
+    Outliers {
+        /// The last of these steps, counted from 1.
+        step: u64,
+        /// How many.
+        in_a_row: usize,
+        /// The last one's norm.
+        norm: f64,
+        /// What was allowed.
+        limit: f64,
+        /// A sentence that names the last good checkpoint.
+        last_good: String,
+    },
     /// A file that was read just before cannot be read.
     #[error("cannot read {path}: {source}")]
     Read {

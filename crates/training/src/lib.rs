@@ -16,6 +16,7 @@ mod heldout;
 mod journal;
 mod metrics;
 mod mixture;
+mod outliers;
 pub mod products;
 mod report;
 mod run;

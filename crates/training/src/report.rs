@@ -20,8 +20,7 @@ pub struct Report {
     pub tokens: u64,
     /// Of each language.
     pub languages: BTreeMap<String, TextReport>,
-    /// Of each source, where the corpus names more than one.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    /// Of each source.
     pub sources: BTreeMap<String, TextReport>,
     /// Whose share was cut, because it would have been repeated too often.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -69,7 +68,7 @@ impl Report {
             parameters: decoder.table().length(),
             tokens,
             languages,
-            sources: if sources.len() > 1 { sources } else { BTreeMap::new() },
+            sources,
             cut: batches.cuts().to_vec(),
             floating_point_operations: tokens as f64
                 * operations_per_token(decoder, settings.sequence_length),

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::heldout::HeldOut;
 use crate::journal::Journal;
 use crate::metrics::{MACHINE_STEPS, Metrics, StepLine};
+use crate::outliers;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::trainer::{Optimiser, StepControl, StepOutcome, Subject, Trainer};
@@ -59,23 +60,55 @@ impl Run<'_> {
             });
             let learning_rate = schedule.learning_rate(step);
             metrics.begin_step();
-            let control = StepControl { dropout, ..StepControl::new(learning_rate) };
+            let largest_gradient_norm = outliers::largest_norm(settings.skip_outliers, &journal.norms);
+            let average_decay = settings.average_decay(step);
+            let control = StepControl { dropout, learning_rate, largest_gradient_norm, average_decay };
             let outcome = trainer.step(state, &self.batches.step(step), control)?;
-            if !outcome.applied {
+            if !(outcome.loss.is_finite() && outcome.gradient_norm.is_finite()) {
                 return Err(self.diverged(step, &outcome));
+            }
+            if outcome.applied {
+                if settings.skip_outliers > 0.0 {
+                    outliers::remember(&mut journal.norms, outcome.gradient_norm);
+                }
+            } else {
+                self.leave_out(state, journal, &outcome, largest_gradient_norm.unwrap_or_default())?;
             }
             metrics.step(&StepLine {
                 step: state.step,
                 loss: outcome.loss,
                 gradient_norm: outcome.gradient_norm,
                 learning_rate,
-                skipped: false,
-                expert_load: Vec::new(),
+                skipped: !outcome.applied,
+                expert_load: outcome.expert_loads.iter().map(|loads| largest_over_mean(loads)).collect(),
             });
             context.progress.advance(1);
             self.after_step(&mut trainer, state, journal, metrics)?;
         }
         context.progress.end();
+        Ok(())
+    }
+
+    /// The step is over, and the model is as it was.
+    fn leave_out(
+        &self,
+        state: &mut State,
+        journal: &mut Journal,
+        outcome: &StepOutcome,
+        limit: f64,
+    ) -> Result<(), Error> {
+        state.step += 1;
+        state.losses.push(outcome.loss);
+        journal.skipped.push(state.step);
+        let (step, norm) = (state.step, outcome.gradient_norm);
+        let in_a_row = outliers::in_a_row(&journal.skipped);
+        if in_a_row >= outliers::MOST_IN_A_ROW {
+            return Err(Error::Outliers { step, in_a_row, norm, limit, last_good: self.last_good() });
+        }
+        self.context.progress.warn(&format!(
+            "step {step} is left out: its gradient norm {norm:.3} is above {limit:.3}, skip_outliers = {} times the median",
+            self.settings.skip_outliers
+        ));
         Ok(())
     }
 
@@ -127,11 +160,20 @@ impl Run<'_> {
     }
 
     fn diverged(&self, step: u64, outcome: &StepOutcome) -> Error {
-        let last_good = match self.checkpoints.newest_path() {
+        let what = if outcome.loss.is_finite() { "gradient" } else { "loss" };
+        Error::Diverged { step: step + 1, what, last_good: self.last_good() }
+    }
+
+    fn last_good(&self) -> String {
+        match self.checkpoints.newest_path() {
             Some(path) => format!("The last good checkpoint is {}.", path.display()),
             None => "There is no checkpoint before it.".into(),
-        };
-        let what = if outcome.loss.is_finite() { "gradient" } else { "loss" };
-        Error::Diverged { step: step + 1, what, last_good }
+        }
     }
+}
+
+/// How far the busiest expert is above the mean.
+fn largest_over_mean(loads: &[u64]) -> f64 {
+    let (largest, sum) = (loads.iter().max().copied().unwrap_or(0), loads.iter().sum::<u64>());
+    largest as f64 * loads.len() as f64 / sum.max(1) as f64
 }

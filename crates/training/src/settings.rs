@@ -64,6 +64,10 @@ pub struct Settings {
     pub epsilon: f64,
     /// Largest norm of the whole gradient; a longer one is scaled down to it.
     pub clip_norm: f64,
+    /// A step whose gradient norm is above so many times the median of the last 128 is left out; 0: none is.
+    pub skip_outliers: f64,
+    /// Decay of an average of the weights over the steps; with it on, the average is the model that comes out. 0: off.
+    pub weight_average_decay: f64,
     /// Share of elements dropped from the embedding and from both branches of each layer.
     pub dropout: f64,
     /// Seed of weights, order and dropout.
@@ -127,6 +131,8 @@ impl Default for Settings {
             beta_2: 0.95,
             epsilon: 1e-8,
             clip_norm: 1.0,
+            skip_outliers: 0.0,
+            weight_average_decay: 0.0,
             dropout: 0.15,
             seed: 1,
             checkpoint_every: 200,
@@ -170,6 +176,8 @@ impl Settings {
             ("warmup_ratio", self.warmup_ratio, 0.0, 0.9),
             ("decay_ratio", self.decay_ratio, 0.0, 1.0),
             ("language_temperature", self.language_temperature, 0.1, 1e6),
+            ("weight_average_decay", self.weight_average_decay, 0.0, 0.999_999_9),
+            ("skip_outliers", self.skip_outliers, 0.0, 1e9),
             ("maximum_epochs", self.maximum_epochs, 0.0, 1e9),
         ] {
             if !(least..=most).contains(&value) {
@@ -223,6 +231,12 @@ impl Settings {
                 return fail(format!("{key} are all 0"));
             }
         }
+        if self.skip_outliers > 0.0 && self.skip_outliers < 1.0 {
+            return fail(format!(
+                "skip_outliers = {}, expected 0 (off) or from 1 on: below 1 every ordinary step would be left out",
+                self.skip_outliers
+            ));
+        }
         if self.keep_before_decay && self.schedule().decay_start().is_none() {
             return fail(format!(
                 "keep_before_decay = true, but nothing decays at the end: schedule = {}, decay_ratio = {} of {} steps",
@@ -267,6 +281,13 @@ impl Settings {
             end_tokens: separator.into_iter().collect(),
             padding: None,
         }
+    }
+
+    /// Decay of the weight average after a step, counted from 0. It rises to what is set, so that the first weights, which
+    /// are chance, are soon forgotten.
+    pub(crate) fn average_decay(&self, step: u64) -> Option<f64> {
+        let rising = (step + 1) as f64 / (step + 10) as f64;
+        (self.weight_average_decay > 0.0).then(|| self.weight_average_decay.min(rising))
     }
 
     pub(crate) fn schedule(&self) -> Schedule {
@@ -335,6 +356,9 @@ mod tests {
                 refuse(&|s| s.source_weights = BTreeMap::from([("web".into(), 0.0)])),
                 "source_weights are all 0",
             ),
+            (refuse(&|s| s.skip_outliers = 0.5), "skip_outliers = 0.5"),
+            (refuse(&|s| s.skip_outliers = f64::INFINITY), "skip_outliers = inf"),
+            (refuse(&|s| s.weight_average_decay = 1.0), "weight_average_decay = 1"),
             (refuse(&|s| s.maximum_epochs = f64::NAN), "maximum_epochs = NaN"),
             (refuse(&|s| s.maximum_epochs = -1.0), "maximum_epochs = -1"),
             (refuse(&|s| s.checkpoints_kept = 0), "checkpoints_kept = 0"),

@@ -83,7 +83,8 @@ pub fn build(
     let report = Report::new(settings, &decoder, &batches, &state, &journal);
     let model =
         FinishedModel { config: &config, table: decoder.table(), tokenizer: &tokenizer, tokenizer_folder };
-    model.write(&device.lend(state.parameters.at(..)), &output.payload, context)?;
+    let values = state.average.as_ref().unwrap_or(&state.parameters);
+    model.write(&device.lend(values.at(..)), &output.payload, context)?;
     if settings.keep_before_decay
         && let Some(before) = checkpoints.named(BEFORE_DECAY)
     {

@@ -216,6 +216,7 @@ fn everything() -> Settings {
         keep_before_decay: true,
         decay_shape: training::DecayShape::OneMinusSqrt,
         checkpoint_every: 3,
+        weight_average_decay: 0.9,
         ..settings()
     }
 }
@@ -279,6 +280,64 @@ fn a_run_with_everything_can_be_stopped_anywhere() {
         };
         assert_eq!(numbers(&stopped), numbers(&whole), "the metrics cover the whole run");
     }
+}
+
+#[test]
+fn long_gradients_are_left_out_counted_and_said() {
+    let bench = Bench::new();
+    // Steps of one sequence: their gradients differ enough for some to be left out.
+    let picky = Settings {
+        skip_outliers: 1.2,
+        steps: 60,
+        checkpoint_every: 7,
+        batch_tokens: 64,
+        learning_rate: 1e-3,
+        ..settings()
+    };
+    let whole = bench.output("picky");
+    let (context, watcher) = watched(u64::MAX);
+    let report = bench.build(&picky, &whole, &context).unwrap();
+    let skipped = &report.skipped_steps;
+    assert!(!skipped.is_empty() && skipped.iter().all(|step| *step > 16), "{skipped:?}");
+    assert!(watcher.warnings.lock().unwrap()[0].contains("is left out: its gradient norm"));
+    let lines = metrics(&whole);
+    let flagged: Vec<u64> = lines
+        .iter()
+        .filter(|line| line["skipped"] == true)
+        .map(|line| line["step"].as_u64().unwrap())
+        .collect();
+    assert_eq!(flagged, *skipped);
+    assert_eq!(lines.len(), 60);
+    for stop in [20, skipped[0], 43] {
+        let stopped = bench.output(&format!("picky-{stop}"));
+        let (context, _) = watched(stop);
+        assert!(bench.build(&picky, &stopped, &context).is_err());
+        let resumed = bench.build(&picky, &stopped, &Context::quiet(1)).unwrap();
+        assert_eq!((resumed.skipped_steps, weights(&stopped)), (skipped.clone(), weights(&whole)));
+    }
+    // With a factor of 1 the gradients, which grow while the rate is high, are soon all left out: the run says so and ends.
+    let never = Settings { skip_outliers: 1.0, steps: 60, ..settings() };
+    match bench.build(&never, &bench.output("never"), &Context::quiet(2)) {
+        Err(Error::Outliers { in_a_row, last_good, .. }) => {
+            assert!(in_a_row == 16 && last_good.contains("checkpoint-"), "{last_good}");
+        }
+        other => panic!("expected too many outliers: {other:?}"),
+    }
+    let plain = bench.output("plain");
+    bench.build(&Settings { skip_outliers: 0.0, ..picky }, &plain, &Context::quiet(2)).unwrap();
+    assert_ne!(weights(&plain), weights(&whole));
+}
+
+#[test]
+fn an_average_of_the_weights_is_what_comes_out() {
+    let bench = Bench::new();
+    let (plain, averaged) = (bench.output("plain"), bench.output("averaged"));
+    let one = bench.build(&settings(), &plain, &Context::quiet(2)).unwrap();
+    let average = Settings { weight_average_decay: 0.5, ..settings() };
+    let other = bench.build(&average, &averaged, &Context::quiet(1)).unwrap();
+    assert_eq!(one.last_loss, other.last_loss, "the weights that are trained are the same");
+    assert_ne!(weights(&plain), weights(&averaged));
+    InferenceModel::load(&averaged.payload).unwrap();
 }
 
 #[test]
