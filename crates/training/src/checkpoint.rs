@@ -2,16 +2,22 @@
 //!
 //! Some are kept. A last one that is damaged (a disk that lied, a hand that edited) is said so and passed over for the one
 //! before; what cannot be resumed starts anew. One more can be kept under a name of its own, whatever comes after it.
+//!
+//! A checkpoint can be written beside the training, from a copy of the state: one at a time, and whoever asks for the next
+//! waits for the one before.
 
 use crate::Error;
 use crate::state::State;
 use compute::{Buffer, Device};
 use provenance::digest::{Sha256Reader, Sha256Writer};
-use provenance::{Context, Digest};
+use provenance::{Context, Digest, Storage};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 /// The checkpoints of one run in its scratch folder.
 pub struct Checkpoints<'a> {
@@ -22,6 +28,8 @@ pub struct Checkpoints<'a> {
     /// Where states live.
     device: Device,
     context: &'a Context,
+    /// The checkpoint that is being written beside the training.
+    writing: Mutex<Option<JoinHandle<Result<(), Error>>>>,
 }
 
 /// A checkpoint's content: the state, and what the run itself wants to remember beside it.
@@ -51,12 +59,14 @@ impl<'a> Checkpoints<'a> {
     /// The checkpoints in `folder` of a run on `device`.
     pub fn new(folder: &Path, fingerprint: Digest, device: &Device, context: &'a Context) -> Checkpoints<'a> {
         let device = device.clone();
-        Checkpoints { folder: folder.to_path_buf(), fingerprint, retained: RETAINED, device, context }
+        let (folder, writing) = (folder.to_path_buf(), Mutex::default());
+        Checkpoints { folder, fingerprint, retained: RETAINED, device, context, writing }
     }
 
     /// The same, with another number of checkpoints that are kept (at least one).
-    pub fn retaining(self, retained: usize) -> Checkpoints<'a> {
-        Checkpoints { retained: retained.max(1), ..self }
+    pub fn retaining(mut self, retained: usize) -> Checkpoints<'a> {
+        self.retained = retained.max(1);
+        self
     }
 
     /// The newest state that can be resumed; says through `progress.warn` what it passes over.
@@ -69,7 +79,7 @@ impl<'a> Checkpoints<'a> {
 
     /// [`Checkpoints::newest`] with the notes that were written beside the state.
     pub(crate) fn newest_with_notes(&self) -> Result<Option<Content>, Error> {
-        for path in self.list()?.into_iter().rev() {
+        for path in list(&self.folder)?.into_iter().rev() {
             match self.read(&path) {
                 Ok(content) => return Ok(Some(content)),
                 Err(problem) => self.warn(&path, &problem),
@@ -102,7 +112,7 @@ impl<'a> Checkpoints<'a> {
 
     /// The path of the newest checkpoint, for messages.
     pub fn newest_path(&self) -> Option<PathBuf> {
-        self.list().ok()?.pop()
+        list(&self.folder).ok()?.pop()
     }
 
     /// Writes a state and removes all but the newest ones.
@@ -115,71 +125,72 @@ impl<'a> Checkpoints<'a> {
 
     /// [`Checkpoints::write`] with notes beside the state.
     pub(crate) fn write_with_notes(&self, state: &State, notes: &[u8]) -> Result<(), Error> {
-        self.write_file(&self.folder.join(format!("checkpoint-{:010}.bin", state.step)), state, notes)?;
-        let mut old = self.list()?;
-        old.truncate(old.len().saturating_sub(self.retained));
-        for path in old {
-            self.context.storage.remove_file(&path)?;
-        }
+        self.wait()?;
+        write_numbered(&self.context.storage, &self.folder, self.retained, &self.content(state, notes))
+    }
+
+    /// [`Checkpoints::write_with_notes`] from a copy of the state, while the training goes on.
+    ///
+    /// # Errors
+    /// Those of the checkpoint before this one, which is waited for; this one's come from [`Checkpoints::settle`].
+    pub(crate) fn write_beside(&self, state: &State, notes: &[u8]) -> Result<(), Error> {
+        self.wait()?;
+        let content = self.content(state, notes).into_owned();
+        let (storage, folder, retained) = (self.context.storage.clone(), self.folder.clone(), self.retained);
+        let thread = std::thread::Builder::new()
+            .name("checkpoint".into())
+            .spawn(move || write_numbered(&storage, &folder, retained, &content))
+            .map_err(|source| Error::Write { path: self.folder.clone(), source })?;
+        *self.writing() = Some(thread);
         Ok(())
+    }
+
+    /// What became of the checkpoint beside the training, if it is done.
+    ///
+    /// # Errors
+    /// When the disk refused it; the checkpoints before it stay.
+    pub(crate) fn settle(&self) -> Result<(), Error> {
+        if self.writing().as_ref().is_some_and(JoinHandle::is_finished) { self.wait() } else { Ok(()) }
+    }
+
+    /// Waits for the checkpoint beside the training.
+    ///
+    /// # Errors
+    /// When the disk refused it; the checkpoints before it stay.
+    pub(crate) fn wait(&self) -> Result<(), Error> {
+        let thread = self.writing().take();
+        match thread.map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(result)) => result,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    fn writing(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<Result<(), Error>>>> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps a state under a name of its own, which no later checkpoint removes.
     pub(crate) fn write_named(&self, name: &str, state: &State) -> Result<(), Error> {
-        self.write_file(&self.named_path(name), state, &[])
+        self.content(state, &[]).write(&self.context.storage, &self.named_path(name))
     }
 
-    /// Writes aside, syncs, renames.
-    fn write_file(&self, path: &Path, state: &State, notes: &[u8]) -> Result<(), Error> {
-        let storage = &self.context.storage;
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        let aside = path.with_file_name(format!(".{name}.partial"));
-        let failed = |source| Error::Write { path: aside.clone(), source };
-        let mut writer = Sha256Writer::new(BufWriter::with_capacity(1 << 18, storage.create(&aside)?));
-        let header = Header {
-            format: FORMAT,
-            fingerprint: self.fingerprint,
-            step: state.step,
-            parameters: state.parameters.len(),
-            average: state.average.is_some(),
-            losses: state.losses.len(),
-            notes: notes.len(),
-        };
-        let header = serde_json::to_vec(&header).expect("plain fields");
-        writer.write_all(MAGIC).map_err(failed)?;
-        writer.write_all(&(header.len() as u64).to_le_bytes()).map_err(failed)?;
-        writer.write_all(&header).map_err(failed)?;
-        for values in [&state.parameters, &state.first, &state.second].into_iter().chain(&state.average) {
-            for part in self.device.lend(values.at(..)).chunks(1 << 14) {
-                let bytes: Vec<u8> = part.iter().flat_map(|value| value.to_le_bytes()).collect();
-                writer.write_all(&bytes).map_err(failed)?;
-            }
+    fn content<'s>(&self, state: &'s State, notes: &'s [u8]) -> Written<'s> {
+        let vectors = [&state.parameters, &state.first, &state.second].into_iter().chain(&state.average);
+        Written {
+            header: Header {
+                format: FORMAT,
+                fingerprint: self.fingerprint,
+                step: state.step,
+                parameters: state.parameters.len(),
+                average: state.average.is_some(),
+                losses: state.losses.len(),
+                notes: notes.len(),
+            },
+            vectors: vectors.map(|values| self.device.lend(values.at(..))).collect(),
+            losses: Cow::Borrowed(&state.losses),
+            notes: Cow::Borrowed(notes),
         }
-        for loss in &state.losses {
-            writer.write_all(&loss.to_le_bytes()).map_err(failed)?;
-        }
-        writer.write_all(notes).map_err(failed)?;
-        let (mut inner, digest, _) = writer.into_parts();
-        inner.write_all(&digest.0).map_err(failed)?;
-        let file = inner.into_inner().map_err(|error| failed(error.into_error()))?;
-        file.finish()?;
-        storage.rename(&aside, path)?;
-        Ok(())
-    }
-
-    /// Whole checkpoints, oldest first.
-    fn list(&self) -> Result<Vec<PathBuf>, Error> {
-        let read = |source| Error::Read { path: self.folder.clone(), source };
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir(&self.folder).map_err(read)? {
-            let path = entry.map_err(read)?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if name.starts_with("checkpoint-") && name.ends_with(".bin") {
-                found.push(path);
-            }
-        }
-        found.sort();
-        Ok(found)
     }
 
     /// Reads piece by piece: a state is large, and memory holds it once.
@@ -238,6 +249,90 @@ impl<'a> Checkpoints<'a> {
         let losses = losses.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
         Ok((State { step: header.step, parameters, first, second, average, losses }, notes))
     }
+}
+
+/// Nobody writes any more once the run is over, however it ended.
+impl Drop for Checkpoints<'_> {
+    fn drop(&mut self) {
+        if let Some(thread) = self.writing().take() {
+            // Whoever wanted to know how it went has waited for it.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What a file is written from.
+struct Written<'a> {
+    header: Header,
+    vectors: Vec<Cow<'a, [f32]>>,
+    losses: Cow<'a, [f64]>,
+    notes: Cow<'a, [u8]>,
+}
+
+impl Written<'_> {
+    /// A copy that nothing changes any more.
+    fn into_owned(self) -> Written<'static> {
+        Written {
+            header: self.header,
+            vectors: self.vectors.into_iter().map(|values| Cow::Owned(values.into_owned())).collect(),
+            losses: Cow::Owned(self.losses.into_owned()),
+            notes: Cow::Owned(self.notes.into_owned()),
+        }
+    }
+
+    /// Writes aside, syncs, renames.
+    fn write(&self, storage: &Storage, path: &Path) -> Result<(), Error> {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let aside = path.with_file_name(format!(".{name}.partial"));
+        let failed = |source| Error::Write { path: aside.clone(), source };
+        let mut writer = Sha256Writer::new(BufWriter::with_capacity(1 << 18, storage.create(&aside)?));
+        let header = serde_json::to_vec(&self.header).expect("plain fields");
+        writer.write_all(MAGIC).map_err(failed)?;
+        writer.write_all(&(header.len() as u64).to_le_bytes()).map_err(failed)?;
+        writer.write_all(&header).map_err(failed)?;
+        for values in &self.vectors {
+            for part in values.chunks(1 << 14) {
+                let bytes: Vec<u8> = part.iter().flat_map(|value| value.to_le_bytes()).collect();
+                writer.write_all(&bytes).map_err(failed)?;
+            }
+        }
+        for loss in self.losses.iter() {
+            writer.write_all(&loss.to_le_bytes()).map_err(failed)?;
+        }
+        writer.write_all(&self.notes).map_err(failed)?;
+        let (mut inner, digest, _) = writer.into_parts();
+        inner.write_all(&digest.0).map_err(failed)?;
+        let file = inner.into_inner().map_err(|error| failed(error.into_error()))?;
+        file.finish()?;
+        storage.rename(&aside, path)?;
+        Ok(())
+    }
+}
+
+/// Writes a checkpoint under its step's name and removes all but the newest ones.
+fn write_numbered(storage: &Storage, folder: &Path, retained: usize, content: &Written) -> Result<(), Error> {
+    content.write(storage, &folder.join(format!("checkpoint-{:010}.bin", content.header.step)))?;
+    let mut old = list(folder)?;
+    old.truncate(old.len().saturating_sub(retained));
+    for path in old {
+        storage.remove_file(&path)?;
+    }
+    Ok(())
+}
+
+/// Whole checkpoints, oldest first.
+fn list(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let read = |source| Error::Read { path: folder.to_path_buf(), source };
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(read)? {
+        let path = entry.map_err(read)?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with("checkpoint-") && name.ends_with(".bin") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 impl Header {
@@ -321,7 +416,7 @@ mod tests {
         for step in 2..6 {
             checkpoints.write(&state(step)).unwrap();
         }
-        assert_eq!(checkpoints.list().unwrap().len(), 1);
+        assert_eq!(list(folder.path()).unwrap().len(), 1);
         assert_eq!(checkpoints.newest().unwrap(), Some(state(5)));
         assert_eq!(checkpoints.named("before-decay"), Some(state(1)));
         std::fs::write(folder.path().join("before-decay.bin"), b"").unwrap();
@@ -339,7 +434,7 @@ mod tests {
             std::fs::create_dir(folder.path()).unwrap();
             Checkpoints::new(folder.path(), sha256(b"a"), &device(), &good).write(&state(5)).unwrap();
             let mut dying = Context::quiet(1);
-            dying.storage = provenance::Storage::failing_at(operation);
+            dying.storage = Storage::failing_at(operation);
             let result = Checkpoints::new(folder.path(), sha256(b"a"), &device(), &dying).write(&state(10));
             dying.storage.discard_unsynced().unwrap();
             let found = Checkpoints::new(folder.path(), sha256(b"a"), &device(), &good).newest().unwrap();
@@ -351,5 +446,34 @@ mod tests {
             assert!(found == Some(state(5)) || found == Some(state(10)), "operation {operation}: {found:?}");
         }
         assert!(failures >= 5);
+    }
+
+    #[test]
+    fn what_is_written_beside_the_training_is_the_state_at_that_moment() {
+        let folder = tempfile::tempdir().unwrap();
+        let context = Context::quiet(1);
+        let checkpoints = Checkpoints::new(folder.path(), sha256(b"a"), &device(), &context);
+        let mut live = state(1);
+        for step in 1..20 {
+            live = state(step);
+            checkpoints.write_beside(&live, b"notes").unwrap();
+            // The training goes on at once.
+            live = state(step + 1);
+        }
+        checkpoints.wait().unwrap();
+        assert_eq!(checkpoints.newest_with_notes().unwrap(), Some((state(19), b"notes".to_vec())));
+        assert_eq!(list(folder.path()).unwrap().len(), 2);
+        drop(live);
+
+        let mut dying = Context::quiet(1);
+        dying.storage = Storage::failing_at(2);
+        let checkpoints = Checkpoints::new(folder.path(), sha256(b"a"), &device(), &dying);
+        checkpoints.write_beside(&state(30), &[]).unwrap();
+        let began = std::time::Instant::now();
+        while checkpoints.settle().is_ok() {
+            assert!(began.elapsed() < std::time::Duration::from_secs(20), "the failure was never told");
+        }
+        checkpoints.wait().unwrap();
+        assert_eq!(checkpoints.newest().unwrap(), Some(state(19)));
     }
 }

@@ -50,6 +50,7 @@ impl Run<'_> {
         while state.step < settings.steps {
             if context.cancellation.is_cancelled() {
                 self.write_checkpoint(state, journal, metrics)?;
+                self.checkpoints.wait()?;
                 context.cancellation.check()?;
             }
             let step = state.step;
@@ -85,6 +86,7 @@ impl Run<'_> {
             context.progress.advance(1);
             self.after_step(&mut trainer, state, journal, metrics)?;
         }
+        self.checkpoints.wait()?;
         context.progress.end();
         Ok(())
     }
@@ -120,6 +122,7 @@ impl Run<'_> {
         metrics: &mut Metrics,
     ) -> Result<(), Error> {
         let Run { settings, context, .. } = self;
+        self.checkpoints.settle()?;
         let last = state.step == settings.steps;
         let every = settings.evaluate_every;
         if every > 0 && (state.step.is_multiple_of(every) || last) {
@@ -142,7 +145,11 @@ impl Run<'_> {
     /// Metrics first: a checkpoint that stands has them all.
     fn write_checkpoint(&self, state: &State, journal: &Journal, metrics: &mut Metrics) -> Result<(), Error> {
         metrics.sync()?;
-        self.checkpoints.write_with_notes(state, &journal.to_bytes())
+        let notes = journal.to_bytes();
+        match self.settings.checkpoint_beside {
+            true => self.checkpoints.write_beside(state, &notes),
+            false => self.checkpoints.write_with_notes(state, &notes),
+        }
     }
 
     fn trainer(&self) -> Trainer {
@@ -165,6 +172,8 @@ impl Run<'_> {
     }
 
     fn last_good(&self) -> String {
+        // Whether or not the last one could be written: the newest that stands is named.
+        let _ = self.checkpoints.wait();
         match self.checkpoints.newest_path() {
             Some(path) => format!("The last good checkpoint is {}.", path.display()),
             None => "There is no checkpoint before it.".into(),

@@ -74,6 +74,8 @@ pub struct Settings {
     pub seed: u64,
     /// Steps between checkpoints.
     pub checkpoint_every: u64,
+    /// Whether a checkpoint is written while the training goes on: faster, with memory for a copy of the state meanwhile.
+    pub checkpoint_beside: bool,
     /// How many checkpoints stand beside each other while the run lasts.
     pub checkpoints_kept: usize,
     /// Whether the model before the decay is kept, in the folder `before-decay` of the result: it can be trained on.
@@ -136,6 +138,7 @@ impl Default for Settings {
             dropout: 0.15,
             seed: 1,
             checkpoint_every: 200,
+            checkpoint_beside: true,
             checkpoints_kept: 2,
             keep_before_decay: false,
             evaluate_every: 0,

@@ -217,6 +217,7 @@ fn everything() -> Settings {
         decay_shape: training::DecayShape::OneMinusSqrt,
         checkpoint_every: 3,
         weight_average_decay: 0.9,
+        checkpoint_beside: false,
         ..settings()
     }
 }
