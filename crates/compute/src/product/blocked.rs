@@ -230,9 +230,9 @@ fn pack_panels(
     tile_columns: usize,
     target: &mut [f32],
 ) {
-    let length = phase.depth * tile_columns;
     #[cfg(target_arch = "x86_64")]
     if path == CpuPath::Avx512 && b.column_stride == 1 {
+        let length = phase.depth * tile_columns;
         let whole = ((phase.columns - first) / tile_columns).min(target.len() / length);
         let source = &b.data[phase.row * b.row_stride + phase.column + first..];
         // SAFETY: the processor has AVX-512.

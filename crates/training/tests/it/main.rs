@@ -1,5 +1,7 @@
 //! The stage as a whole, on a corpus of a few lines: thread counts, kills, damage and bad settings.
 
+mod oracle;
+
 use model::{InferenceModel, LogitRows, SequenceChunk};
 use provenance::digest::sha256_file;
 use provenance::{Context, Progress, StageOutput};
