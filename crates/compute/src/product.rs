@@ -13,7 +13,10 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod blocked;
+mod grouped;
 mod portable;
+
+pub use grouped::{Product, multiply_all};
 
 use crate::path::{CpuPath, vectorised};
 use std::cell::RefCell;

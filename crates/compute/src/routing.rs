@@ -74,24 +74,26 @@ vectorised! {
 }
 
 vectorised! {
-    /// The gradient by the logits into `logit_gradient` [tokens, E], from the one by the weights. The choice has none.
+    /// The gradient by the logits into `logit_gradient` [tokens, E], from the one by the weights, which stands at each pair's
+    /// place. The choice has none.
     pub fn route_backward(
         routing: &Routing,
         scores: &[f32],
         chosen: &[u32],
+        places: &[u32],
         weight_gradient: &[f32],
         logit_gradient: &mut [f32],
     ) {
         let Routing { experts, chosen: k, .. } = *routing;
         let rows = scores.chunks_exact(experts).zip(logit_gradient.chunks_exact_mut(experts));
-        let choices = chosen.chunks_exact(k).zip(weight_gradient.chunks_exact(k));
-        for ((scores, gradient), (chosen, weight_gradient)) in rows.zip(choices) {
+        let choices = chosen.chunks_exact(k).zip(places.chunks_exact(k));
+        for ((scores, gradient), (chosen, places)) in rows.zip(choices) {
             // first by the scores
             let (mut sum, mut pull) = (0.0f32, 0.0f32);
-            for (&expert, &dw) in chosen.iter().zip(weight_gradient) {
+            for (&expert, &place) in chosen.iter().zip(places) {
                 let score = scores[expert as usize];
                 sum += score;
-                pull = dw.mul_add(score, pull);
+                pull = weight_gradient[place as usize].mul_add(score, pull);
             }
             let (factor, pull) = match routing.normalise {
                 true => (routing.scale / (sum + SMALLEST_SUM), pull / (sum + SMALLEST_SUM)),
@@ -100,15 +102,15 @@ vectorised! {
             gradient.fill(0.0);
             match routing.scoring {
                 Scoring::Sigmoid => {
-                    for (&expert, &dw) in chosen.iter().zip(weight_gradient) {
-                        let score = scores[expert as usize];
+                    for (&expert, &place) in chosen.iter().zip(places) {
+                        let (score, dw) = (scores[expert as usize], weight_gradient[place as usize]);
                         gradient[expert as usize] = factor * (dw - pull) * (score * (1.0 - score));
                     }
                 }
                 Scoring::Softmax => {
                     let mut mean = 0.0f32;
-                    for (&expert, &dw) in chosen.iter().zip(weight_gradient) {
-                        let by_score = factor * (dw - pull);
+                    for (&expert, &place) in chosen.iter().zip(places) {
+                        let by_score = factor * (weight_gradient[place as usize] - pull);
                         gradient[expert as usize] = by_score;
                         mean = by_score.mul_add(scores[expert as usize], mean);
                     }
@@ -264,7 +266,7 @@ vectorised! {
 vectorised! {
     /// From unweighted gradients to weighted ones, for pairs in sorted order. With y = Σ w·D·a of a token's experts, `back`
     /// holds Dᵀ·dy of each pair [pairs, inner] and `gathered` dy [pairs, width]: then dw = a·Dᵀdy, which needs no output of
-    /// an expert, into `weight_gradient` (by pair), and both are multiplied by the pair's weight.
+    /// an expert, into `weight_gradient` (in the same order), and both are multiplied by the pair's weight.
     pub fn weigh_backward(
         activated: &[f32],
         inner: usize,
@@ -276,9 +278,10 @@ vectorised! {
         weight_gradient: &mut [f32],
     ) {
         let rows = activated.chunks_exact(inner).zip(back.chunks_exact_mut(inner));
-        for (((a, back), gathered), &pair) in rows.zip(gathered.chunks_exact_mut(width)).zip(pairs) {
+        let pairs = pairs.iter().zip(weight_gradient);
+        for (((a, back), gathered), (&pair, dw)) in rows.zip(gathered.chunks_exact_mut(width)).zip(pairs) {
             let weight = weights[pair as usize];
-            weight_gradient[pair as usize] = dot(a, back);
+            *dw = dot(a, back);
             for value in back.iter_mut() {
                 *value *= weight;
             }
@@ -438,7 +441,8 @@ mod tests {
             let backward = || {
                 let routed = run(&routing, &logits, &bias);
                 let mut gradient = vec![9.0; logits.len()];
-                route_backward(&routing, &routed.scores, &routed.chosen, &dw, &mut gradient);
+                let places: Vec<u32> = (0..dw.len() as u32).collect();
+                route_backward(&routing, &routed.scores, &routed.chosen, &places, &dw, &mut gradient);
                 gradient
             };
             check_gradient(&format!("{routing:?}"), &logits, &backward(), |logits| {
@@ -529,8 +533,9 @@ mod tests {
                     }
                 }
             }
-            let mut dw = vec![0.0; tokens * k];
-            weigh_backward(&activated, inner, width, &pairs, &weights, &mut back, &mut gathered, &mut dw);
+            let mut sorted = vec![0.0; tokens * k];
+            weigh_backward(&activated, inner, width, &pairs, &weights, &mut back, &mut gathered, &mut sorted);
+            let dw: Vec<f32> = places.iter().map(|&place| sorted[place as usize]).collect();
             let mut d_down = vec![0.0; down.len()];
             let mut d_rows = vec![0.0; pairs.len() * width];
             for place in 0..pairs.len() {

@@ -7,6 +7,7 @@ use crate::ModelError;
 use crate::adapter::{Adapter, Projection};
 use crate::config::ModelConfig;
 use crate::low_rank::LowRankPass;
+use crate::mixture::MixturePass;
 use crate::parameters::{ModelSpans, ParameterTable};
 use crate::workspace::{Activations, Passing, TrainingWorkspace};
 use compute::attention::AttentionShape;
@@ -24,6 +25,17 @@ pub struct Decoder {
     pub(crate) config: ModelConfig,
     pub(crate) spans: ModelSpans,
     pub(crate) rotary: Vec<Arc<RotaryTable>>,
+    routers: RouterTraining,
+}
+
+/// How routers are trained, besides the gradient of the loss through the weights of the chosen experts.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RouterTraining {
+    /// Coefficient of the z-loss (Zoph et al., arXiv 2202.08906), the mean over the targets as in the loss. It is part of the
+    /// gradient; the loss that is reported does not contain it.
+    pub z_loss: f64,
+    /// By how much a step moves the bias of an expert towards equal loads (arXiv 2408.15664).
+    pub bias_update: f64,
 }
 
 /// A ragged micro-batch: documents packed one behind another.
@@ -76,6 +88,13 @@ impl Gradients<'_> {
             _ => None,
         }
     }
+
+    fn all_of_model(&mut self) -> Option<&mut Buffer> {
+        match self {
+            Gradients::Model(buffer) => Some(buffer),
+            _ => None,
+        }
+    }
 }
 
 /// An adapter in training: its definition, and its numbers on the device.
@@ -97,6 +116,7 @@ struct Pass<'a> {
     tokens: View<'a, u32>,
     positions: View<'a, u32>,
     plan: Option<DropoutPlan>,
+    gradient_scale: f32,
 }
 
 impl<'a> Pass<'a> {
@@ -205,7 +225,38 @@ impl Decoder {
                 )),
             });
         }
-        Ok(Decoder { config: config.clone(), spans: ModelSpans::new(config), rotary })
+        Ok(Decoder {
+            config: config.clone(),
+            spans: ModelSpans::new(config),
+            rotary,
+            routers: RouterTraining::default(),
+        })
+    }
+
+    /// Parameters that a token meets: of a layer's experts, those that it is sent to.
+    pub fn active_parameters(&self) -> usize {
+        let idle = |layer: usize| {
+            let (mixture, spans) =
+                (self.config.layers[layer].feed_forward.mixture?, self.spans.layers[layer].mixture.as_ref()?);
+            Some((mixture.experts - mixture.experts_per_token) * spans.expert_length)
+        };
+        self.spans.table.length() - (0..self.config.layers.len()).filter_map(idle).sum::<usize>()
+    }
+
+    /// The same decoder, with routers that are trained so.
+    #[must_use]
+    pub fn with_routers(self, routers: RouterTraining) -> Decoder {
+        Decoder { routers, ..self }
+    }
+
+    /// Moves each router's bias towards equal loads, as [`TrainingWorkspace::take_expert_loads`] counts them.
+    pub fn balance_experts(&self, device: &Device, parameters: &mut Buffer, loads: &[Vec<u64>]) {
+        let mixtures = self.spans.layers.iter().filter_map(|layer| layer.mixture.as_ref());
+        for (mixture, loads) in mixtures.zip(loads) {
+            let mut bias = device.read(parameters.at(mixture.router_bias.clone()));
+            compute::routing::balance(&mut bias, loads, self.routers.bias_update as f32);
+            device.write(&bias, parameters.at_mut(mixture.router_bias.clone()));
+        }
     }
 
     /// What it was made from.
@@ -246,7 +297,8 @@ impl Decoder {
         let count = batch.tokens.len();
         let (tokens, targets) = (tokens.at(..count), targets.at(..count));
         let positions = positions.at(..count);
-        let pass = Pass { device, parameters, adapter, batch: &batch, tokens, positions, plan };
+        let pass =
+            Pass { device, parameters, adapter, batch: &batch, tokens, positions, plan, gradient_scale };
         self.forward(pass, activations);
 
         let (hidden, rows) = (self.config.hidden_size, count * self.config.hidden_size);
@@ -311,12 +363,6 @@ impl Decoder {
     fn check(&self, batch: &PackedBatch, workspace: &TrainingWorkspace) -> Result<(), ModelError> {
         let tokens = batch.tokens.len();
         let fail = |problem: String| Err(ModelError::Input(problem));
-        if self.spans.layers.iter().any(|layer| layer.mixture.is_some()) {
-            return fail(
-                "training a mixture of experts is not supported yet; it runs in evaluate, chat and serve"
-                    .into(),
-            );
-        }
         if batch.targets.len() != tokens || batch.positions.len() != tokens {
             return fail(format!(
                 "{tokens} tokens, {} targets and {} positions in a batch",
@@ -450,6 +496,9 @@ impl Decoder {
         }
         let gate_up = here.gate_up.at(..2 * tokens * width);
         device.swiglu(gate_up, width, here.activated.at_mut(..tokens * width));
+        if let Some(mixture) = self.mixture(index, pass) {
+            mixture.activate(normed, &mut here.mixture, &mut passing.mixture);
+        }
     }
 
     /// The layer's output, from what [`Decoder::activate`] has left.
@@ -464,6 +513,9 @@ impl Decoder {
         pass.linear(activated, &self.spans.layers[index].down, width, branch.at_mut(rows));
         if let Some(pair) = pass.low_rank(index, Projection::Down) {
             pair.add(activated, reduced, branch.at_mut(rows), hidden);
+        }
+        if let Some(mixture) = self.mixture(index, pass) {
+            mixture.finish(&here.mixture, &mut passing.mixture, branch.at_mut(rows));
         }
         let output = inputs[index + 1].at_mut(rows);
         pass.add_branch(index, AFTER_FEED_FORWARD, here.middle.at(rows), branch.at(rows), output);
@@ -507,7 +559,7 @@ impl Decoder {
         gradients: &mut Gradients,
         activations: &mut Activations,
     ) {
-        let Activations { inputs, layers, recomputes, passing, .. } = activations;
+        let Activations { inputs, layers, recomputes, passing, expert_loads, most_experts, .. } = activations;
         let here = &layers[if *recomputes { 0 } else { index }];
         let Passing {
             residual,
@@ -519,6 +571,7 @@ impl Decoder {
             keys,
             fused,
             low_rank: buffers,
+            mixture: routed,
         } = passing;
         let (device, spans) = (pass.device, &self.spans.layers[index]);
         let (tokens, hidden, shape) = (pass.count(), self.config.hidden_size, self.shape(index));
@@ -537,6 +590,13 @@ impl Decoder {
 
         // feed-forward
         pass.branch_gradient(index, AFTER_FEED_FORWARD, residual.at(rows), branch.at_mut(rows));
+        let mixture = self.mixture(index, pass);
+        if let Some(mixture) = mixture {
+            let z_loss = self.routers.z_loss as f32 * pass.gradient_scale;
+            let loads = expert_loads.at_mut(index * *most_experts..(index + 1) * *most_experts);
+            let (dy, x) = (branch.at(rows), here.middle_normed.at(rows));
+            mixture.backward(dy, x, z_loss, &here.mixture, routed, gradients.all_of_model(), loads);
+        }
         let (dy, x) = (branch.at(rows), here.activated.at(wide_rows));
         pass.linear_backward(dy, &spans.down, x, activated.at_mut(wide_rows), gradients.model(&spans.down));
         adapt(Projection::Down, dy, hidden, x, activated.at_mut(wide_rows), gradients);
@@ -546,6 +606,9 @@ impl Decoder {
         pass.linear_backward(dy, &spans.gate_up, x, branch.at_mut(rows), gradients.model(&spans.gate_up));
         adapt(Projection::Gate, dy, 2 * width, x, branch.at_mut(rows), gradients);
         adapt(Projection::Up, dy.at(width..), 2 * width, x, branch.at_mut(rows), gradients);
+        if let Some(mixture) = mixture {
+            mixture.finish_backward(&here.mixture, routed, branch);
+        }
         device.rms_norm_backward(
             branch.at(rows),
             here.middle.at(rows),
@@ -615,6 +678,20 @@ impl Decoder {
             residual.at_mut(rows),
             gradients.model(&spans.input_norm),
         );
+    }
+
+    /// The routed experts of a layer, where it has some.
+    fn mixture<'a>(&'a self, layer: usize, pass: Pass<'a>) -> Option<MixturePass<'a>> {
+        let (feed_forward, spans) = (&self.config.layers[layer].feed_forward, &self.spans.layers[layer]);
+        let hidden = self.config.hidden_size;
+        MixturePass::of(
+            pass.device,
+            pass.parameters,
+            feed_forward,
+            spans.mixture.as_ref(),
+            pass.count(),
+            hidden,
+        )
     }
 
     pub(crate) fn shape(&self, layer: usize) -> AttentionShape {

@@ -10,6 +10,7 @@ mod decoder;
 mod error;
 mod inference;
 mod low_rank;
+mod mixture;
 mod parameters;
 pub mod testing;
 mod weights;
@@ -23,7 +24,7 @@ pub use config::{
     Architecture, AttentionSpecification, FeedForwardSpecification, LayerSpecification, MixtureSpecification,
     ModelConfig,
 };
-pub use decoder::{AdapterInTraining, Decoder, DropoutPlan, Gradients, PackedBatch};
+pub use decoder::{AdapterInTraining, Decoder, DropoutPlan, Gradients, PackedBatch, RouterTraining};
 pub use error::ModelError;
 pub use inference::{InferenceModel, InferenceWorkspace, KvCache, LogitRows, SequenceChunk, load_parameters};
 pub use parameters::{Parameter, ParameterKind, ParameterTable, Parameters};

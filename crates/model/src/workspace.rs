@@ -2,6 +2,7 @@
 //! anew each time cost page faults, which is where other frameworks lose their time.
 
 use crate::config::{LayerSpecification, ModelConfig};
+use crate::mixture::{MixtureActivations, MixturePassing, MixtureSizes};
 use compute::device::AttentionSums;
 use compute::{Buffer, Device};
 
@@ -22,6 +23,7 @@ pub(crate) struct LayerActivations {
     pub middle_normed: Buffer,
     pub gate_up: Buffer,
     pub activated: Buffer,
+    pub mixture: MixtureActivations,
 }
 
 /// Gradients on their way down, each overwritten in every layer. [tokens, …] each.
@@ -42,6 +44,7 @@ pub(crate) struct Passing {
     pub fused: Buffer,
     /// An adapter's inner rows, and the gradient by them.
     pub low_rank: [Buffer; 2],
+    pub mixture: MixturePassing,
 }
 
 /// Buffers for forward and backward passes of micro-batches up to a number of tokens.
@@ -68,6 +71,11 @@ pub(crate) struct Activations {
     pub last_reciprocal: Buffer,
     pub last_normed: Buffer,
     pub passing: Passing,
+    /// Tokens that each expert of each layer has had in backward passes: [layers, E].
+    pub expert_loads: Buffer<u32>,
+    /// E of each layer, 0 where it has no experts; and the largest of them.
+    pub experts: Vec<usize>,
+    pub most_experts: usize,
 }
 
 impl TrainingWorkspace {
@@ -92,7 +100,12 @@ impl TrainingWorkspace {
         let heads = widest(&|layer| layer.attention.heads);
         // Recomputed activations share the buffers of the largest layer.
         let kept = if recomputes { 1 } else { config.layers.len() };
-        let layers = (0..kept).map(|_| LayerActivations {
+        let mixtures = MixtureSizes::new(config);
+        let mixture = |layer: usize| match config.layers[layer].feed_forward.mixture {
+            None if !recomputes => MixtureActivations::new(device, MixtureSizes::default(), 0),
+            _ => MixtureActivations::new(device, mixtures, maximum_tokens),
+        };
+        let layers = (0..kept).map(|layer| LayerActivations {
             input_reciprocal: zeros(1),
             normed: zeros(hidden),
             fused: zeros(fused),
@@ -107,6 +120,7 @@ impl TrainingWorkspace {
             middle_normed: zeros(hidden),
             gate_up: zeros(2 * width),
             activated: zeros(width),
+            mixture: mixture(layer),
         });
         let activations = Activations {
             inputs: (0..=config.layers.len()).map(|_| zeros(hidden)).collect(),
@@ -124,7 +138,13 @@ impl TrainingWorkspace {
                 keys: zeros(kv),
                 fused: zeros(fused),
                 low_rank: [device.zeros(0), device.zeros(0)],
+                mixture: MixturePassing::new(device, mixtures, maximum_tokens),
             },
+            expert_loads: device.zeros(config.layers.len() * mixtures.experts),
+            experts: (config.layers.iter())
+                .map(|layer| layer.feed_forward.mixture.map_or(0, |mixture| mixture.experts))
+                .collect(),
+            most_experts: mixtures.experts,
         };
         TrainingWorkspace {
             device: device.clone(),
@@ -141,6 +161,17 @@ impl TrainingWorkspace {
     /// The device that it was planned on.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// Waits for what is queued, and returns how many tokens each expert has had in backward passes since the last call, for
+    /// each layer that has experts.
+    pub fn take_expert_loads(&mut self) -> Vec<Vec<u64>> {
+        let Activations { expert_loads, most_experts, experts, .. } = &mut self.activations;
+        let loads = self.device.read(expert_loads.at(..));
+        self.device.fill(expert_loads.at_mut(..), 0);
+        let layers =
+            loads.chunks_exact((*most_experts).max(1)).zip(experts).filter(|(_, experts)| **experts > 0);
+        layers.map(|(layer, experts)| layer[..*experts].iter().map(|&load| load as u64).collect()).collect()
     }
 
     /// Waits for what is queued, and returns the sum of the losses since the last call, in nats.

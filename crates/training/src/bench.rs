@@ -11,7 +11,8 @@ use crate::state::State;
 use crate::trainer::{Optimiser, OptimiserKind, StepControl, Subject, Trainer};
 use compute::Device;
 use model::{
-    Architecture, AttentionSpecification, Decoder, FeedForwardSpecification, LayerSpecification, ModelConfig,
+    Architecture, AttentionSpecification, Decoder, FeedForwardSpecification, LayerSpecification,
+    MixtureSpecification, ModelConfig, RouterTraining, Scoring,
 };
 use provenance::Context;
 use serde::Serialize;
@@ -31,7 +32,7 @@ pub struct BenchShape {
 }
 
 /// The names that [`BenchShape::named`] knows.
-pub const BENCH_SHAPES: [&str; 2] = ["S", "M"];
+pub const BENCH_SHAPES: [&str; 3] = ["S", "M", "MOE"];
 
 impl BenchShape {
     /// The shape of that name, in capital or small letters.
@@ -39,6 +40,7 @@ impl BenchShape {
         Some(match name.to_ascii_uppercase().as_str() {
             "S" => llama("S", 256, 6, 4, 768, 16_384, 8, 256),
             "M" => llama("M", 512, 8, 8, 1_536, 32_768, 4, 512),
+            "MOE" => mixture_of_m(),
             _ => return None,
         })
     }
@@ -91,6 +93,27 @@ fn llama(
     BenchShape { name, model, sequence_length, sequences }
 }
 
+/// M with eight experts, of which a token passes two and one more that all pass: as many active parameters as M has.
+fn mixture_of_m() -> BenchShape {
+    let mut shape = BenchShape { name: "MOE", ..llama("M", 512, 8, 8, 1_536, 32_768, 4, 512) };
+    let mixture = MixtureSpecification {
+        experts: 8,
+        experts_per_token: 2,
+        intermediate_size: 512,
+        scoring: Scoring::Sigmoid,
+        groups: 1,
+        active_groups: 1,
+        normalise: true,
+        scale: std::f64::consts::SQRT_2,
+    };
+    shape.model.architecture = Architecture::Dots1;
+    for layer in &mut shape.model.layers {
+        layer.attention.head_norm = true;
+        layer.feed_forward = FeedForwardSpecification { intermediate_size: 512, mixture: Some(mixture) };
+    }
+    shape
+}
+
 /// What may be chosen besides the shape.
 #[derive(Clone, Copy, Debug)]
 pub struct BenchSettings {
@@ -137,7 +160,8 @@ const WARM_UP_STEPS: usize = 2;
 /// # Errors
 /// When the threads cannot be started, or the run is asked to stop.
 pub fn steps(shape: &BenchShape, settings: &BenchSettings, context: &Context) -> Result<StepSpeed, Error> {
-    let decoder = Decoder::new(&shape.model, shape.sequence_length)?;
+    let routers = RouterTraining { bias_update: 1e-3, z_loss: 0.0 };
+    let decoder = Decoder::new(&shape.model, shape.sequence_length)?.with_routers(routers);
     let (parameters, active_parameters) = (decoder.table().length(), active_parameters(&decoder));
     let operations = operations_per_token(&decoder, shape.sequence_length);
     let device = Device::cpu(context.threads)?;
@@ -205,7 +229,7 @@ fn median(sorted: &[f64]) -> f64 {
 
 /// Parameters that a token meets.
 pub(crate) fn active_parameters(decoder: &Decoder) -> usize {
-    decoder.table().length()
+    decoder.active_parameters()
 }
 
 /// 6 · active parameters + 6 · layers · sequence · width, attention with its causal half left out.

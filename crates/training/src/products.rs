@@ -67,6 +67,14 @@ pub fn step_products(config: &ModelConfig, tokens: usize, micro_tokens: usize) -
         let width = layer.feed_forward.intermediate_size;
         linear(micro_tokens, 2 * width, hidden, micro_batches);
         linear(micro_tokens, hidden, width, micro_batches);
+        if let Some(mixture) = layer.feed_forward.mixture {
+            linear(micro_tokens, mixture.experts, hidden, micro_batches);
+            // as if all had the same number of tokens
+            let (rows, width) = (micro_tokens * mixture.experts_per_token, mixture.intermediate_size);
+            let rows = rows.div_ceil(mixture.experts);
+            linear(rows, 2 * width, hidden, micro_batches * mixture.experts);
+            linear(rows, hidden, width, micro_batches * mixture.experts);
+        }
     }
     let head_rows = rows_of_logits(config.vocabulary_size).min(micro_tokens);
     linear(head_rows, config.vocabulary_size, hidden, tokens.div_ceil(head_rows));

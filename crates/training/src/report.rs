@@ -111,7 +111,8 @@ pub(crate) fn operations_per_token(decoder: &Decoder, sequence_length: usize) ->
     let config = decoder.config();
     let table = decoder.table().entries();
     let matrices = table.iter().filter(|parameter| parameter.kind == ParameterKind::Matrix);
-    let parameters = matrices.map(|parameter| parameter.span.len()).sum::<usize>();
+    let idle = decoder.table().length() - decoder.active_parameters();
+    let parameters = matrices.map(|parameter| parameter.span.len()).sum::<usize>() - idle;
     let head = config.vocabulary_size * config.hidden_size;
     let attention = config.layers.iter().map(|layer| layer.attention.heads * layer.attention.head_dim);
     6.0 * ((parameters + head) as f64 + (attention.sum::<usize>() * sequence_length) as f64)

@@ -4,7 +4,8 @@ use crate::Error;
 use crate::schedule::{DecayShape, Schedule, ScheduleKind};
 use crate::trainer::OptimiserKind;
 use model::{
-    Architecture, AttentionSpecification, FeedForwardSpecification, LayerSpecification, ModelConfig,
+    Architecture, AttentionSpecification, FeedForwardSpecification, LayerSpecification, MixtureSpecification,
+    ModelConfig, RouterTraining, Scoring,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -27,6 +28,21 @@ pub struct Settings {
     pub intermediate_size: usize,
     /// Entries of the vocabulary, for recipes that state it: the tokenizer must have as many. 0: as many as it has.
     pub vocabulary_size: usize,
+    /// Experts of a layer, among which a router sends each token to a few; 0: a dense model, and the keys below say nothing.
+    pub experts: usize,
+    /// How many of them a token passes.
+    pub experts_per_token: usize,
+    /// How many more every token passes.
+    pub shared_experts: usize,
+    /// Width between gate and down projection of one expert.
+    pub moe_intermediate_size: usize,
+    /// Layers at the beginning that are dense, of `intermediate_size`.
+    pub first_dense_layers: usize,
+    /// By how much a step moves the bias of an expert that had more or fewer tokens than the mean (DeepSeek-V3's balancing
+    /// without a loss of its own); 0: never.
+    pub router_bias_update: f64,
+    /// Coefficient of the router's z-loss, which keeps its logits small; 0: none.
+    pub router_z_loss: f64,
     /// Whether the output projection is the embedding table.
     pub tie_embeddings: bool,
     /// Base of the rotary frequencies.
@@ -115,6 +131,13 @@ impl Default for Settings {
             head_dim: 32,
             intermediate_size: 384,
             vocabulary_size: 0,
+            experts: 0,
+            experts_per_token: 2,
+            shared_experts: 1,
+            moe_intermediate_size: 128,
+            first_dense_layers: 1,
+            router_bias_update: 1e-3,
+            router_z_loss: 0.0,
             tie_embeddings: true,
             rope_theta: 10_000.0,
             maximum_positions: 2_048,
@@ -182,6 +205,8 @@ impl Settings {
             ("weight_average_decay", self.weight_average_decay, 0.0, 0.999_999_9),
             ("skip_outliers", self.skip_outliers, 0.0, 1e9),
             ("maximum_epochs", self.maximum_epochs, 0.0, 1e9),
+            ("router_bias_update", self.router_bias_update, 0.0, 1.0),
+            ("router_z_loss", self.router_z_loss, 0.0, 1.0),
         ] {
             if !(least..=most).contains(&value) {
                 return fail(format!("{key} = {value}, expected a number from {least} to {most}"));
@@ -257,6 +282,15 @@ impl Settings {
         if !(1..=4096).contains(&self.goldfish_context) {
             return fail(format!("goldfish_context = {}, expected 1 to 4096", self.goldfish_context));
         }
+        if self.experts > 0 && self.first_dense_layers >= self.layers {
+            return fail(format!(
+                "first_dense_layers = {} of {} layers: none would have the {} experts",
+                self.first_dense_layers, self.layers, self.experts
+            ));
+        }
+        if self.experts > 0 && self.shared_experts == 0 {
+            return fail("shared_experts = 0, expected 1 or more where there are experts".into());
+        }
         self.shape(1, None).check().map_err(|error| Error::Settings(error.to_string()))
     }
 
@@ -270,12 +304,17 @@ impl Settings {
             head_norm: true,
             bias: false,
         };
-        let feed_forward = FeedForwardSpecification::dense(self.intermediate_size);
+        let dense = FeedForwardSpecification::dense(self.intermediate_size);
+        let dense_layers = if self.experts == 0 { self.layers } else { self.first_dense_layers };
+        let layers = (0..self.layers.min(4097)).map(|layer| LayerSpecification {
+            attention,
+            feed_forward: if layer < dense_layers { dense } else { self.mixture() },
+        });
         ModelConfig {
-            architecture: Architecture::Qwen3,
+            architecture: if self.experts == 0 { Architecture::Qwen3 } else { Architecture::Dots1 },
             vocabulary_size,
             hidden_size: self.hidden_size,
-            layers: vec![LayerSpecification { attention, feed_forward }; self.layers.min(4097)],
+            layers: layers.collect(),
             norm_epsilon: 1e-6,
             tie_embeddings: self.tie_embeddings,
             maximum_positions: self.maximum_positions,
@@ -291,6 +330,26 @@ impl Settings {
     pub(crate) fn average_decay(&self, step: u64) -> Option<f64> {
         let rising = (step + 1) as f64 / (step + 10) as f64;
         (self.weight_average_decay > 0.0).then(|| self.weight_average_decay.min(rising))
+    }
+
+    pub(crate) fn routers(&self) -> RouterTraining {
+        RouterTraining { z_loss: self.router_z_loss, bias_update: self.router_bias_update }
+    }
+
+    fn mixture(&self) -> FeedForwardSpecification {
+        let mixture = MixtureSpecification {
+            experts: self.experts,
+            experts_per_token: self.experts_per_token,
+            intermediate_size: self.moe_intermediate_size,
+            scoring: Scoring::Sigmoid,
+            groups: 1,
+            active_groups: 1,
+            normalise: true,
+            // k equal weights of 1/k make a sum as large as one expert (DeepSeek-V3's 2.5 for k = 8, Moonlight's 2.446 for 6).
+            scale: (self.experts_per_token as f64).sqrt(),
+        };
+        let shared = self.shared_experts.saturating_mul(self.moe_intermediate_size);
+        FeedForwardSpecification { intermediate_size: shared, mixture: Some(mixture) }
     }
 
     pub(crate) fn schedule(&self) -> Schedule {
@@ -348,6 +407,12 @@ mod tests {
             (refuse(&|s| s.batch_tokens = 1000), "batch_tokens = 1000"),
             (refuse(&|s| s.sequence_length = 4096), "maximum_positions = 2048"),
             (refuse(&|s| s.dropout = 1.0), "dropout = 1"),
+            (refuse(&|s| (s.experts, s.experts_per_token) = (8, 9)), "num_experts_per_tok is 9"),
+            (refuse(&|s| (s.experts, s.shared_experts) = (8, 0)), "shared_experts = 0"),
+            (refuse(&|s| (s.experts, s.first_dense_layers) = (8, 4)), "first_dense_layers = 4 of 4 layers"),
+            (refuse(&|s| (s.experts, s.moe_intermediate_size) = (8, 0)), "intermediate_size is 0"),
+            (refuse(&|s| s.experts = 1), "1 routed experts"),
+            (refuse(&|s| s.router_bias_update = -1.0), "router_bias_update = -1"),
             (refuse(&|s| s.steps = 0), "steps = 0"),
             (refuse(&|s| s.decay_ratio = 0.99), "decay_ratio = 0.99"),
             (refuse(&|s| s.micro_batch_tokens = 0), "micro_batch_tokens = 0"),

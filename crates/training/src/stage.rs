@@ -53,7 +53,7 @@ pub fn build(
         padding: tokenizer.padding_id(),
         ..settings.shape(tokenizer.vocabulary_size(), Some(separator))
     };
-    let decoder = Decoder::new(&config, settings.sequence_length)?;
+    let decoder = Decoder::new(&config, settings.sequence_length)?.with_routers(settings.routers());
     let texts = Texts::read(corpus_folder, &tokenizer, separator, context)?;
     let heldout = HeldOut::read(corpus_folder, &tokenizer, separator, settings, context)?;
     let fingerprint = fingerprint(settings, &config, &texts);

@@ -173,14 +173,18 @@ impl Trainer {
             let loss = self.workspace.take_loss() / targets;
             let gradient_norm = device.read(self.squared_norm.at(..))[0].sqrt();
             let longest = control.largest_gradient_norm.unwrap_or(f64::INFINITY);
+            let expert_loads = self.workspace.take_expert_loads();
             let applied = loss.is_finite() && gradient_norm.is_finite() && gradient_norm <= longest;
             if applied {
                 self.optimise(state, gradient_norm, control.learning_rate);
+                if let Subject::Model = self.subject {
+                    self.decoder.balance_experts(&device, &mut state.parameters, &expert_loads);
+                }
                 self.average(state, control.average_decay);
                 state.step += 1;
                 state.losses.push(loss);
             }
-            Ok(StepOutcome { loss, gradient_norm, applied, expert_loads: Vec::new() })
+            Ok(StepOutcome { loss, gradient_norm, applied, expert_loads })
         })
     }
 

@@ -6,10 +6,12 @@
 //! when it returns, its rows or blocks shared out over the device's threads. Which thread takes which piece never decides
 //! a bit: pieces do not share a sum, or their sums are cut at fixed rows and added in order.
 //!
-//! `memory` is buffers and views, `cpu` the threads, `operations` what a decoder needs, `optimisers` what moves it.
+//! `memory` is buffers and views, `cpu` the threads, `operations` what a decoder needs, `mixture` what a mixture of
+//! experts needs besides, `optimisers` what moves it.
 
 mod cpu;
 mod memory;
+mod mixture;
 mod operations;
 mod optimisers;
 #[cfg(test)]
@@ -17,6 +19,7 @@ mod tests;
 
 pub use cpu::ThreadsError;
 pub use memory::{Buffer, Element, MatrixView, MatrixViewMut, View, ViewMut};
+pub use mixture::ExpertMatrices;
 pub use operations::{Attention, AttentionSums, LossGradients, rows_of_logits};
 pub use optimisers::{Rule, Stretch};
 

@@ -445,7 +445,7 @@ impl Device {
     }
 
     /// Cuts rows whose results do not touch each other.
-    fn by_rows(&self, rows: usize, width: usize, work: impl Fn(Range<usize>) + Sync) {
+    pub(super) fn by_rows(&self, rows: usize, width: usize, work: impl Fn(Range<usize>) + Sync) {
         self.cpu.spans(rows, self.cpu.rows_of_piece(rows, width), |_, rows| work(rows));
     }
 
@@ -484,7 +484,7 @@ impl Device {
     }
 }
 
-fn wide(rows: &Range<usize>, width: usize) -> Range<usize> {
+pub(super) fn wide(rows: &Range<usize>, width: usize) -> Range<usize> {
     rows.start * width..rows.end * width
 }
 

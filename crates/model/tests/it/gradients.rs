@@ -4,8 +4,8 @@ use crate::{Batch, decoder, device, workspace};
 use compute::Buffer;
 use model::testing::random_values;
 use model::{
-    Adapter, AdapterConfig, AdapterInTraining, Architecture, DropoutPlan, Gradients, ModelConfig, Projection,
-    TrainingWorkspace,
+    Adapter, AdapterConfig, AdapterInTraining, Architecture, DropoutPlan, Gradients, ModelConfig,
+    ParameterKind, Projection, RouterTraining, TrainingWorkspace,
 };
 
 fn upload(values: &[f32]) -> Buffer {
@@ -47,11 +47,16 @@ fn check(
     }
 }
 
+/// Names and places of what has a gradient.
 fn spans(table: &model::ParameterTable) -> Vec<(String, std::ops::Range<usize>)> {
-    table.entries().iter().map(|parameter| (parameter.name.clone(), parameter.span.clone())).collect()
+    let entries = table.entries().iter().filter(|parameter| parameter.kind != ParameterKind::RouterBias);
+    entries.map(|parameter| (parameter.name.clone(), parameter.span.clone())).collect()
 }
 
 fn family(architecture: Architecture) -> ModelConfig {
+    if architecture == Architecture::Dots1 {
+        return ModelConfig::tiny_mixture_for_tests(40);
+    }
     let mut config = ModelConfig::tiny_for_tests(40);
     config.architecture = architecture;
     config.tie_embeddings = architecture != Architecture::Llama;
@@ -62,13 +67,27 @@ fn family(architecture: Architecture) -> ModelConfig {
     config
 }
 
+/// Random values; the biases of routers are so far apart that the choice of experts, which has no derivative, stays the same.
+fn settled_values(config: &ModelConfig) -> Vec<f32> {
+    let mut values = random_values(config, 5);
+    let decoder = decoder(config);
+    for parameter in decoder.table().entries() {
+        if parameter.kind == ParameterKind::RouterBias {
+            for (expert, place) in parameter.span.clone().enumerate() {
+                values[place] = (expert * 5 % parameter.span.len()) as f32;
+            }
+        }
+    }
+    values
+}
+
 #[test]
 fn model_gradients_agree_with_finite_differences() {
-    for architecture in [Architecture::Qwen3, Architecture::Qwen2, Architecture::Llama] {
+    for architecture in [Architecture::Qwen3, Architecture::Qwen2, Architecture::Llama, Architecture::Dots1] {
         for plan in [None, Some(DropoutPlan { probability: 0.2, seed: 3, step: 8 })] {
             let config = family(architecture);
             let decoder = decoder(&config);
-            let values = random_values(&config, 5);
+            let values = settled_values(&config);
             let batch = Batch::new(1, 40, &[1, 9, 17]);
             let mut workspace = workspace(&config, 27);
             let mut gradient = device().zeros(values.len());
@@ -86,16 +105,20 @@ fn model_gradients_agree_with_finite_differences() {
 
 #[test]
 fn adapter_gradients_agree_with_finite_differences() {
-    let config = ModelConfig::tiny_for_tests(40);
-    let decoder = decoder(&config);
-    let values = random_values(&config, 5);
+    check_adapter(&ModelConfig::tiny_for_tests(40));
+    check_adapter(&ModelConfig::tiny_mixture_for_tests(40));
+}
+
+fn check_adapter(config: &ModelConfig) {
+    let decoder = decoder(config);
+    let values = settled_values(config);
     let shape = AdapterConfig { rank: 3, alpha: 6.0, targets: Projection::ALL.to_vec() };
-    let mut adapter = Adapter::new(&config, shape, 2).unwrap();
+    let mut adapter = Adapter::new(config, shape, 2).unwrap();
     for (i, value) in adapter.values.iter_mut().enumerate() {
         *value = 0.2 * compute::random::normal(77, i as u64) as f32;
     }
     let batch = Batch::new(1, 40, &[4, 20]);
-    let mut workspace = workspace(&config, 24);
+    let mut workspace = workspace(config, 24);
     let values = upload(&values);
     let mut gradient = device().zeros(adapter.values.len());
     let mut loss = |adapter_values: &[f32], gradients: Gradients| {
@@ -159,13 +182,20 @@ fn neither_threads_nor_recomputation_change_a_bit() {
     config.hidden_size = 128;
     let layer = config.layers[0];
     config.layers = vec![layer; 3];
-    let decoder = decoder(&config);
-    let values = upload(&random_values(&config, 5));
+    same_bits(&config);
+    let mut config = ModelConfig::tiny_mixture_for_tests(300);
+    config.hidden_size = 128;
+    same_bits(&config);
+}
+
+fn same_bits(config: &ModelConfig) {
+    let decoder = decoder(config).with_routers(RouterTraining { z_loss: 0.01, ..RouterTraining::default() });
+    let values = upload(&random_values(config, 5));
     let batch = Batch::new(1, 300, &[1, 40, 200, 271]);
     let plan = Some(DropoutPlan { probability: 0.1, seed: 3, step: 8 });
     let run = |threads, recomputes| {
         let device = compute::Device::cpu(threads).unwrap();
-        let mut workspace = TrainingWorkspace::new(&device, &config, 512, recomputes);
+        let mut workspace = TrainingWorkspace::new(&device, config, 512, recomputes);
         let mut gradient = device.zeros(values.len());
         let mut loss = 0.0;
         // Twice: a workspace that has been used gives the bits of a fresh one.
@@ -174,10 +204,59 @@ fn neither_threads_nor_recomputation_change_a_bit() {
             let gradients = Gradients::Model(&mut gradient);
             loss = decoder.loss(&values, None, batch.packed(), plan, 0.5, gradients, &mut workspace).unwrap();
         }
-        (loss, read(&gradient))
+        (loss, read(&gradient), workspace.take_expert_loads())
     };
     let expected = run(1, false);
+    let mixtures = config.layers.iter().filter_map(|layer| layer.feed_forward.mixture);
+    let pairs: Vec<u64> = mixtures.map(|mixture| 2 * 512 * mixture.experts_per_token as u64).collect();
+    let loads: Vec<u64> = expected.2.iter().map(|loads| loads.iter().sum()).collect();
+    assert_eq!(loads, pairs, "two passes of 512 tokens");
     for (threads, recomputes) in [(1, true), (2, false), (2, true), (3, false)] {
         assert!(run(threads, recomputes) == expected, "{threads} threads, recomputation {recomputes}");
     }
+}
+
+#[test]
+fn the_z_loss_pulls_at_the_routers_alone_and_grows_with_its_coefficient() {
+    let config = ModelConfig::tiny_mixture_for_tests(40);
+    let values = random_values(&config, 5);
+    let batch = Batch::new(1, 40, &[30]);
+    let run = |z_loss| {
+        let mut gradient = device().zeros(values.len());
+        let (gradients, mut workspace) = (Gradients::Model(&mut gradient), workspace(&config, 30));
+        let decoder = decoder(&config).with_routers(RouterTraining { z_loss, ..RouterTraining::default() });
+        let parameters = upload(&values);
+        let loss = decoder.loss(&parameters, None, batch.packed(), None, 1.0, gradients, &mut workspace);
+        (loss.unwrap(), read(&gradient))
+    };
+    let [(loss, none), (same_loss, once), (_, twice)] = [run(0.0), run(0.5), run(1.0)];
+    assert_eq!(loss, same_loss);
+    // The last layer's router sees nothing else of the z-loss than its own logits.
+    let table = decoder(&config).table().clone();
+    let router = table.find("model.layers.2.mlp.gate.weight").unwrap().span.clone();
+    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|v| (v as f64).powi(2)).sum::<f64>().sqrt();
+    let pull = norm(&mut router.clone().map(|i| once[i] - none[i]));
+    let rest = norm(&mut router.map(|i| (twice[i] - none[i]) - 2.0 * (once[i] - none[i])));
+    assert!(pull > 1e-2 && rest < 1e-4 * pull, "{pull} {rest}");
+    let head = table.find("model.layers.2.mlp.shared_experts.down_proj.weight").unwrap().span.clone();
+    assert!(none[head.clone()] == once[head], "what lies above the router has no part in it");
+}
+
+#[test]
+fn biases_move_towards_equal_loads() {
+    let config = ModelConfig::tiny_mixture_for_tests(40);
+    let decoder = decoder(&config).with_routers(RouterTraining { bias_update: 0.25, z_loss: 0.0 });
+    let values = random_values(&config, 5);
+    let mut parameters = upload(&values);
+    let loads = [vec![3, 1, 2, 2, 2, 2, 2, 2], vec![0, 0, 0, 0, 0, 0, 0, 16]];
+    decoder.balance_experts(device(), &mut parameters, &loads);
+    let moved = read(&parameters);
+    let bias = |layer: usize| {
+        let name = format!("model.layers.{layer}.mlp.gate.e_score_correction_bias");
+        let span = decoder.table().find(&name).unwrap().span.clone();
+        span.map(|i| moved[i] - values[i]).map(|step| (step * 4.0).round()).collect::<Vec<f32>>()
+    };
+    assert_eq!(bias(1), [-1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+    assert_eq!(bias(2), [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, -1.0]);
+    assert_eq!(moved.iter().zip(&values).filter(|(a, b)| a != b).count(), 2 + 8);
 }

@@ -24,7 +24,11 @@ fn adapter(config: &ModelConfig, seed: u64) -> Adapter {
 
 #[test]
 fn logits_are_those_of_training_in_any_chunks_and_company() {
-    let config = ModelConfig::tiny_for_tests(VOCABULARY);
+    same_logits_as_training(ModelConfig::tiny_for_tests(VOCABULARY));
+    same_logits_as_training(ModelConfig::tiny_mixture_for_tests(VOCABULARY));
+}
+
+fn same_logits_as_training(config: ModelConfig) {
     let values = random_values(&config, 9);
     let model = InferenceModel::from_values(&config, &values).unwrap();
     let lengths = [150, 90];
@@ -75,32 +79,6 @@ fn logits_are_those_of_training_in_any_chunks_and_company() {
             found[1] == expected[0][150 * VOCABULARY..],
             "without adapter, chunks of {step}, {threads} threads"
         );
-    }
-}
-
-#[test]
-fn a_mixture_gives_the_same_bits_in_any_chunks_and_company() {
-    let config = ModelConfig::tiny_mixture_for_tests(VOCABULARY);
-    let model = InferenceModel::from_values(&config, &random_values(&config, 9)).unwrap();
-    let adapter = adapter(&config, 31);
-    let batch = Batch::new(4, VOCABULARY as u64, &[150]);
-    let mut expected: Option<Vec<f32>> = None;
-    for (step, threads, company) in [(150, 1, 0), (1, 1, 0), (7, 2, 5), (64, 2, 40), (150, 2, 300)] {
-        let (mut cache, mut workspace) = (model.new_cache(8), model.new_workspace(1, threads));
-        let mut found = Vec::new();
-        let others = Batch::new(5, VOCABULARY as u64, &[company]);
-        for from in (0..150).step_by(step) {
-            let tokens = &batch.tokens[from..150.min(from + step)];
-            let mut chunks =
-                vec![SequenceChunk { adapter: Some(&adapter), ..chunk(tokens, from, &[5, 0, 3]) }];
-            if company > 0 {
-                chunks.insert(0, chunk(&others.tokens, 0, &[1, 2, 4, 6, 7]));
-            }
-            let logits = model.forward(&chunks, &mut cache, &mut workspace).unwrap();
-            found.extend_from_slice(&logits[company * VOCABULARY..]);
-        }
-        let expected = expected.get_or_insert_with(|| found.clone());
-        assert!(found == *expected, "chunks of {step}, {threads} threads, company of {company}");
     }
 }
 

@@ -3,8 +3,8 @@
 
 use crate::{decoder, device, workspace};
 use model::{
-    Gradients, InferenceModel, LogitRows, ModelConfig, PackedBatch, SequenceChunk, WeightsReader,
-    load_parameters,
+    Gradients, InferenceModel, LogitRows, ModelConfig, PackedBatch, ParameterKind, SequenceChunk,
+    WeightsReader, load_parameters,
 };
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -59,13 +59,16 @@ fn check(family: &str) {
     let gradient = device().read(gradient.at(..));
     assert!((loss / golden.loss - 1.0).abs() < 1e-5, "{family}: loss {loss}, PyTorch {}", golden.loss);
 
-    let mut expected = vec![0.0; values.len()];
-    WeightsReader::open(&folder.join("gradients.safetensors"))
-        .unwrap()
-        .read_all(decoder.table(), &mut expected)
-        .unwrap();
+    let mut reader = WeightsReader::open(&folder.join("gradients.safetensors")).unwrap();
     for parameter in decoder.table().entries() {
-        let error = relative_error(&gradient[parameter.span.clone()], &expected[parameter.span.clone()]);
+        let found = &gradient[parameter.span.clone()];
+        if parameter.kind == ParameterKind::RouterBias {
+            assert!(found.iter().all(|g| *g == 0.0), "{family}: a gradient by {}", parameter.name);
+            continue;
+        }
+        let mut expected = vec![0.0; found.len()];
+        reader.read(&parameter.name, &parameter.shape, &mut expected).unwrap();
+        let error = relative_error(found, &expected);
         assert!(error < 1e-4, "{family}: gradient by {}: relative error {error:e}", parameter.name);
     }
     let logits = decoder.logits(&parameters, None, batch, &mut workspace).unwrap();
@@ -130,5 +133,5 @@ fn llama_agrees_with_pytorch() {
 
 #[test]
 fn dots1_agrees_with_pytorch() {
-    check_inference("dots1");
+    check("dots1");
 }

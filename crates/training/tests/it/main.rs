@@ -111,6 +111,46 @@ fn it_learns_and_its_bytes_do_not_depend_on_threads() {
 }
 
 #[test]
+fn a_mixture_of_experts_learns_and_its_bytes_depend_on_no_cutting() {
+    let bench = Bench::new();
+    let mixture = Settings {
+        experts: 8,
+        experts_per_token: 2,
+        shared_experts: 1,
+        moe_intermediate_size: 16,
+        first_dense_layers: 1,
+        router_bias_update: 0.01,
+        router_z_loss: 1e-3,
+        // A table with two gradients adds them up micro-batch by micro-batch.
+        tie_embeddings: false,
+        ..settings()
+    };
+    let mut digests = Vec::new();
+    for (threads, recompute, micro_batch_tokens) in
+        [(1, false, 2048), (2, false, 2048), (2, true, 2048), (3, true, 512)]
+    {
+        let output = bench.output(&format!("mixture-{threads}-{recompute}-{micro_batch_tokens}"));
+        let settings = Settings { recompute, micro_batch_tokens, ..mixture.clone() };
+        let report = bench.build(&settings, &output, &Context::quiet(threads)).unwrap();
+        assert!(report.last_loss < report.first_loss - 0.2, "{report:?}");
+        digests.push(weights(&output));
+    }
+    assert!(digests.windows(2).all(|pair| pair[0] == pair[1]), "{digests:?}");
+
+    let payload = bench.folder.path().join("mixture-1-false-2048/payload");
+    let model = InferenceModel::load(&payload).unwrap();
+    assert_eq!(model.config().architecture, model::Architecture::Dots1);
+    let values = model::load_parameters(model.config(), &payload).unwrap();
+    let decoder = model::Decoder::new(model.config(), 1).unwrap();
+    let bias = decoder.table().find("model.layers.1.mlp.gate.e_score_correction_bias").unwrap();
+    let bias = &values[bias.span.clone()];
+    assert!(bias.iter().any(|b| *b != 0.0), "{bias:?}");
+    assert!(bias.iter().all(|b| (b * 100.0 - (b * 100.0).round()).abs() < 1e-3), "whole steps: {bias:?}");
+    let metrics = std::fs::read_to_string(payload.join("circumstances/metrics.jsonl")).unwrap();
+    assert!(metrics.contains("expert_load_max_over_mean"));
+}
+
+#[test]
 fn the_artefact_is_a_model_that_loads() {
     let bench = Bench::new();
     let output = bench.output("model");
