@@ -49,6 +49,9 @@ pub struct RunArguments {
     /// Say what would be made and why, and make nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Say what pretraining would take (memory, time, energy), and make nothing
+    #[arg(long, conflicts_with = "dry_run")]
+    pub estimate: bool,
 }
 
 /// One stage alone, on files from anywhere.
@@ -60,6 +63,7 @@ pub struct StageArguments {
     pub roles: Vec<(String, PathBuf)>,
     pub files: Vec<(String, Vec<PathBuf>)>,
     pub dry_run: bool,
+    pub estimate: bool,
 }
 
 /// Check that an artefact or a release is what its manifest, digests and record say.
@@ -368,17 +372,24 @@ fn with_example(command: clap::Command, example: &'static str) -> clap::Command 
     command.after_help(format!("Example:\n  {example}"))
 }
 
+/// The kind of stage that can be estimated; for that, nothing else has to be there.
+const ESTIMATED: &str = "pretrain";
+
 fn stage_command(kind: &'static Kind) -> clap::Command {
+    let estimated = kind.name == ESTIMATED;
+    let required = |arg: Arg| match estimated {
+        true => arg.required_unless_present("estimate"),
+        false => arg.required(true),
+    };
     let mut command = clap::Command::new(kind.name)
         .about(kind.about)
-        .arg(
+        .arg(required(
             Arg::new("output")
                 .long("output")
                 .value_name("DIR")
-                .required(true)
                 .value_parser(clap::value_parser!(PathBuf))
                 .help("Folder of the run; the artefact appears in it under the stage's name"),
-        )
+        ))
         .arg(
             Arg::new("settings")
                 .long("settings")
@@ -399,15 +410,22 @@ fn stage_command(kind: &'static Kind) -> clap::Command {
                 .action(ArgAction::SetTrue)
                 .help("Say what would be made and why, and make nothing"),
         );
-    for role in kind.roles {
+    if estimated {
         command = command.arg(
-            Arg::new(role.name)
-                .long(role.name.replace('_', "-"))
-                .value_name("DIR")
-                .required(role.required)
-                .value_parser(clap::value_parser!(PathBuf))
-                .help(role.what),
+            Arg::new("estimate")
+                .long("estimate")
+                .action(ArgAction::SetTrue)
+                .conflicts_with("dry-run")
+                .help("Say what it would take (memory, time, energy), and make nothing; corpus and tokenizer may be missing"),
         );
+    }
+    for role in kind.roles {
+        let arg = Arg::new(role.name)
+            .long(role.name.replace('_', "-"))
+            .value_name("DIR")
+            .value_parser(clap::value_parser!(PathBuf))
+            .help(role.what);
+        command = command.arg(if role.required { required(arg) } else { arg });
     }
     for file in kind.files {
         command = command.arg(
@@ -443,6 +461,7 @@ fn stage_arguments(kind: &'static Kind, matches: &ArgMatches) -> StageArguments 
         roles: roles.collect(),
         files: files.collect(),
         dry_run: matches.get_flag("dry-run"),
+        estimate: kind.name == ESTIMATED && matches.get_flag("estimate"),
     }
 }
 

@@ -233,7 +233,7 @@ pub(crate) fn active_parameters(decoder: &Decoder) -> usize {
 }
 
 /// 6 · active parameters + 6 · layers · sequence · width, attention with its causal half left out.
-fn operations_per_token(decoder: &Decoder, sequence_length: usize) -> f64 {
+pub(crate) fn operations_per_token(decoder: &Decoder, sequence_length: usize) -> f64 {
     let layers = decoder.config().layers.iter();
     let width: usize = layers.map(|layer| layer.attention.heads * layer.attention.head_dim).sum();
     6.0 * (active_parameters(decoder) + width * sequence_length) as f64

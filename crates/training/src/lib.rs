@@ -11,6 +11,7 @@ mod batches;
 pub mod bench;
 mod checkpoint;
 mod error;
+pub mod estimate;
 mod goldfish;
 mod heldout;
 mod journal;

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod chat;
+pub mod estimate;
 pub mod gc;
 pub mod identify;
 pub mod inspect;

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::arguments::{RunArguments, StageArguments};
+use crate::commands::estimate;
 use crate::console;
 use crate::errors::Usage;
 use crate::recipe::document::{Entry, Node};
-use crate::recipe::{self, Override, Recipe};
+use crate::recipe::{self, Override, Recipe, Roles};
 use crate::run::{self, Outcome, World};
 use crate::summary;
 
@@ -25,6 +26,9 @@ pub fn run(arguments: &RunArguments, world: &World) -> anyhow::Result<Value> {
     if arguments.dry_run {
         return plan(&recipe, &root, world);
     }
+    if arguments.estimate {
+        return estimate::estimate(&recipe, &root, world);
+    }
     let began = std::time::Instant::now();
     let outcomes = run::run(&recipe, &root, world)?;
     let summary = summary::of(&outcomes);
@@ -39,6 +43,9 @@ pub fn stage(arguments: &StageArguments, world: &World) -> anyhow::Result<Value>
     let recipe = recipe_of(arguments)?;
     if arguments.dry_run {
         return plan(&recipe, &arguments.output, world);
+    }
+    if arguments.estimate {
+        return estimate::estimate(&recipe, &arguments.output, world);
     }
     let outcomes = run::run(&recipe, &arguments.output, world)?;
     for outcome in &outcomes {
@@ -116,5 +123,6 @@ fn recipe_of(arguments: &StageArguments) -> Result<Recipe, Usage> {
         Entry { key: name.into(), line: 0, value: Node::Table(settings) },
     ];
     let shown = arguments.settings.clone().unwrap_or_else(|| PathBuf::from(name));
-    recipe::resolve(&shown, entries, &overrides)
+    let roles = if arguments.estimate { Roles::MayBeMissing } else { Roles::Filled };
+    recipe::resolve(&shown, entries, &overrides, roles)
 }

@@ -110,12 +110,26 @@ pub fn read(path: &Path, overrides: &[Override]) -> Result<Recipe, Usage> {
         Usage(format!("{shown}: byte {}: the recipe is not UTF-8", error.utf8_error().valid_up_to()))
     })?;
     let entries = document::parse(path, &text)?;
-    resolve(path, entries, overrides)
+    resolve(path, entries, overrides, Roles::Filled)
+}
+
+/// Whether every role that a stage needs must be filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Roles {
+    /// As a run needs it.
+    Filled,
+    /// As an estimate does.
+    MayBeMissing,
 }
 
 /// Turns the tree of a recipe into checked instances. `path` is the file it came from; relative paths start from its
 /// folder.
-pub fn resolve(path: &Path, entries: Vec<Entry>, overrides: &[Override]) -> Result<Recipe, Usage> {
+pub fn resolve(
+    path: &Path,
+    entries: Vec<Entry>,
+    overrides: &[Override],
+    roles: Roles,
+) -> Result<Recipe, Usage> {
     let at = Place { path };
     let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
     let mut recipe = Recipe { name: String::new(), description: String::new(), instances: Vec::new() };
@@ -170,7 +184,7 @@ pub fn resolve(path: &Path, entries: Vec<Entry>, overrides: &[Override]) -> Resu
         for change in overrides.iter().filter(|change| change.instance == name) {
             apply(&mut settings, change);
         }
-        recipe.instances.push(instance(&at, &folder, name, line, settings, &names)?);
+        recipe.instances.push(instance(&at, &folder, name, line, settings, &names, roles)?);
     }
     recipe.instances = ordered(&at, recipe.instances)?;
     Ok(recipe)
@@ -208,6 +222,7 @@ fn instance(
     line: usize,
     settings: Vec<Entry>,
     names: &[String],
+    roles: Roles,
 ) -> Result<Instance, Usage> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if name.is_empty() || !name.chars().all(plain) {
@@ -251,7 +266,7 @@ fn instance(
             return Err(at.line(entry.line, &key, format!("unknown key{hint}")));
         }
     }
-    for role in kind.roles.iter().filter(|role| role.required) {
+    for role in kind.roles.iter().filter(|role| role.required && roles == Roles::Filled) {
         if !instance.from.contains_key(role.name) {
             return Err(at.line(
                 line,

@@ -1,0 +1,200 @@
+//! What a run would take, before anything is spent: parameters, operations, memory, files. Nothing here computes a step;
+//! how fast the machine is comes from `products`.
+//!
+//! Memory is counted buffer by buffer, as `State`, `Trainer` and `model::TrainingWorkspace` allocate them: a test compares
+//! the sum with what a real trainer takes.
+
+use crate::Error;
+use crate::bench::{active_parameters, operations_per_token};
+use crate::products::{self, Product};
+use crate::settings::Settings;
+use crate::trainer::OptimiserKind;
+use compute::device::rows_of_logits;
+use model::{Decoder, LayerSpecification, ModelConfig, ParameterKind};
+use provenance::Cancellation;
+use serde::Serialize;
+use std::path::Path;
+use tokenizer::Tokenizer;
+
+/// What a run would take.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Estimate {
+    /// Floats that are trained.
+    pub parameters: usize,
+    /// Those that a token meets: less than all where there are experts.
+    pub active_parameters: usize,
+    /// Those in the embedding and the output projection.
+    pub embedding_parameters: usize,
+    /// Steps of the optimiser.
+    pub steps: u64,
+    /// Tokens of all steps, repeats counted.
+    pub tokens: u64,
+    /// Useful floating-point operations of all steps: tokens · (6 · active parameters + 6 · layers · sequence · width).
+    pub operations: f64,
+    /// Bytes in memory.
+    pub memory: Memory,
+    /// Bytes of the finished model's weights.
+    pub model_bytes: u64,
+    /// Bytes of one checkpoint.
+    pub checkpoint_bytes: u64,
+    /// Bytes of all checkpoints that stand at once, the next one among them.
+    pub checkpoints_bytes: u64,
+}
+
+/// Bytes in memory while a step runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// The weights.
+    pub parameters: u64,
+    /// One gradient for each weight.
+    pub gradients: u64,
+    /// Moments of the optimiser.
+    pub optimiser: u64,
+    /// What the forward pass keeps for the backward pass, and gradients on their way down.
+    pub activations: u64,
+    /// All of these, and the program itself.
+    pub peak: u64,
+}
+
+/// Bytes of a float.
+const FLOAT: u64 = size_of::<f32>() as u64;
+/// The program, its threads' stacks and small buffers.
+const PROGRAM_BYTES: u64 = 40 << 20;
+
+/// What a run with these settings takes on that many threads, with a vocabulary of that many entries.
+///
+/// # Errors
+/// When the settings cannot be trained with.
+pub fn estimate(settings: &Settings, vocabulary_size: usize, threads: usize) -> Result<Estimate, Error> {
+    settings.check()?;
+    let config = settings.shape(vocabulary_size, None);
+    config.check()?;
+    // The rotary tables are not needed for counting.
+    let decoder = Decoder::new(&config, 1)?;
+    let table = decoder.table();
+    let parameters = table.length();
+    let tables = table.entries().iter().filter(|parameter| parameter.kind == ParameterKind::Table);
+    let tokens = settings.steps * settings.batch_tokens as u64;
+    let bytes = parameters as u64 * FLOAT;
+    let activations = activation_bytes(&config, settings.micro_tokens(), settings.recompute);
+    let gradients = bytes;
+    // Muon has one moment, but there is room for the second, which AdamW needs for tables and norms. It works on copies.
+    let optimiser = match settings.optimizer {
+        OptimiserKind::AdamW => 2 * bytes,
+        OptimiserKind::Muon => 2 * bytes + threads as u64 * muon_bytes(&decoder),
+    };
+    let checkpoint_bytes = 3 * bytes + 8 * settings.steps;
+    Ok(Estimate {
+        parameters,
+        active_parameters: active_parameters(&decoder),
+        embedding_parameters: tables.map(|parameter| parameter.span.len()).sum(),
+        steps: settings.steps,
+        tokens,
+        operations: tokens as f64 * operations_per_token(&decoder, settings.sequence_length),
+        memory: Memory {
+            parameters: bytes,
+            gradients,
+            optimiser,
+            activations,
+            peak: bytes + gradients + optimiser + activations + PROGRAM_BYTES,
+        },
+        model_bytes: bytes,
+        checkpoint_bytes,
+        checkpoints_bytes: checkpoint_bytes * (settings.checkpoints_kept as u64 + 1),
+    })
+}
+
+/// The matrix products of a step of such a run, of at most `most_tokens` tokens: what to measure a machine's speed with.
+pub fn step_products(settings: &Settings, vocabulary_size: usize, most_tokens: usize) -> Vec<Product> {
+    let tokens = settings.micro_tokens().min(most_tokens);
+    products::step_products(&settings.shape(vocabulary_size, None), tokens, tokens)
+}
+
+/// The buffers of `model::TrainingWorkspace`.
+fn activation_bytes(config: &ModelConfig, tokens: usize, recomputes: bool) -> u64 {
+    let widest = |of: &dyn Fn(&LayerSpecification) -> usize| config.layers.iter().map(of).max().unwrap_or(0);
+    let hidden = config.hidden_size;
+    let heads = widest(&|layer| layer.attention.heads);
+    let q = widest(&|layer| layer.attention.heads * layer.attention.head_dim);
+    let kv = widest(&|layer| layer.attention.kv_heads * layer.attention.head_dim);
+    let width = widest(&|layer| layer.feed_forward.intermediate_size);
+    let fused = q + 2 * kv;
+    // Of each layer that is kept: two normed rows and the middle, queries, keys and values before and after the rotation,
+    // the attended rows, gate, up and activated rows; reciprocals of the norms and of the attention's sums.
+    let layer = 3 * hidden + fused + 2 * q + kv + 3 * width + 2 + 4 * heads;
+    let kept = if recomputes { 1 } else { config.layers.len() };
+    let inputs = (config.layers.len() + 1) * hidden;
+    // The last norm, and gradients on their way down.
+    let passing = hidden + 1 + 2 * hidden + 2 * q + kv + fused + 3 * width;
+    // Tokens, targets, positions; losses are double.
+    let ids = 3 + 2;
+    // The logits of some rows at a time.
+    let vocabulary = config.vocabulary_size;
+    let logits = rows_of_logits(vocabulary).min(tokens) * vocabulary;
+    ((kept * layer + inputs + passing + ids) * tokens + logits) as u64 * FLOAT
+}
+
+/// One thread's copies of the largest matrix: twice itself, and twice its product with its transposed.
+fn muon_bytes(decoder: &Decoder) -> u64 {
+    let matrices =
+        decoder.table().entries().iter().filter(|parameter| parameter.kind == ParameterKind::Matrix);
+    let floats = matrices.map(|parameter| {
+        let side = parameter.shape.iter().copied().min().unwrap_or(0);
+        2 * (parameter.span.len() + side * side)
+    });
+    floats.max().unwrap_or(0) as u64 * FLOAT
+}
+
+/// The text of a corpus, in tokens of a tokenizer.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Text {
+    /// UTF-8 bytes of the training part.
+    pub bytes: u64,
+    /// Tokens that it will be, by the beginning of each language.
+    pub tokens: u64,
+    /// How often the run goes through it in the mean.
+    pub epochs: f64,
+}
+
+/// Bytes of each language that are encoded to learn how many bytes a token has.
+const SAMPLE_BYTES: u64 = 64 << 10;
+
+/// How much text there is, and how often a run of `tokens` tokens goes through it. Of each language the beginning is
+/// encoded; how many bytes there are is in the corpus's manifest, or counted.
+///
+/// # Errors
+/// When the corpus cannot be read.
+pub fn text(
+    corpus: &Path,
+    tokenizer: &Tokenizer,
+    tokens: u64,
+    cancellation: &Cancellation,
+) -> Result<Text, Error> {
+    let counted = provenance::Artefact::open(corpus).ok().map(|artefact| artefact.manifest.content.counts);
+    let (mut all_bytes, mut all_tokens) = (0, 0.0);
+    for (language, path) in crate::texts::shards(&corpus.join("train"))? {
+        cancellation.check()?;
+        let known =
+            counted.as_ref().and_then(|counts| counts["languages"][&language]["train"]["bytes"].as_u64());
+        let (mut bytes, mut sample_bytes, mut sample_tokens) = (0, 0u64, 0u64);
+        for document in documents::read_shard(&path)? {
+            let document = document?;
+            bytes += document.text.len() as u64;
+            if sample_bytes < SAMPLE_BYTES {
+                sample_bytes += document.text.len() as u64;
+                // One token stands between documents.
+                sample_tokens += 1 + tokenizer.encode_ordinary(&document.text)?.len() as u64;
+            } else if known.is_some() {
+                break;
+            }
+        }
+        let bytes = known.unwrap_or(bytes);
+        all_bytes += bytes;
+        all_tokens += sample_tokens as f64 * bytes as f64 / sample_bytes.max(1) as f64;
+    }
+    Ok(Text {
+        bytes: all_bytes,
+        tokens: all_tokens.round() as u64,
+        epochs: tokens as f64 / all_tokens.max(1.0),
+    })
+}
