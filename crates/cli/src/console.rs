@@ -217,7 +217,7 @@ pub fn bytes(number: u64) -> String {
     }
 }
 
-/// A span of time for people: `0.4 s`, `3 min 20 s`, `2 h 5 min`.
+/// A span of time for people: `0.4 s`, `3 min 20 s`, `2 h 5 min`, `3.1 years`.
 pub fn duration(span: Duration) -> String {
     let seconds = span.as_secs();
     match seconds {
@@ -225,7 +225,8 @@ pub fn duration(span: Duration) -> String {
         10..=59 => format!("{seconds} s"),
         60..=3599 => format!("{} min {} s", seconds / 60, seconds % 60),
         3600..=86_399 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds / 3600 % 24),
+        86_400..=31_557_599 => format!("{} d {} h", seconds / 86_400, seconds / 3600 % 24),
+        _ => format!("{:.1} years", span.as_secs_f64() / 31_557_600.0),
     }
 }
 
@@ -273,6 +274,7 @@ mod tests {
         assert_eq!((counted(1, "problem"), counted(2, "problem")), ("1 problem".into(), "2 problems".into()));
         assert_eq!(duration(Duration::from_secs(200)), "3 min 20 s");
         assert_eq!(duration(Duration::from_millis(400)), "0.4 s");
+        assert_eq!(duration(Duration::from_secs(100_000_000)), "3.2 years");
     }
 
     #[test]

@@ -198,3 +198,78 @@ pub fn text(
         epochs: tokens as f64 / all_tokens.max(1.0),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::random_batch_of;
+    use crate::state::State;
+    use crate::trainer::{Optimiser, StepControl, Subject, Trainer};
+    use compute::Device;
+
+    fn settings() -> Settings {
+        Settings {
+            hidden_size: 256,
+            layers: 6,
+            heads: 4,
+            kv_heads: 2,
+            head_dim: 64,
+            intermediate_size: 768,
+            sequence_length: 256,
+            batch_tokens: 4096,
+            micro_batch_tokens: 4096,
+            dropout: 0.0,
+            ..Settings::default()
+        }
+    }
+
+    /// Bytes of memory that are in use by this process.
+    fn resident() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    #[test]
+    fn parameters_are_those_of_the_decoder() {
+        let settings = settings();
+        let estimate = estimate(&settings, 8192, 2).unwrap();
+        let decoder = Decoder::new(&settings.shape(8192, None), 256).unwrap();
+        assert_eq!(estimate.parameters, decoder.table().length());
+        assert_eq!(estimate.embedding_parameters, 8192 * 256);
+        assert_eq!(estimate.model_bytes, 4 * estimate.parameters as u64);
+    }
+
+    #[test]
+    fn memory_is_what_a_trainer_takes() {
+        for recompute in [false, true] {
+            for optimizer in [OptimiserKind::AdamW, OptimiserKind::Muon] {
+                let settings = Settings { recompute, optimizer, ..settings() };
+                let vocabulary = 8192;
+                let memory = estimate(&settings, vocabulary, 1).unwrap().memory;
+                let before = resident();
+                let device = Device::cpu(1).unwrap();
+                let decoder = Decoder::new(&settings.shape(vocabulary, None), 256).unwrap();
+                let mut state = State::new(&device, decoder.table().initial_values(1));
+                let optimiser = Optimiser {
+                    kind: optimizer,
+                    weight_decay: 0.1,
+                    beta_1: 0.9,
+                    beta_2: 0.95,
+                    epsilon: 1e-8,
+                    clip_norm: 1.0,
+                };
+                let tokens = settings.micro_tokens();
+                let mut trainer = Trainer::new(&device, decoder, Subject::Model, optimiser, tokens, recompute);
+                let batch = random_batch_of(vocabulary, 16, 256, tokens);
+                trainer.step(&mut state, &batch, StepControl::new(1e-3)).unwrap();
+                let taken = (resident() - before) as f64;
+                let expected = (memory.peak - PROGRAM_BYTES) as f64;
+                assert!(
+                    (0.9..1.1).contains(&(taken / expected)),
+                    "{optimizer:?}, recompute {recompute}: {taken} taken, {expected} expected"
+                );
+            }
+        }
+    }
+}

@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::bail;
-use provenance::Energy;
-use provenance::energy::EnergyMeter;
+use provenance::energy::{Energy, EnergyMeter};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
