@@ -248,6 +248,9 @@ pub struct BenchTrainingArguments {
     /// Who moves the matrices
     #[arg(long, value_name = "NAME", default_value = "adamw", value_parser = ["adamw", "muon"])]
     pub optimizer: String,
+    /// Compute activations again in the backward pass: less memory, a third more work
+    #[arg(long)]
+    pub recompute: bool,
 }
 
 /// Reads the command line.

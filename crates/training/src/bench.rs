@@ -121,6 +121,8 @@ pub struct BenchSettings {
     pub optimizer: OptimiserKind,
     /// Measured steps; two more come before them.
     pub steps: usize,
+    /// Whether the backward pass computes activations again instead of keeping them.
+    pub recompute: bool,
 }
 
 /// What whole steps took.
@@ -175,8 +177,10 @@ pub fn steps(shape: &BenchShape, settings: &BenchSettings, context: &Context) ->
         clip_norm: 1.0,
     };
     let micro_tokens = MICRO_TOKENS.max(shape.sequence_length);
-    let mut trainer = Trainer::new(&device, decoder, Subject::Model, optimiser, micro_tokens, false);
-    let batch = random_batch(shape, micro_tokens);
+    let mut trainer =
+        Trainer::new(&device, decoder, Subject::Model, optimiser, micro_tokens, settings.recompute);
+    let (vocabulary, length) = (shape.model.vocabulary_size, shape.sequence_length);
+    let batch = random_batch(vocabulary, shape.sequences, length, micro_tokens);
     let mut seconds = Vec::new();
     let mut last_loss = f64::NAN;
     let mut on_cores = None;
@@ -239,14 +243,19 @@ pub(crate) fn operations_per_token(decoder: &Decoder, sequence_length: usize) ->
     6.0 * (active_parameters(decoder) + width * sequence_length) as f64
 }
 
-fn random_batch(shape: &BenchShape, micro_tokens: usize) -> StepBatch {
-    let length = shape.sequence_length;
-    let token = |i: usize| compute::random::below(3, i as u64, shape.model.vocabulary_size as u64) as u32;
+/// Sequences of random tokens.
+pub(crate) fn random_batch(
+    vocabulary: usize,
+    sequences: usize,
+    length: usize,
+    micro_tokens: usize,
+) -> StepBatch {
+    let token = |i: usize| compute::random::below(3, i as u64, vocabulary as u64) as u32;
     let mut batch = StepBatch::default();
-    let per_micro = micro_tokens / length;
-    for first in (0..shape.sequences).step_by(per_micro) {
+    let per_micro = (micro_tokens / length).max(1);
+    for first in (0..sequences).step_by(per_micro) {
         let mut micro = MicroBatch { first_token: (first * length) as u32, ..MicroBatch::default() };
-        for sequence in first..(first + per_micro).min(shape.sequences) {
+        for sequence in first..(first + per_micro).min(sequences) {
             let tokens: Vec<u32> = (0..=length).map(|i| token(sequence * length + i)).collect();
             micro.push(&tokens[..length], &tokens[1..]);
         }

@@ -29,7 +29,8 @@ fn training(arguments: &BenchTrainingArguments, world: &World) -> anyhow::Result
         "muon" => OptimiserKind::Muon,
         _ => OptimiserKind::AdamW,
     };
-    let settings = BenchSettings { optimizer, steps: arguments.steps as usize };
+    let settings =
+        BenchSettings { optimizer, steps: arguments.steps as usize, recompute: arguments.recompute };
     let context = world.context();
     let speed = bench::steps(&shape, &settings, &context)?;
     // What the steps took, before the buffers of the products alone come on top.
@@ -76,6 +77,7 @@ fn training(arguments: &BenchTrainingArguments, world: &World) -> anyhow::Result
         "config": shape.name,
         "optimizer": arguments.optimizer,
         "threads": world.threads,
+        "recompute": arguments.recompute,
     });
     if let (Value::Object(result), Value::Object(speed)) = (&mut result, serde_json::to_value(&speed)?) {
         result.extend(speed);
