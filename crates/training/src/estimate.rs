@@ -48,7 +48,7 @@ pub struct Memory {
     pub parameters: u64,
     /// One gradient for each weight.
     pub gradients: u64,
-    /// Moments of the optimiser.
+    /// Moments of the optimiser, its copies, and the average of the weights where one is kept.
     pub optimiser: u64,
     /// What the forward pass keeps for the backward pass, and gradients on their way down.
     pub activations: u64,
@@ -83,7 +83,10 @@ pub fn estimate(settings: &Settings, vocabulary_size: usize, threads: usize) -> 
         OptimiserKind::AdamW => 2 * bytes,
         OptimiserKind::Muon => 2 * bytes + threads as u64 * muon_bytes(&decoder),
     };
-    let checkpoint_bytes = 3 * bytes + 8 * settings.steps;
+    // The average of the weights, where one is kept, stands beside the moments.
+    let average = if settings.weight_average_decay > 0.0 { bytes } else { 0 };
+    let optimiser = optimiser + average;
+    let checkpoint_bytes = 3 * bytes + average + 8 * settings.steps;
     Ok(Estimate {
         parameters,
         active_parameters: active_parameters(&decoder),
@@ -210,14 +213,14 @@ mod tests {
     fn settings() -> Settings {
         Settings {
             hidden_size: 256,
-            layers: 6,
+            layers: 3,
             heads: 4,
             kv_heads: 2,
             head_dim: 64,
             intermediate_size: 768,
             sequence_length: 256,
-            batch_tokens: 4096,
-            micro_batch_tokens: 4096,
+            batch_tokens: 1024,
+            micro_batch_tokens: 1024,
             dropout: 0.0,
             ..Settings::default()
         }
@@ -247,7 +250,7 @@ mod tests {
         for recompute in [true, false] {
             for optimizer in [OptimiserKind::AdamW, OptimiserKind::Muon] {
                 let settings = Settings { recompute, optimizer, ..settings() };
-                let vocabulary = 8192;
+                let vocabulary = 4096;
                 let memory = estimate(&settings, vocabulary, 1).unwrap().memory;
                 let device = Device::cpu(1).unwrap();
                 let decoder = Decoder::new(&settings.shape(vocabulary, None), 256).unwrap();
@@ -263,7 +266,7 @@ mod tests {
                 let tokens = settings.micro_tokens();
                 let mut trainer =
                     Trainer::new(&device, decoder, Subject::Model, optimiser, tokens, recompute);
-                let batch = random_batch(vocabulary, 16, 256, tokens);
+                let batch = random_batch(vocabulary, 4, 256, tokens);
                 trainer.step(&mut state, &batch, StepControl::new(1e-3)).unwrap();
                 let taken = (resident() - before) as f64;
                 let expected = (memory.peak - PROGRAM_BYTES) as f64;

@@ -79,6 +79,43 @@ fn usage_errors_leave_with_2_and_failures_with_1() {
 }
 
 #[test]
+fn a_run_is_estimated_before_anything_is_spent() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("run");
+    let recipe = write_recipe(folder.path(), 4);
+    let output = program()
+        .args(["--json", "--rated-watts", "100", "run", "--estimate"])
+        .arg(&recipe)
+        .arg("--output")
+        .arg(&root)
+        .output()
+        .unwrap();
+    assert!(output.status.success() && !root.exists(), "{}", said(&output));
+    let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let estimate = &result["estimates"][0];
+    assert_eq!(estimate["vocabulary_size"], 300);
+    let number = |pointer: &str| estimate.pointer(pointer).and_then(serde_json::Value::as_f64).unwrap();
+    assert!(number("/estimate/memory/peak") > 4.0 * number("/estimate/memory/parameters"));
+    assert!((number("/energy/joules") / number("/seconds") - 100.0).abs() < 1e-3);
+
+    // A stage alone needs nothing but its settings, and says what it assumes.
+    let output = program().args(["pretrain", "--estimate", "--set", "layers=2"]).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    for words in ["parameters", "activations", "assumed: no tokenizer", "GFLOP/s, measured now", "time here"]
+    {
+        assert!(said(&output).contains(words), "{words:?} is missing in {}", said(&output));
+    }
+    for (arguments, words) in [
+        (&["pretrain", "--set", "layers=2"][..], "--output"),
+        (&["pretrain", "--estimate", "--set", "heads=3"], "heads"),
+        (&["corpus", "--estimate"], "--estimate"),
+    ] {
+        let output = program().args(arguments).output().unwrap();
+        assert!(output.status.code() == Some(2) && said(&output).contains(words), "{}", said(&output));
+    }
+}
+
+#[test]
 fn languages_are_identified_line_by_line() {
     let mut child = program()
         .args(["identify", "--lines", "--json"])

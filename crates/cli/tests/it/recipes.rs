@@ -133,11 +133,18 @@ fn what_is_no_recipe_at_all_is_refused() {
 
 #[test]
 fn the_bundled_recipes_are_good() {
-    let folder = sample().join("../../recipes");
-    for entry in std::fs::read_dir(folder).unwrap() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(sample().join("../../recipes")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "toml") {
             cli::recipe::read(&path, &[]).unwrap_or_else(|error| panic!("{error}"));
+            let (code, message) = run(&path, &folder.path().join("out"), &["--dry-run"]);
+            assert!(code == 0 && message.contains("pretrain"), "{}: {message}", path.display());
+            names.push(path.file_stem().unwrap().to_string_lossy().into_owned());
         }
+    }
+    for expected in ["tiny", "s", "m", "1b"] {
+        assert!(names.iter().any(|name| name == expected), "{expected} is missing among {names:?}");
     }
 }
