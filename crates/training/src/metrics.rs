@@ -83,6 +83,8 @@ pub(crate) struct Metrics<'a> {
     /// How long the last steps took, without what happened between them.
     took: VecDeque<Duration>,
     last_loss: f64,
+    /// That of the layer whose experts have the least even loads.
+    expert_load: Option<f64>,
     memory_bytes: Option<u64>,
     /// What the runs before this one spent, as far as their lines say.
     joules_before: f64,
@@ -161,6 +163,7 @@ impl<'a> Metrics<'a> {
             step_began: context.clock.now(),
             took: VecDeque::new(),
             last_loss: f64::NAN,
+            expert_load: None,
             memory_bytes: None,
             joules_before,
             energy: [None, context.meters.energy().joules.map(|joules| (context.clock.now(), joules))],
@@ -180,6 +183,7 @@ impl<'a> Metrics<'a> {
         }
         self.took.push_back(took);
         self.last_loss = line.loss;
+        self.expert_load = line.expert_load.iter().copied().reduce(f64::max);
         let mut value = json!({
             "step": line.step,
             "loss": line.loss,
@@ -261,6 +265,9 @@ impl<'a> Metrics<'a> {
             vec![format!("loss {:.3}", self.last_loss), format!("{:.0} tokens/s", self.tokens_per_second())];
         if let Some(share) = self.peak_share() {
             parts.push(format!("{:.0} % of peak", share * 100.0));
+        }
+        if let Some(load) = self.expert_load {
+            parts.push(format!("expert load {load:.2}"));
         }
         if let Some(bytes) = self.memory_bytes {
             parts.push(format!("{} MB", bytes / 1_000_000));

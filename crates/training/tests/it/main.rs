@@ -259,7 +259,11 @@ fn everything() -> Settings {
         decay_shape: training::DecayShape::OneMinusSqrt,
         checkpoint_every: 3,
         weight_average_decay: 0.9,
+        skip_outliers: 5.0,
         checkpoint_beside: false,
+        experts: 4,
+        moe_intermediate_size: 16,
+        router_bias_update: 0.01,
         ..settings()
     }
 }
