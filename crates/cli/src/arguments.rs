@@ -239,7 +239,7 @@ pub enum BenchAction {
 
 #[derive(Args)]
 pub struct BenchTrainingArguments {
-    /// The shape: S (9.3 million parameters) or M (44 million)
+    /// The shape: S (9.3 million parameters), M (44 million), or MOE (experts, with M's active parameters)
     #[arg(long, value_name = "NAME", default_value = "S")]
     pub config: String,
     /// Steps to measure; two more warm up

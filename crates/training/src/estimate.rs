@@ -10,7 +10,7 @@ use crate::products::{self, Product};
 use crate::settings::Settings;
 use crate::trainer::OptimiserKind;
 use compute::device::rows_of_logits;
-use model::{Decoder, LayerSpecification, ModelConfig, ParameterKind};
+use model::{Decoder, LayerSpecification, MixtureSpecification, ModelConfig, ParameterKind};
 use provenance::Cancellation;
 use serde::Serialize;
 use std::path::Path;
@@ -78,10 +78,14 @@ pub fn estimate(settings: &Settings, vocabulary_size: usize, threads: usize) -> 
     let bytes = parameters as u64 * FLOAT;
     let activations = activation_bytes(&config, settings.micro_tokens(), settings.recompute);
     let gradients = bytes;
-    // Muon has one moment, but there is room for the second, which AdamW needs for tables and norms. It works on copies.
+    // Muon never touches the second moments of what it moves, but works on copies.
     let optimiser = match settings.optimizer {
         OptimiserKind::AdamW => 2 * bytes,
-        OptimiserKind::Muon => 2 * bytes + threads as u64 * muon_bytes(&decoder),
+        OptimiserKind::Muon => {
+            let matrices = table.entries().iter().filter(|parameter| parameter.kind == ParameterKind::Matrix);
+            let moved: usize = matrices.map(|parameter| parameter.span.len()).sum();
+            2 * bytes - moved as u64 * FLOAT + threads as u64 * muon_bytes(&decoder)
+        }
     };
     // The average of the weights, where one is kept, stands beside the moments.
     let average = if settings.weight_average_decay > 0.0 { bytes } else { 0 };
@@ -134,7 +138,22 @@ fn activation_bytes(config: &ModelConfig, tokens: usize, recomputes: bool) -> u6
     // The logits of some rows at a time.
     let vocabulary = config.vocabulary_size;
     let logits = rows_of_logits(vocabulary).min(tokens) * vocabulary;
-    ((kept * layer + inputs + passing + ids) * tokens + logits) as u64 * FLOAT
+    let mixtures = mixture_floats(config, recomputes);
+    ((kept * layer + inputs + passing + ids + mixtures) * tokens + logits) as u64 * FLOAT
+}
+
+/// What routed experts need besides, for each token: in each layer logits and scores, the chosen with their weights and
+/// places, gate, up and activated rows; on the way down rows in and out, gradients by all of these.
+fn mixture_floats(config: &ModelConfig, recomputes: bool) -> usize {
+    let mixtures = || config.layers.iter().filter_map(|layer| layer.feed_forward.mixture);
+    let widest = |of: &dyn Fn(MixtureSpecification) -> usize| mixtures().map(of).max().unwrap_or(0);
+    let experts = widest(&|mixture| mixture.experts);
+    let chosen = widest(&|mixture| mixture.experts_per_token);
+    let width = widest(&|mixture| mixture.intermediate_size);
+    let layers = mixtures().count();
+    let kept = if recomputes { layers.min(1) } else { layers };
+    let passing = chosen * (2 * config.hidden_size + 3 * width + 1) + experts;
+    kept * (2 * experts + chosen * (4 + 3 * width)) + layers.min(1) * passing
 }
 
 /// One thread's copies of the largest matrix: twice itself, and twice its product with its transposed.
@@ -247,36 +266,39 @@ mod tests {
     fn memory_is_what_a_trainer_takes() {
         // Nothing is freed between the cases: what one gives back the next would take without a new page.
         let mut kept = Vec::new();
-        for recompute in [true, false] {
-            for optimizer in [OptimiserKind::AdamW, OptimiserKind::Muon] {
-                let settings = Settings { recompute, optimizer, ..settings() };
-                let vocabulary = 4096;
-                let memory = estimate(&settings, vocabulary, 1).unwrap().memory;
-                let before = resident();
-                let device = Device::cpu(1).unwrap();
-                let decoder = Decoder::new(&settings.shape(vocabulary, None), 256).unwrap();
-                let mut state = State::new(&device, decoder.table().initial_values(1));
-                let optimiser = Optimiser {
-                    kind: optimizer,
-                    weight_decay: 0.1,
-                    beta_1: 0.9,
-                    beta_2: 0.95,
-                    epsilon: 1e-8,
-                    clip_norm: 1.0,
-                };
-                let tokens = settings.micro_tokens();
-                let mut trainer =
-                    Trainer::new(&device, decoder, Subject::Model, optimiser, tokens, recompute);
-                let batch = random_batch(vocabulary, 4, 256, tokens);
-                trainer.step(&mut state, &batch, StepControl::new(1e-3)).unwrap();
-                let taken = (resident() - before) as f64;
-                let expected = (memory.peak - PROGRAM_BYTES) as f64;
-                assert!(
-                    (0.88..1.15).contains(&(taken / expected)),
-                    "{optimizer:?}, recompute {recompute}: {taken} taken, {expected} expected"
-                );
-                kept.push((state, trainer));
-            }
+        for (experts, recompute, optimizer) in [
+            (0, true, OptimiserKind::AdamW),
+            (0, false, OptimiserKind::Muon),
+            (8, true, OptimiserKind::AdamW),
+            (8, false, OptimiserKind::AdamW),
+        ] {
+            let settings =
+                Settings { experts, moe_intermediate_size: 256, recompute, optimizer, ..settings() };
+            let vocabulary = 4096;
+            let memory = estimate(&settings, vocabulary, 1).unwrap().memory;
+            let before = resident();
+            let device = Device::cpu(1).unwrap();
+            let decoder = Decoder::new(&settings.shape(vocabulary, None), 256).unwrap();
+            let mut state = State::new(&device, decoder.table().initial_values(1));
+            let optimiser = Optimiser {
+                kind: optimizer,
+                weight_decay: 0.1,
+                beta_1: 0.9,
+                beta_2: 0.95,
+                epsilon: 1e-8,
+                clip_norm: 1.0,
+            };
+            let tokens = settings.micro_tokens();
+            let mut trainer = Trainer::new(&device, decoder, Subject::Model, optimiser, tokens, recompute);
+            let batch = random_batch(vocabulary, 4, 256, tokens);
+            trainer.step(&mut state, &batch, StepControl::new(1e-3)).unwrap();
+            let taken = (resident() - before) as f64;
+            let expected = (memory.peak - PROGRAM_BYTES) as f64;
+            assert!(
+                (0.88..1.15).contains(&(taken / expected)),
+                "{optimizer:?}, {experts} experts, recompute {recompute}: {taken} taken, {expected} expected"
+            );
+            kept.push((state, trainer));
         }
     }
 }

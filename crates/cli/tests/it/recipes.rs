@@ -144,7 +144,7 @@ fn the_bundled_recipes_are_good() {
             names.push(path.file_stem().unwrap().to_string_lossy().into_owned());
         }
     }
-    for expected in ["tiny", "s", "m", "1b"] {
+    for expected in ["tiny", "s", "m", "moe", "1b"] {
         assert!(names.iter().any(|name| name == expected), "{expected} is missing among {names:?}");
     }
 }
