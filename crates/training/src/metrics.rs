@@ -242,9 +242,11 @@ impl<'a> Metrics<'a> {
         self.steps_per_second() * self.yardstick.batch_tokens as f64
     }
 
-    /// Useful operations over those that the machine could do.
+    /// Useful operations over those that the machine could do; none where other programs disturbed the measurement so much
+    /// that steps were faster than it.
     fn peak_share(&self) -> Option<f64> {
-        self.yardstick.peak.map(|peak| self.steps_per_second() * self.yardstick.step_operations / peak)
+        let share = |peak| self.steps_per_second() * self.yardstick.step_operations / peak;
+        self.yardstick.peak.map(share).filter(|share| *share <= 1.0)
     }
 
     /// Mean power between the last two readings.

@@ -1,8 +1,8 @@
 //! One step of training: micro-batches one after another, clipping, AdamW or Muon.
 //!
 //! Every operation runs on the device, which shares it out over its threads. Gradients of all micro-batches are added to one
-//! buffer in the order of the tokens, and stretches of parameters are moved each by itself, so that neither the number of
-//! threads nor the cutting into micro-batches decides a bit. The host reads two numbers back a step: loss and norm.
+//! buffer in the order of the tokens, and stretches of parameters are moved each by itself, so that the number of threads
+//! decides no bit. (The cutting into micro-batches does where the embedding is tied: its two gradients alternate.) The host reads two numbers back a step: loss and norm.
 
 use crate::Error;
 use crate::batches::StepBatch;
