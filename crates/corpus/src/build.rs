@@ -64,7 +64,8 @@ pub fn build(
         TextUnit::File => documents::TextUnit::File,
         TextUnit::Paragraph => documents::TextUnit::Paragraph,
     };
-    let options = ReadOptions { record_limit_bytes: settings.record_limit_bytes, text_unit };
+    let options =
+        ReadOptions { record_limit_bytes: settings.record_limit_bytes, text_unit, ..ReadOptions::default() };
     let reader = documents::read_raw(inputs, options)?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(context.threads)

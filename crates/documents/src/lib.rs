@@ -5,6 +5,7 @@
 //! fault, and writes the `.jsonl.zst` shards that the stages hand to each other.
 //!
 //! - [`read_documents`] reads what a user points at: a bad record is an item, damage to a file is an error.
+//! - [`open_input`] reads one file of it alone, from any record on.
 //! - [`read_shard`] reads what a stage wrote: anything wrong with it is an error.
 //! - [`ShardWriter`] writes shards whose bytes depend on the documents alone.
 //! - [`list_input_files`] and [`digest_inputs`] say what inputs consist of, for an artefact's key.
@@ -16,12 +17,13 @@ mod inputs;
 mod lines;
 mod reader;
 mod shard;
+mod text_input;
 
 pub use document::{Document, FieldError};
 pub use error::Error;
 pub use inputs::{InputDigest, InputFile, digest_inputs, list_input_files};
 pub use reader::{
-    BadRecord, DocumentReader, Place, Problem, RawReader, RawRecord, ReadOptions, Record, TextUnit,
-    read_documents, read_raw,
+    BadRecord, DocumentReader, InputReader, Place, Problem, RawReader, RawRecord, ReadOptions, Record,
+    TextUnit, open_input, read_documents, read_raw,
 };
 pub use shard::{ShardReader, ShardSummary, ShardWriter, read_first_values, read_shard};

@@ -5,31 +5,34 @@
 //! run is the caller's setting. Reading ([`RawReader`]) and parsing ([`RawRecord::parse`]) are apart, so that one
 //! thread can read while all threads parse.
 
-use std::io::{self, BufRead};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
-use crate::decompress;
+use crate::decompress::{self, Compression};
 use crate::document::Document;
 use crate::error::Error;
-use crate::inputs::{Content, InputFile, kind_of, list_input_files};
-use crate::lines::{Line, LineReader, PlacedLine};
+use crate::inputs::{InputFile, kind_of, list_input_files};
+use crate::text_input::LineInput;
 
-/// How input is cut into documents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How input is read and cut into documents.
+#[derive(Debug, Clone)]
 pub struct ReadOptions {
     /// No record longer than this is ever held in memory; a longer one is a bad record. 64 MiB: a thousand times the
     /// longest books that web corpora hold as one record, and small beside the memory of any machine.
     pub record_limit_bytes: usize,
     pub text_unit: TextUnit,
+    /// Which keys beyond a document's own fields are kept in its metadata. Whoever throws metadata away says so here:
+    /// the values are then skipped, not built.
+    pub keep_metadata: fn(&str) -> bool,
 }
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        ReadOptions { record_limit_bytes: 64 << 20, text_unit: TextUnit::File }
+        ReadOptions { record_limit_bytes: 64 << 20, text_unit: TextUnit::File, keep_metadata: |_| true }
     }
 }
 
@@ -91,7 +94,23 @@ pub fn read_documents(inputs: &[PathBuf], options: ReadOptions) -> Result<Docume
 /// The same without parsing.
 pub fn read_raw(inputs: &[PathBuf], options: ReadOptions) -> Result<RawReader, Error> {
     let files = list_input_files(inputs)?.into_iter();
-    Ok(RawReader { files, options, current: None, input_bytes: Arc::default() })
+    Ok(RawReader { files, options, current: None, input_bytes: 0 })
+}
+
+/// Opens one file of [`list_input_files`], so that ranks can share out the files of an input among themselves.
+pub fn open_input(file: &InputFile, options: ReadOptions) -> Result<InputReader, Error> {
+    let (content, compression) =
+        kind_of(&file.name).ok_or_else(|| Error::UnknownKind { path: file.path.clone() })?;
+    let opened = decompress::open(&file.path, compression)?;
+    let lines = LineInput::new(&file.name, content, opened.stream, options);
+    Ok(InputReader {
+        path: file.path.clone(),
+        compressed: compression != Compression::None,
+        lines,
+        consumed: opened.consumed,
+        records: 0,
+        ended: false,
+    })
 }
 
 /// An iterator over the records of inputs.
@@ -111,22 +130,22 @@ impl Iterator for DocumentReader {
 #[derive(Debug, Clone)]
 pub struct RawRecord {
     pub place: Place,
-    content: RawContent,
+    pub(crate) content: RawContent,
 }
 
 #[derive(Debug, Clone)]
-enum RawContent {
-    Json(Vec<u8>),
+pub(crate) enum RawContent {
+    Json { bytes: Vec<u8>, keep_metadata: fn(&str) -> bool },
     Text { id: String, bytes: Vec<u8> },
-    TooLong { length_bytes: u64, limit_bytes: u64 },
+    Bad(Problem),
 }
 
 impl RawRecord {
     /// Bytes held by this record.
     pub fn len_bytes(&self) -> usize {
         match &self.content {
-            RawContent::Json(bytes) | RawContent::Text { bytes, .. } => bytes.len(),
-            RawContent::TooLong { .. } => 0,
+            RawContent::Json { bytes, .. } | RawContent::Text { bytes, .. } => bytes.len(),
+            RawContent::Bad(_) => 0,
         }
     }
 
@@ -137,53 +156,103 @@ impl RawRecord {
         let not_utf8 =
             |error: std::str::Utf8Error| bad(place.offset + error.valid_up_to() as u64, Problem::NotUtf8);
         let document = match self.content {
-            RawContent::Json(bytes) => std::str::from_utf8(&bytes).map_err(not_utf8).and_then(|json| {
-                Document::from_json(json).map_err(|error| {
-                    let offset = place.offset + error.column.saturating_sub(1) as u64;
-                    bad(offset, Problem::NotADocument { message: error.message })
+            RawContent::Json { bytes, keep_metadata } => {
+                std::str::from_utf8(&bytes).map_err(not_utf8).and_then(|json| {
+                    Document::from_json_keeping(json, keep_metadata).map_err(|error| {
+                        let offset = place.offset + error.column.saturating_sub(1) as u64;
+                        bad(offset, Problem::NotADocument { message: error.message })
+                    })
                 })
-            }),
+            }
             RawContent::Text { id, bytes } => {
                 let text = String::from_utf8(bytes).map_err(|error| not_utf8(error.utf8_error()));
                 text.map(|text| Document::new(id, text))
             }
-            RawContent::TooLong { length_bytes, limit_bytes } => {
-                Err(bad(place.offset, Problem::TooLong { length_bytes, limit_bytes }))
-            }
+            RawContent::Bad(problem) => Err(bad(place.offset, problem)),
         };
         Record { place, document }
     }
 }
 
-/// An iterator over unparsed records.
+/// An iterator over the unparsed records of one file; after an error it ends.
+pub struct InputReader {
+    path: PathBuf,
+    compressed: bool,
+    lines: LineInput,
+    consumed: Arc<AtomicU64>,
+    records: u64,
+    ended: bool,
+}
+
+impl InputReader {
+    /// Records given out or skipped so far, bad ones included.
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// Bytes of the file consumed so far, before decompression: what a progress bar shows.
+    pub fn input_bytes(&self) -> u64 {
+        self.consumed.load(Ordering::Relaxed)
+    }
+
+    /// Passes over `count` records without parsing them: how a run that was interrupted finds its place again. Fewer
+    /// records in the file than that is no error; [`InputReader::records`] says how many there were.
+    pub fn skip_records(&mut self, count: u64) -> Result<(), Error> {
+        for _ in 0..count {
+            match self.next() {
+                Some(record) => drop(record?),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// What a failed read means: damage inside an archive, a failing disk otherwise.
+    fn damage(&self, source: io::Error) -> Error {
+        let path = self.path.clone();
+        if !self.compressed {
+            return Error::Read { path, source };
+        }
+        damaged(&path, self.input_bytes(), self.lines.position(), &source)
+    }
+}
+
+impl Iterator for InputReader {
+    type Item = Result<RawRecord, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        match self.lines.next_record(self.records + 1) {
+            Ok(Some(record)) => {
+                self.records += 1;
+                Some(Ok(record))
+            }
+            Ok(None) => {
+                self.ended = true;
+                None
+            }
+            Err(source) => {
+                self.ended = true;
+                Some(Err(self.damage(source)))
+            }
+        }
+    }
+}
+
+/// An iterator over the unparsed records of inputs, file after file.
 pub struct RawReader {
     files: std::vec::IntoIter<InputFile>,
     options: ReadOptions,
-    current: Option<OpenInput>,
-    input_bytes: Arc<AtomicU64>,
-}
-
-struct OpenInput {
-    path: PathBuf,
-    name: Arc<str>,
-    content: Content,
-    compressed: bool,
-    lines: LineReader<Box<dyn BufRead + Send>>,
-    consumed: Arc<AtomicU64>,
-    records: u64,
+    current: Option<InputReader>,
+    input_bytes: u64,
 }
 
 impl RawReader {
     /// Bytes of the input files consumed so far, before decompression: what a progress bar shows.
     pub fn input_bytes(&self) -> u64 {
-        let current = self.current.as_ref().map_or(0, |open| open.consumed.load(Ordering::Relaxed));
-        self.input_bytes.load(Ordering::Relaxed) + current
-    }
-
-    fn close(&mut self) {
-        if let Some(open) = self.current.take() {
-            self.input_bytes.fetch_add(open.consumed.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
+        self.input_bytes + self.current.as_ref().map_or(0, InputReader::input_bytes)
     }
 }
 
@@ -193,94 +262,18 @@ impl Iterator for RawReader {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             if self.current.is_none() {
-                match OpenInput::open(self.files.next()?) {
+                match open_input(&self.files.next()?, self.options.clone()) {
                     Ok(open) => self.current = Some(open),
                     Err(error) => return Some(Err(error)),
                 }
             }
             let open = self.current.as_mut()?;
-            match open.next_record(self.options) {
-                Ok(Some(record)) => return Some(Ok(record)),
-                Ok(None) => self.close(),
-                Err(source) => {
-                    let error = open.damage(source);
-                    self.close();
-                    return Some(Err(error));
-                }
+            if let Some(record) = open.next() {
+                return Some(record);
             }
+            self.input_bytes += open.input_bytes();
+            self.current = None;
         }
-    }
-}
-
-impl OpenInput {
-    fn open(file: InputFile) -> Result<OpenInput, Error> {
-        let (content, compression) =
-            kind_of(&file.name).ok_or_else(|| Error::UnknownKind { path: file.path.clone() })?;
-        let opened = decompress::open(&file.path, compression)?;
-        Ok(OpenInput {
-            name: file.name.into(),
-            path: file.path,
-            content,
-            compressed: compression != decompress::Compression::None,
-            lines: LineReader::new(opened.stream, usize::MAX >> 1),
-            consumed: opened.consumed,
-            records: 0,
-        })
-    }
-
-    fn next_record(&mut self, options: ReadOptions) -> io::Result<Option<RawRecord>> {
-        self.lines.set_limit(options.record_limit_bytes);
-        let found = match (self.content, options.text_unit) {
-            (Content::JsonLines, _) => self.next_json_line()?,
-            (Content::PlainText, TextUnit::File) => self.lines.next_rest()?,
-            (Content::PlainText, TextUnit::Paragraph) => self.next_paragraph(options.record_limit_bytes)?,
-        };
-        let Some(PlacedLine { number, offset, line }) = found else { return Ok(None) };
-        self.records += 1;
-        let content = match (line, self.content) {
-            (Line::TooLong { length_bytes }, _) => {
-                RawContent::TooLong { length_bytes, limit_bytes: options.record_limit_bytes as u64 }
-            }
-            (Line::Bytes(bytes), Content::JsonLines) => RawContent::Json(bytes),
-            (Line::Bytes(bytes), Content::PlainText) => RawContent::Text { id: self.text_id(options), bytes },
-        };
-        Ok(Some(RawRecord { place: Place { file: self.name.clone(), line: number, offset }, content }))
-    }
-
-    fn next_json_line(&mut self) -> io::Result<Option<PlacedLine>> {
-        while let Some(placed) = self.lines.next_line()? {
-            if !is_blank(&placed.line) {
-                return Ok(Some(placed));
-            }
-        }
-        Ok(None)
-    }
-
-    fn next_paragraph(&mut self, limit_bytes: usize) -> io::Result<Option<PlacedLine>> {
-        let Some(mut first) = self.next_json_line()? else { return Ok(None) };
-        loop {
-            let Some(next) = self.lines.next_line()? else { return Ok(Some(first)) };
-            if is_blank(&next.line) {
-                return Ok(Some(first));
-            }
-            first.line = joined(first.line, next.line, limit_bytes);
-        }
-    }
-
-    fn text_id(&self, options: ReadOptions) -> String {
-        match options.text_unit {
-            TextUnit::File => self.name.to_string(),
-            TextUnit::Paragraph => format!("{}#{}", self.name, self.records),
-        }
-    }
-
-    /// What a failed read means: damage inside an archive, a failing disk otherwise.
-    fn damage(&self, source: io::Error) -> Error {
-        let path = self.path.clone();
-        if !self.compressed {
-            return Error::Read { path, source };
-        }
-        damaged(&path, self.consumed.load(Ordering::Relaxed), self.lines.position(), &source)
     }
 }
 
@@ -301,25 +294,5 @@ pub(crate) fn damaged(
         text_offset: position.1,
         line: position.0 + 1,
         detail,
-    }
-}
-
-fn is_blank(line: &Line) -> bool {
-    matches!(line, Line::Bytes(bytes) if bytes.iter().all(u8::is_ascii_whitespace))
-}
-
-fn joined(first: Line, next: Line, limit_bytes: usize) -> Line {
-    let length = |line: &Line| match line {
-        Line::Bytes(bytes) => bytes.len() as u64,
-        Line::TooLong { length_bytes } => *length_bytes,
-    };
-    let length_bytes = length(&first) + 1 + length(&next);
-    match (first, next) {
-        (Line::Bytes(mut bytes), Line::Bytes(more)) if length_bytes <= limit_bytes as u64 => {
-            bytes.push(b'\n');
-            bytes.extend_from_slice(&more);
-            Line::Bytes(bytes)
-        }
-        _ => Line::TooLong { length_bytes },
     }
 }

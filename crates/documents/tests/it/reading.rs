@@ -1,6 +1,6 @@
 //! What is read, and in which order.
 
-use documents::{ReadOptions, TextUnit, digest_inputs, list_input_files};
+use documents::{ReadOptions, TextUnit, digest_inputs, list_input_files, open_input};
 
 use crate::{folder, good, gzip, line, put, zstandard};
 
@@ -77,4 +77,35 @@ fn links_are_followed() {
     std::os::unix::fs::symlink(target.path(), linking.path().join("linked")).unwrap();
     let files = list_input_files(&[linking.path().to_path_buf()]).unwrap();
     assert_eq!(files[0].name, "linked/a.jsonl");
+}
+
+#[test]
+fn one_file_can_be_opened_alone_and_from_any_record_on() {
+    let folder = folder();
+    let lines: String = (0..10).map(|number| line(&number.to_string(), "Tá sé fuar.")).collect();
+    put(folder.path(), "a.jsonl.zst", zstandard((lines + "bad\n").as_bytes()));
+    put(folder.path(), "b.jsonl", line("other", "file"));
+    let files = list_input_files(&[folder.path().to_path_buf()]).unwrap();
+    let mut reader = open_input(&files[0], ReadOptions::default()).unwrap();
+    reader.skip_records(7).unwrap();
+    assert_eq!(reader.records(), 7);
+    let ids: Vec<_> =
+        reader.by_ref().map(|raw| raw.unwrap().parse().document.map(|found| found.id)).collect();
+    assert_eq!(ids[..3], [Ok("7".to_string()), Ok("8".to_string()), Ok("9".to_string())]);
+    assert!(ids.len() == 4 && ids[3].is_err(), "a bad record counts too: {ids:?}");
+    reader.skip_records(5).unwrap();
+    assert_eq!(reader.records(), 11, "there are no more than that");
+}
+
+#[test]
+fn metadata_that_nobody_wants_are_not_kept() {
+    let folder = folder();
+    let path = put(
+        folder.path(),
+        "x.jsonl",
+        "{\"id\":\"1\",\"robots\":\"noai\",\"big\":[{\"a\":1}],\"text\":\"a\"}\n",
+    );
+    let options = ReadOptions { keep_metadata: |key| key == "robots", ..ReadOptions::default() };
+    let document = crate::read(&path, options).remove(0).unwrap().document.unwrap();
+    assert_eq!(document.metadata.into_iter().collect::<Vec<_>>(), [("robots".to_string(), "noai".into())]);
 }
