@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use documents::{Document, InputDigest, RawReader, RawRecord, ReadOptions};
 use languages::Language;
+use personal_data::PersonalData;
 use provenance::{Context, Digest, StageOutput};
 use rayon::prelude::*;
 
@@ -24,7 +25,6 @@ use crate::error::Error;
 use crate::fingerprint::Fingerprint;
 use crate::heldout;
 use crate::holding::{Holding, HoldingWriter};
-use crate::personal_data::{self, PersonalData};
 use crate::quality;
 use crate::reason::{Drop, Reason, Repair, rounded};
 use crate::rights::Rights;

@@ -14,7 +14,6 @@ mod fingerprint;
 mod heldout;
 mod holding;
 mod label;
-pub mod personal_data;
 mod quality;
 mod reason;
 mod rights;

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use documents::Document;
 use languages::Language;
+use personal_data::PersonalData;
 use serde::{Deserialize, Serialize};
 
-use crate::personal_data::PersonalData;
 use crate::reason::{Reason, Repair};
 
 /// Everything that `statistics.json` says.

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 /// Who may use whom. An arrow that the code does not need is no failure; one that is not here is.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("provenance", &[]),
     ("languages", &[]),
     ("compute", &[]),
     ("documents", &["provenance"]),
-    ("corpus", &["documents", "languages", "provenance"]),
+    ("personal_data", &["languages"]),
+    ("corpus", &["documents", "languages", "personal_data", "provenance"]),
     ("tokenizer", &["documents", "languages", "provenance"]),
     ("model", &["compute"]),
     ("training", &["model", "compute", "tokenizer", "documents", "languages", "provenance"]),

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use corpus::personal_data::PersonalData;
 use corpus::{Kind, Reason, Repair, Settings};
 use documents::{Document, ReadOptions, read_documents};
+use personal_data::PersonalData;
 
 use crate::{Built, build};
 

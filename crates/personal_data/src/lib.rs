@@ -49,13 +49,40 @@ impl PersonalData {
 
 /// A text without the personal data that were found, and how many of each kind there were.
 #[derive(Debug, PartialEq)]
-pub struct Redacted<'a> {
+pub struct Redaction<'a> {
     pub text: Cow<'a, str>,
     pub counts: BTreeMap<PersonalData, u64>,
 }
 
+/// A stretch of a text that is personal data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    pub kind: PersonalData,
+    /// Byte range in the text.
+    pub range: Range<usize>,
+}
+
 /// Replaces personal data. The language, where it is known, says which national forms of telephone numbers to look for.
-pub fn redact(text: &str, language: Option<Language>) -> Redacted<'_> {
+pub fn redact(text: &str, language: Option<Language>) -> Redaction<'_> {
+    let findings = find(text, language);
+    let mut counts = BTreeMap::new();
+    if findings.is_empty() {
+        return Redaction { text: Cow::Borrowed(text), counts };
+    }
+    let mut redacted = String::with_capacity(text.len());
+    let mut copied = 0;
+    for Finding { kind, range } in findings {
+        redacted.push_str(&text[copied..range.start]);
+        redacted.push_str(kind.placeholder());
+        copied = range.end;
+        *counts.entry(kind).or_insert(0) += 1;
+    }
+    redacted.push_str(&text[copied..]);
+    Redaction { text: Cow::Owned(redacted), counts }
+}
+
+/// All personal data of a text, in its order, never overlapping.
+pub fn find(text: &str, language: Option<Language>) -> Vec<Finding> {
     let mut findings = Findings { spans: Vec::new() };
     if may_hold_personal_data(text) {
         network::find_email_addresses(text, &mut findings);
@@ -69,7 +96,7 @@ pub fn redact(text: &str, language: Option<Language>) -> Redacted<'_> {
             }
         });
     }
-    findings.replace_in(text)
+    findings.in_order()
 }
 
 /// A number in a web address belongs to the page, not to a person.
@@ -133,23 +160,11 @@ impl Findings {
         self.spans.retain(|(_, kind)| kind.is_some());
     }
 
-    fn replace_in(mut self, text: &str) -> Redacted<'_> {
-        let mut counts = BTreeMap::new();
-        if self.spans.is_empty() {
-            return Redacted { text: Cow::Borrowed(text), counts };
-        }
+    fn in_order(mut self) -> Vec<Finding> {
         self.spans.sort_by_key(|(range, _)| range.start);
-        let mut redacted = String::with_capacity(text.len());
-        let mut copied = 0;
-        for (range, kind) in self.spans {
-            let Some(kind) = kind else { continue };
-            redacted.push_str(&text[copied..range.start]);
-            redacted.push_str(kind.placeholder());
-            copied = range.end;
-            *counts.entry(kind).or_insert(0) += 1;
-        }
-        redacted.push_str(&text[copied..]);
-        Redacted { text: Cow::Owned(redacted), counts }
+        let with_kind =
+            |(range, kind): (Range<usize>, Option<PersonalData>)| kind.map(|kind| Finding { kind, range });
+        self.spans.into_iter().filter_map(with_kind).collect()
     }
 }
 

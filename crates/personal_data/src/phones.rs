@@ -28,7 +28,7 @@ struct Country {
 }
 
 static PLANS: LazyLock<Plans> = LazyLock::new(|| {
-    toml::from_str(include_str!("../../data/phone_numbers.toml"))
+    toml::from_str(include_str!("../data/phone_numbers.toml"))
         .expect("data/phone_numbers.toml is built in and tested")
 });
 
