@@ -8,6 +8,8 @@
 
 use crate::Error;
 use crate::state::State;
+use crate::trainer::MomentStorage;
+use compute::device::Moments;
 use compute::{Buffer, Device};
 use provenance::digest::{Sha256Reader, Sha256Writer};
 use provenance::{Context, Digest, Storage};
@@ -41,6 +43,8 @@ struct Header {
     fingerprint: Digest,
     step: u64,
     parameters: usize,
+    /// How the moments are stored while the run lasts; bf16 fits into the f32 of the file without loss.
+    moments: MomentStorage,
     /// Whether an average of the parameters follows the moments.
     average: bool,
     losses: usize,
@@ -48,7 +52,7 @@ struct Header {
     notes: usize,
 }
 
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 const MAGIC: &[u8; 8] = b"EULALIA\x01";
 /// How many are kept where nobody says otherwise.
 const RETAINED: usize = 2;
@@ -176,18 +180,22 @@ impl<'a> Checkpoints<'a> {
     }
 
     fn content<'s>(&self, state: &'s State, notes: &'s [u8]) -> Written<'s> {
-        let vectors = [&state.parameters, &state.first, &state.second].into_iter().chain(&state.average);
+        let lend = |values: &'s Buffer| self.device.lend(values.at(..));
+        let mut vectors =
+            vec![lend(&state.parameters), state.first.lend(&self.device), state.second.lend(&self.device)];
+        vectors.extend(state.average.as_ref().map(lend));
         Written {
             header: Header {
                 format: FORMAT,
                 fingerprint: self.fingerprint,
                 step: state.step,
                 parameters: state.parameters.len(),
+                moments: MomentStorage::of(&state.first),
                 average: state.average.is_some(),
                 losses: state.losses.len(),
                 notes: notes.len(),
             },
-            vectors: vectors.map(|values| self.device.lend(values.at(..))).collect(),
+            vectors,
             losses: Cow::Borrowed(&state.losses),
             notes: Cow::Borrowed(notes),
         }
@@ -222,7 +230,7 @@ impl<'a> Checkpoints<'a> {
         if header.bytes().and_then(|bytes| bytes.checked_add(16 + length + 32)) != Some(whole) {
             return Err("its length does not fit its header".into());
         }
-        let vector = |reader: &mut dyn Read| -> Result<Buffer, String> {
+        let vector = |reader: &mut dyn Read| -> Result<Vec<f32>, String> {
             let mut values = vec![0.0f32; header.parameters];
             let mut bytes = [0; 1 << 14];
             for part in values.chunks_mut(bytes.len() / 4) {
@@ -232,10 +240,13 @@ impl<'a> Checkpoints<'a> {
                     *value = f32::from_le_bytes(*bytes);
                 }
             }
-            Ok(self.device.upload(values))
+            Ok(values)
         };
-        let (parameters, first, second) = (vector(&mut reader)?, vector(&mut reader)?, vector(&mut reader)?);
-        let average = if header.average { Some(vector(&mut reader)?) } else { None };
+        let format = header.moments.format();
+        let parameters = self.device.upload(vector(&mut reader)?);
+        let first = Moments::upload(&self.device, vector(&mut reader)?, format);
+        let second = Moments::upload(&self.device, vector(&mut reader)?, format);
+        let average = if header.average { Some(self.device.upload(vector(&mut reader)?)) } else { None };
         let mut losses = vec![0; header.losses * 8];
         reader.read_exact(&mut losses).map_err(text)?;
         let mut notes = vec![0; header.notes];
@@ -348,6 +359,7 @@ impl Header {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use compute::device::MomentFormat;
     use provenance::digest::sha256;
 
     fn device() -> Device {
@@ -356,11 +368,12 @@ mod tests {
 
     fn state(step: u64) -> State {
         let upload = |values: [f32; 3]| device().upload(values.to_vec());
+        let format = if step == 10 { MomentFormat::Bf16 } else { MomentFormat::F32 };
         State {
             step,
             parameters: upload([1.0, 2.0, step as f32]),
-            first: upload([0.5; 3]),
-            second: upload([0.25; 3]),
+            first: Moments::upload(&device(), vec![0.5; 3], format),
+            second: Moments::upload(&device(), vec![0.25; 3], format),
             average: step.is_multiple_of(2).then(|| upload([0.75; 3])),
             losses: vec![4.0; step as usize],
         }

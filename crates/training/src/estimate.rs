@@ -8,7 +8,7 @@ use crate::Error;
 use crate::bench::{active_parameters, operations_per_token};
 use crate::products::{self, Product};
 use crate::settings::Settings;
-use crate::trainer::OptimiserKind;
+use crate::trainer::{MomentStorage, OptimiserKind};
 use compute::device::rows_of_logits;
 use model::{Decoder, LayerSpecification, MixtureSpecification, ModelConfig, ParameterKind};
 use provenance::Cancellation;
@@ -79,12 +79,16 @@ pub fn estimate(settings: &Settings, vocabulary_size: usize, threads: usize) -> 
     let activations = activation_bytes(&config, settings.micro_tokens(), settings.recompute);
     let gradients = bytes;
     // Muon never touches the second moments of what it moves, but works on copies.
+    let moment = match settings.moments {
+        MomentStorage::F32 => FLOAT,
+        MomentStorage::Bf16 => FLOAT / 2,
+    };
     let optimiser = match settings.optimizer {
-        OptimiserKind::AdamW => 2 * bytes,
+        OptimiserKind::AdamW => 2 * parameters as u64 * moment,
         OptimiserKind::Muon => {
             let matrices = table.entries().iter().filter(|parameter| parameter.kind == ParameterKind::Matrix);
             let moved: usize = matrices.map(|parameter| parameter.span.len()).sum();
-            2 * bytes - moved as u64 * FLOAT + threads as u64 * muon_bytes(&decoder)
+            (2 * parameters - moved) as u64 * moment + threads as u64 * muon_bytes(&decoder)
         }
     };
     // The average of the weights, where one is kept, stands beside the moments.
@@ -266,20 +270,21 @@ mod tests {
     fn memory_is_what_a_trainer_takes() {
         // Nothing is freed between the cases: what one gives back the next would take without a new page.
         let mut kept = Vec::new();
-        for (experts, recompute, optimizer) in [
-            (0, true, OptimiserKind::AdamW),
-            (0, false, OptimiserKind::Muon),
-            (8, true, OptimiserKind::AdamW),
-            (8, false, OptimiserKind::AdamW),
+        for (experts, recompute, optimizer, moments) in [
+            (0, true, OptimiserKind::AdamW, MomentStorage::F32),
+            (0, false, OptimiserKind::Muon, MomentStorage::F32),
+            (8, true, OptimiserKind::AdamW, MomentStorage::F32),
+            (8, false, OptimiserKind::AdamW, MomentStorage::Bf16),
         ] {
             let settings =
-                Settings { experts, moe_intermediate_size: 256, recompute, optimizer, ..settings() };
+                Settings { experts, moe_intermediate_size: 256, recompute, optimizer, moments, ..settings() };
             let vocabulary = 4096;
             let memory = estimate(&settings, vocabulary, 1).unwrap().memory;
             let before = resident();
             let device = Device::cpu(1).unwrap();
             let decoder = Decoder::new(&settings.shape(vocabulary, None), 256).unwrap();
-            let mut state = State::new(&device, decoder.table().initial_values(1));
+            let mut state = State::new(&device, decoder.table().initial_values(1))
+                .with_moments(&device, settings.moments.format());
             let optimiser = Optimiser {
                 kind: optimizer,
                 weight_decay: 0.1,

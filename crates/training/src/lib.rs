@@ -39,4 +39,4 @@ pub use settings::Settings;
 pub use stage::{STAGE_VERSION, build};
 pub use state::State;
 pub use texts::{LanguageTokens, Texts};
-pub use trainer::{Optimiser, OptimiserKind, StepControl, StepOutcome, Subject, Trainer};
+pub use trainer::{MomentStorage, Optimiser, OptimiserKind, StepControl, StepOutcome, Subject, Trainer};

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::schedule::{DecayShape, Schedule, ScheduleKind};
-use crate::trainer::OptimiserKind;
+use crate::trainer::{MomentStorage, OptimiserKind};
 use model::{
     Architecture, AttentionSpecification, FeedForwardSpecification, LayerSpecification, MixtureSpecification,
     ModelConfig, RouterTraining, Scoring,
@@ -58,6 +58,8 @@ pub struct Settings {
     pub steps: u64,
     /// `adamw`, or `muon`: Muon for matrices, AdamW for the rest.
     pub optimizer: OptimiserKind,
+    /// `f32`, or `bf16`: moments rounded after each step, in half the memory.
+    pub moments: MomentStorage,
     /// Learning rate at its height.
     pub learning_rate: f64,
     /// Learning rate at the end.
@@ -145,6 +147,7 @@ impl Default for Settings {
             batch_tokens: 4_096,
             steps: 1_200,
             optimizer: OptimiserKind::AdamW,
+            moments: MomentStorage::F32,
             learning_rate: 4e-3,
             minimum_learning_rate: 4e-5,
             schedule: ScheduleKind::WarmupStableDecay,
@@ -177,6 +180,9 @@ impl Default for Settings {
         }
     }
 }
+
+/// A step adds about 1 − β₂ of the second moment's size to it, and bf16 rounds at 1/256.
+const LARGEST_BETA_2_OF_BF16: f64 = 0.98;
 
 /// That share of the steps, rounded down.
 fn share_of(steps: u64, ratio: f64) -> u64 {
@@ -224,6 +230,13 @@ impl Settings {
             if value == 0 || value > 1 << 40 {
                 return fail(format!("{key} = {value}, expected a whole number from 1 on"));
             }
+        }
+        if self.moments == MomentStorage::Bf16 && self.beta_2 > LARGEST_BETA_2_OF_BF16 {
+            return fail(format!(
+                "moments = \"bf16\" with beta_2 = {}: what a step adds to the second moment would be lost in the rounding; \
+                 expected beta_2 of at most {LARGEST_BETA_2_OF_BF16}, or moments = \"f32\"",
+                self.beta_2
+            ));
         }
         if self.sequence_length < 2 || !self.batch_tokens.is_multiple_of(self.sequence_length) {
             return fail(format!(
@@ -430,6 +443,10 @@ mod tests {
             (refuse(&|s| s.maximum_epochs = f64::NAN), "maximum_epochs = NaN"),
             (refuse(&|s| s.maximum_epochs = -1.0), "maximum_epochs = -1"),
             (refuse(&|s| s.checkpoints_kept = 0), "checkpoints_kept = 0"),
+            (
+                refuse(&|s| (s.moments, s.beta_2) = (MomentStorage::Bf16, 0.999)),
+                "moments = \"bf16\" with beta_2 = 0.999",
+            ),
             (refuse(&|s| s.evaluate_bytes = 0), "evaluate_bytes = 0"),
             (
                 refuse(&|s| {

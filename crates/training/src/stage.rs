@@ -63,7 +63,11 @@ pub fn build(
     let device = Device::cpu(context.threads)?;
     let checkpoints =
         Checkpoints::new(&output.scratch, fingerprint, &device, context).retaining(settings.checkpoints_kept);
-    let fresh = || (State::new(&device, decoder.table().initial_values(settings.seed)), Journal::default());
+    let fresh_state = || {
+        State::new(&device, decoder.table().initial_values(settings.seed))
+            .with_moments(&device, settings.moments.format())
+    };
+    let fresh = || (fresh_state(), Journal::default());
     let (mut state, mut journal) = resume(settings, &checkpoints, context)?.unwrap_or_else(fresh);
     let operations = settings.batch_tokens as f64 * operations_per_token(&decoder, settings.sequence_length);
     let yardstick =

@@ -1,5 +1,6 @@
 //! What a run is between two steps: everything that the next one depends on.
 
+use compute::device::{MomentFormat, Moments};
 use compute::{Buffer, Device};
 
 /// The state of a run, on its device.
@@ -10,9 +11,9 @@ pub struct State {
     /// What is trained.
     pub parameters: Buffer,
     /// First moments.
-    pub first: Buffer,
+    pub first: Moments,
     /// Second moments (AdamW's; Muon has none).
-    pub second: Buffer,
+    pub second: Moments,
     /// The running average of the parameters, where one is kept.
     pub average: Option<Buffer>,
     /// Loss of each step so far.
@@ -26,10 +27,22 @@ impl State {
         State {
             step: 0,
             parameters: device.upload(parameters),
-            first: device.zeros(length),
-            second: device.zeros(length),
+            first: Moments::zeros(device, length, MomentFormat::F32),
+            second: Moments::zeros(device, length, MomentFormat::F32),
             average: None,
             losses: Vec::new(),
         }
+    }
+
+    /// The same with moments that are stored otherwise.
+    ///
+    /// # Panics
+    /// When steps have been done.
+    pub fn with_moments(mut self, device: &Device, format: MomentFormat) -> State {
+        assert_eq!(self.step, 0, "moments of a run that has begun");
+        let length = self.parameters.len();
+        self.first = Moments::zeros(device, length, format);
+        self.second = Moments::zeros(device, length, format);
+        self
     }
 }

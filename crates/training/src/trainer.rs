@@ -7,7 +7,7 @@
 use crate::Error;
 use crate::batches::StepBatch;
 use crate::state::State;
-use compute::device::{Rule, Stretch};
+use compute::device::{MomentFormat, Moments, Rule, Stretch};
 use compute::elementary::power;
 use compute::muon::MuonStep;
 use compute::optimiser::AdamWStep;
@@ -41,6 +41,33 @@ pub enum OptimiserKind {
     AdamW,
     /// Muon for matrices, AdamW for the rest (arXiv 2502.16982).
     Muon,
+}
+
+/// How moments are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MomentStorage {
+    /// As they are computed.
+    #[default]
+    F32,
+    /// Rounded to bf16 after each step: half the memory.
+    Bf16,
+}
+
+impl MomentStorage {
+    pub(crate) fn of(moments: &Moments) -> MomentStorage {
+        match moments.format() {
+            MomentFormat::F32 => MomentStorage::F32,
+            MomentFormat::Bf16 => MomentStorage::Bf16,
+        }
+    }
+
+    pub(crate) fn format(self) -> MomentFormat {
+        match self {
+            MomentStorage::F32 => MomentFormat::F32,
+            MomentStorage::Bf16 => MomentFormat::Bf16,
+        }
+    }
 }
 
 /// μ of Muon's momentum, as its authors chose it.
@@ -251,8 +278,8 @@ impl Trainer {
             &self.stretches,
             state.parameters.at_mut(..),
             self.gradient.at(..),
-            state.first.at_mut(..),
-            state.second.at_mut(..),
+            &mut state.first,
+            &mut state.second,
             adamw,
             muon,
         );

@@ -26,12 +26,21 @@ impl std::error::Error for ThreadsError {}
 /// Elements that are not worth waking a thread for.
 const WORTH_SHARING: usize = 1 << 14;
 
+/// Buffers of one thread for the optimiser; they grow to the largest matrix met.
+#[derive(Debug, Default)]
+pub struct OptimiserScratch {
+    pub muon: MuonBuffers,
+    /// Moments as f32, where they are stored otherwise.
+    pub first: Vec<f32>,
+    pub second: Vec<f32>,
+}
+
 #[derive(Debug)]
 pub struct Cpu {
     pool: rayon::ThreadPool,
     threads: usize,
     attention: Vec<Mutex<AttentionWorkspace>>,
-    muon: Vec<Mutex<MuonBuffers>>,
+    optimiser: Vec<Mutex<OptimiserScratch>>,
     pub logits: Mutex<Vec<f32>>,
 }
 
@@ -45,7 +54,7 @@ impl Cpu {
             pool,
             threads,
             attention: (0..threads).map(|_| Mutex::default()).collect(),
-            muon: (0..threads).map(|_| Mutex::default()).collect(),
+            optimiser: (0..threads).map(|_| Mutex::default()).collect(),
             logits: Mutex::default(),
         })
     }
@@ -81,9 +90,9 @@ impl Cpu {
         lock(&self.attention[rayon::current_thread_index().unwrap_or(0) % self.threads])
     }
 
-    /// What this thread keeps for Muon.
-    pub fn muon(&self) -> MutexGuard<'_, MuonBuffers> {
-        lock(&self.muon[rayon::current_thread_index().unwrap_or(0) % self.threads])
+    /// What this thread keeps for the optimiser.
+    pub fn optimiser(&self) -> MutexGuard<'_, OptimiserScratch> {
+        lock(&self.optimiser[rayon::current_thread_index().unwrap_or(0) % self.threads])
     }
 }
 

@@ -7,11 +7,12 @@
 //! a bit: pieces do not share a sum, or their sums are cut at fixed rows and added in order.
 //!
 //! `memory` is buffers and views, `cpu` the threads, `operations` what a decoder needs, `mixture` what a mixture of
-//! experts needs besides, `optimisers` what moves it.
+//! experts needs besides, `optimisers` what moves it, `moments` what they remember.
 
 mod cpu;
 mod memory;
 mod mixture;
+mod moments;
 mod operations;
 mod optimisers;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod tests;
 pub use cpu::ThreadsError;
 pub use memory::{Buffer, Element, MatrixView, MatrixViewMut, View, ViewMut};
 pub use mixture::ExpertMatrices;
+pub use moments::{Bf16, MomentFormat, Moments};
 pub use operations::{Attention, AttentionSums, LossGradients, rows_of_logits};
 pub use optimisers::{Rule, Stretch};
 

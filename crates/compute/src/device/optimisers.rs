@@ -1,8 +1,9 @@
 //! What moves parameters on a device: AdamW over stretches, Muon over whole matrices, and their running average.
 
 use super::Device;
-use super::cpu::Shared;
+use super::cpu::{OptimiserScratch, Shared};
 use super::memory::{View, ViewMut};
+use super::moments::Moments;
 use crate::muon::{MuonStep, muon};
 use crate::optimiser::{AdamWStep, adamw};
 use crate::path::vectorised;
@@ -45,8 +46,8 @@ impl Device {
         stretches: &[Stretch],
         parameters: ViewMut,
         gradient: View,
-        first: ViewMut,
-        second: ViewMut,
+        first: &mut Moments,
+        second: &mut Moments,
         adamw_step: AdamWStep,
         muon_step: MuonStep,
     ) {
@@ -54,21 +55,29 @@ impl Device {
             stretches.windows(2).all(|pair| pair[0].span.end <= pair[1].span.start),
             "stretches that overlap"
         );
-        let [parameters, first, second] = [parameters, first, second].map(|view| Shared::new(view.elements));
+        let parameters = Shared::new(parameters.elements);
+        let (first, second) = (first.share(), second.share());
         self.cpu.spans(stretches.len(), 1, |index, _| {
             let Stretch { span, rule } = &stretches[index];
             // SAFETY: stretches do not overlap.
-            let [p, m] = [&parameters, &first].map(|all| unsafe { all.span(span.clone()) });
+            let p = unsafe { parameters.span(span.clone()) };
             let g = &gradient.elements[span.clone()];
+            let mut scratch = self.cpu.optimiser();
+            let OptimiserScratch { muon: buffers, first: wide_first, second: wide_second } = &mut *scratch;
+            // SAFETY: as above.
+            let mut with_first =
+                |work: &mut dyn FnMut(&mut [f32])| unsafe { first.with(span.clone(), wide_first, work) };
             match *rule {
                 Rule::AdamW { decays } => {
                     let weight_decay = if decays { adamw_step.weight_decay } else { 0.0 };
-                    // SAFETY: as above.
-                    let v = unsafe { second.span(span.clone()) };
-                    adamw(p, g, m, v, AdamWStep { weight_decay, ..adamw_step });
+                    let step = AdamWStep { weight_decay, ..adamw_step };
+                    with_first(&mut |m| {
+                        // SAFETY: as above.
+                        unsafe { second.with(span.clone(), wide_second, |v| adamw(p, g, m, v, step)) }
+                    });
                 }
                 Rule::Muon { rows, columns } => {
-                    muon(p, g, m, (rows, columns), muon_step, &mut self.cpu.muon());
+                    with_first(&mut |m| muon(p, g, m, (rows, columns), muon_step, buffers));
                 }
             }
         });

@@ -1,6 +1,6 @@
 //! Operations that span threads: against scalar twins and finite differences, with the same bits on 1, 2 and 3 threads.
 
-use super::{Attention, AttentionSums, Device, LossGradients, Rule, Stretch};
+use super::{Attention, AttentionSums, Device, LossGradients, MomentFormat, Moments, Rule, Stretch};
 use crate::attention::AttentionShape;
 use crate::cross_entropy::NO_TARGET;
 use crate::dropout::Dropout;
@@ -237,12 +237,45 @@ fn optimisers_move_each_stretch_by_its_rule() {
         let mut g = vec![0.0; 100];
         g[40..88].copy_from_slice(&normal_numbers(1, 48));
         let g = device.upload(g);
-        let (mut m, mut v) = (device.zeros(100), device.zeros(100));
-        let (first, second) = (m.at_mut(..), v.at_mut(..));
-        device.optimise(&stretches, p.at_mut(..), g.at(..), first, second, adamw, muon);
+        let [mut m, mut v] = [(); 2].map(|()| Moments::zeros(device, 100, MomentFormat::F32));
+        device.optimise(&stretches, p.at_mut(..), g.at(..), &mut m, &mut v, adamw, muon);
         device.read(p.at(..))
     });
     assert!(moved[..40].iter().all(|&p| p == 0.75), "decayed only");
     assert!(moved[40..88].iter().all(|&p| p != 0.75 && (p - 0.75).abs() < 1.0), "turned");
     assert!(moved[88..].iter().all(|&p| p == 1.0), "left alone");
+}
+
+#[test]
+fn moments_in_bf16_are_rounded_once_a_step_and_nothing_else_changes() {
+    let stretches = [
+        Stretch { span: 0..40, rule: Rule::AdamW { decays: true } },
+        Stretch { span: 40..88, rule: Rule::Muon { rows: 6, columns: 8 } },
+    ];
+    let adamw = AdamWStep {
+        learning_rate: 0.1,
+        weight_decay: 0.0,
+        beta_1: 0.9,
+        beta_2: 0.95,
+        epsilon: 1e-8,
+        first_correction: 10.0,
+        second_correction: 20.0,
+        gradient_scale: 1.0,
+    };
+    let muon = MuonStep { learning_rate: 0.1, weight_decay: 0.0, momentum: 0.95, gradient_scale: 1.0 };
+    let run = |device: &Device, format| {
+        let mut p = device.upload(vec![1.0; 88]);
+        let g = device.upload(normal_numbers(1, 88));
+        let [mut m, mut v] = [(); 2].map(|()| Moments::zeros(device, 88, format));
+        device.optimise(&stretches, p.at_mut(..), g.at(..), &mut m, &mut v, adamw, muon);
+        (device.read(p.at(..)), [m, v].map(|moments| moments.lend(device).into_owned()))
+    };
+    let (moved, [m, v]) = on_any_threads(|device| run(device, MomentFormat::Bf16));
+    let device = Device::cpu(1).unwrap();
+    let (expected, exact) = run(&device, MomentFormat::F32);
+    assert_eq!(moved, expected, "the first step starts from the same zeros");
+    for (rounded, exact) in [m, v].iter().zip(exact) {
+        let again = Moments::upload(&device, exact, MomentFormat::Bf16);
+        assert_eq!(*rounded, again.lend(&device).into_owned());
+    }
 }

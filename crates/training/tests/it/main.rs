@@ -264,6 +264,7 @@ fn everything() -> Settings {
         experts: 4,
         moe_intermediate_size: 16,
         router_bias_update: 0.01,
+        moments: training::MomentStorage::Bf16,
         ..settings()
     }
 }
