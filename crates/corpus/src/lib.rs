@@ -14,7 +14,7 @@ mod fingerprint;
 mod heldout;
 mod holding;
 mod label;
-mod quality;
+pub mod quality;
 mod reason;
 mod rights;
 mod settings;
@@ -28,4 +28,4 @@ pub use settings::{DamagedInput, Settings, SmallLanguage, TextUnit, WrongLanguag
 pub use statistics::{LanguageStatistics, PartStatistics, Statistics};
 
 /// Raised whenever the same documents and settings give other bytes: part of every artefact's key.
-pub const STAGE_VERSION: u32 = 1;
+pub const STAGE_VERSION: u32 = 2;

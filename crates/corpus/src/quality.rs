@@ -1,17 +1,18 @@
 //! Is this prose? Limits on what can be counted, by language: the rules of MassiveText (Rae et al. 2021, "Scaling Language
-//! Models: Methods, Analysis & Insights from Training Gopher", appendix A), with thresholds from the data files of
-//! `languages` instead of English ones for all.
+//! Models: Methods, Analysis & Insights from Training Gopher", appendix A) and of FineWeb (Penedo et al. 2024), with
+//! thresholds from the data files of `languages` instead of English ones for all.
 
-use std::collections::HashSet;
+mod characters;
+mod measures;
+mod ngrams;
+mod vocabulary;
 
-use languages::{Language, Script, words};
+use languages::{Language, Thresholds};
 
-use crate::fingerprint::{hash_of_sequence, hash_of_text};
+pub use measures::Measures;
+pub use ngrams::{REPEATED_WORDS, Repetition, TOP_WORDS};
+
 use crate::reason::{Drop, Reason};
-
-const NGRAM_WORDS: usize = 5;
-/// Fewer lines than this show no habit.
-const MINIMUM_LINES: usize = 4;
 
 /// Nothing where the text is good enough, else the first limit that it breaks.
 pub fn fault(text: &str, language: Language, maximum_list_line_share: f64) -> Option<Drop> {
@@ -23,110 +24,48 @@ pub fn fault(text: &str, language: Language, maximum_list_line_share: f64) -> Op
     if characters > limits.maximum_characters {
         return Some(Drop::measured(Reason::TooLong, characters as f64, limits.maximum_characters as f64));
     }
-    let lines = Lines::of(text);
-    let words = Words::of(text, language);
+    let measures = Measures::of(text, language);
     let above = [
-        (Reason::Symbols, symbol_share(text, characters), limits.maximum_symbol_share),
-        (Reason::ListLines, lines.list_share, maximum_list_line_share),
-        (Reason::RepeatedLines, lines.repeated_share, limits.maximum_repeated_line_share),
-        (Reason::RepeatedNgrams, words.repeated_ngram_share, limits.maximum_repeated_ngram_share),
-        (Reason::WordLength, words.mean_length, limits.maximum_mean_word_length),
+        (Reason::Symbols, measures.symbol_share, limits.maximum_symbol_share),
+        (Reason::ListLines, measures.list_line_share, maximum_list_line_share),
+        (Reason::ServiceLines, measures.service_line_share, limits.maximum_service_line_share),
+        (Reason::EllipsisLines, measures.ellipsis_line_share, limits.maximum_ellipsis_line_share),
+        (Reason::RepeatedLines, measures.repeated_line_share, limits.maximum_repeated_line_share),
+        (Reason::RepeatedLines, measures.repeated_line_byte_share, limits.maximum_repeated_line_byte_share),
     ];
     let below = [
-        (Reason::Script, script_share(text, language), limits.minimum_script_share),
-        (Reason::WordLength, words.mean_length, limits.minimum_mean_word_length),
-        (Reason::StopWords, words.stop_word_share, limits.minimum_stop_word_share),
+        (Reason::Script, measures.script_share, limits.minimum_script_share),
+        (Reason::WordLength, measures.mean_word_length, limits.minimum_mean_word_length),
+        (Reason::StopWords, measures.stop_word_share, limits.minimum_stop_word_share),
+        (Reason::UnfinishedLines, measures.finished_line_share, limits.minimum_finished_line_share),
     ];
-    let too_high = above.into_iter().find(|(_, value, limit)| value > limit);
-    let too_low = || below.into_iter().find(|(_, value, limit)| value < limit);
-    too_high.or_else(too_low).map(|(reason, value, limit)| Drop::measured(reason, value, limit))
+    let too_high = |(_, value, limit): &(Reason, f64, f64)| value > limit;
+    let too_low = |(_, value, limit): &(Reason, f64, f64)| value < limit;
+    let drop = |(reason, value, limit)| Drop::measured(reason, value, limit);
+    let too_long_words = (Reason::WordLength, measures.mean_word_length, limits.maximum_mean_word_length);
+    above
+        .into_iter()
+        .find(too_high)
+        .map(drop)
+        .or_else(|| repetition_fault(&measures.repetition, limits))
+        .or_else(|| Some(too_long_words).filter(too_high).map(drop))
+        .or_else(|| below.into_iter().find(too_low).map(drop))
 }
 
-struct Lines {
-    /// Lines that were seen before in the text, of all lines that are not blank.
-    repeated_share: f64,
-    /// Lines of lists and menus.
-    list_share: f64,
-}
-
-impl Lines {
-    fn of(text: &str) -> Lines {
-        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        if lines.len() < MINIMUM_LINES {
-            return Lines { repeated_share: 0.0, list_share: 0.0 };
+/// The shortest n-gram that fills too much of the text, or else the shortest that repeats too much of it.
+fn repetition_fault(repetition: &Repetition, limits: &Thresholds) -> Option<Drop> {
+    let repeated =
+        REPEATED_WORDS.into_iter().zip(repetition.repeated).zip(limits.maximum_repeated_ngram_shares);
+    let top = TOP_WORDS.into_iter().zip(repetition.top).zip(limits.maximum_top_ngram_shares);
+    let fault = |reason| {
+        move |((words, value), limit): ((usize, f64), f64)| {
+            (value > limit).then(|| Drop::measured(reason, value, limit).with("words", words))
         }
-        let mut seen = HashSet::new();
-        let repeated = lines.iter().filter(|line| !seen.insert(**line)).count();
-        let listed = lines.iter().filter(|line| is_list_line(line)).count();
-        let share = |count: usize| count as f64 / lines.len() as f64;
-        Lines { repeated_share: share(repeated), list_share: share(listed) }
-    }
-}
-
-/// An entry of a list or a menu: it begins with a bullet, has bars in it, or is a few words that end in no punctuation.
-fn is_list_line(line: &str) -> bool {
-    const SHORT_WORDS: usize = 6;
-    line.starts_with(['•', '·', '*', '‣', '▪', '●', '►', '›'])
-        || line.contains(" | ")
-        || line.ends_with('…') && line.contains("...")
-        || line.ends_with(char::is_alphanumeric) && line.split_whitespace().nth(SHORT_WORDS).is_none()
-}
-
-struct Words {
-    mean_length: f64,
-    stop_word_share: f64,
-    /// Characters in words of 5-grams that stood before, of the characters of all words.
-    repeated_ngram_share: f64,
-}
-
-impl Words {
-    fn of(text: &str, language: Language) -> Words {
-        let (mut hashes, mut lengths, mut stop_words) = (Vec::new(), Vec::new(), 0usize);
-        for word in words(text) {
-            stop_words += usize::from(language.is_stop_word(&word));
-            hashes.push(hash_of_text(&word));
-            lengths.push(word.chars().count());
-        }
-        let (count, characters) = (lengths.len().max(1) as f64, lengths.iter().sum::<usize>().max(1) as f64);
-        let mut seen = HashSet::new();
-        let mut repeated = vec![false; lengths.len()];
-        for (place, ngram) in hashes.windows(NGRAM_WORDS).enumerate() {
-            if !seen.insert(hash_of_sequence(ngram)) {
-                repeated[place..place + NGRAM_WORDS].fill(true);
-            }
-        }
-        let in_repeated: usize =
-            lengths.iter().zip(&repeated).filter(|(_, repeated)| **repeated).map(|(length, _)| length).sum();
-        Words {
-            mean_length: characters / count,
-            stop_word_share: stop_words as f64 / count,
-            repeated_ngram_share: in_repeated as f64 / characters,
-        }
-    }
-}
-
-/// Characters that are no letters, marks, white space or common punctuation. Placeholders count as the words they are.
-fn symbol_share(text: &str, characters: usize) -> f64 {
-    let symbols = text.chars().filter(|&character| !is_plain(character)).count();
-    symbols as f64 / characters.max(1) as f64
-}
-
-fn is_plain(character: char) -> bool {
-    character.is_alphabetic()
-        || character.is_whitespace()
-        || matches!(character,
-            '.' | ',' | ';' | ':' | '!' | '?' | '\'' | '"' | '(' | ')' | '-' | '\u{300}'..='\u{36F}' | '\u{2010}'..='\u{2026}'
-            | '«' | '»' | '‹' | '›' | '·' | '¿' | '¡' | '\u{37E}' | '\u{387}' | '<' | '>' | '_')
-}
-
-/// Letters of the language's script, of all letters.
-fn script_share(text: &str, language: Language) -> f64 {
-    let (mut letters, mut own) = (0usize, 0usize);
-    for character in text.chars().filter(|character| character.is_alphabetic()) {
-        letters += 1;
-        own += usize::from(Script::of(character) == language.script());
-    }
-    own as f64 / letters.max(1) as f64
+    };
+    repeated
+        .into_iter()
+        .find_map(fault(Reason::RepeatedNgrams))
+        .or_else(|| top.into_iter().find_map(fault(Reason::TopNgram)))
 }
 
 #[cfg(test)]
@@ -175,5 +114,37 @@ mod tests {
                 .collect::<String>(),
             Some(Reason::WordLength),
         );
+    }
+
+    #[test]
+    fn lines_have_their_limits() {
+        let words: Vec<&str> = PROSE.split([' ', '.', ',', ';']).filter(|word| !word.is_empty()).collect();
+        let lines = |end: &str| words.chunks(8).map(|words| words.join(" ") + end + "\n").collect::<String>();
+        check(&lines(" …"), Some(Reason::EllipsisLines));
+        check(&lines(""), Some(Reason::UnfinishedLines));
+        check(&lines("."), None);
+        check(
+            &format!(
+                "{PROSE}\nWir verwenden Cookies, um Ihnen das Lesen so angenehm wie möglich zu machen, und zählen mit, wer kommt und geht."
+            ),
+            Some(Reason::ServiceLines),
+        );
+        check(
+            &format!(
+                "{PROSE}\nWe use cookies to make it nice to read all of this, and to count who does; here you can choose which."
+            ),
+            Some(Reason::ServiceLines),
+        );
+    }
+
+    #[test]
+    fn a_phrase_that_fills_the_text_is_found_with_its_length() {
+        let text = PROSE.split_inclusive(' ').enumerate().map(|(place, word)| {
+            if place % 6 == 5 { format!("{word}aber selbstverständlich ") } else { word.to_string() }
+        });
+        let drop = fault(&text.collect::<String>(), Language::from_code("de").unwrap(), 0.5).unwrap();
+        assert_eq!(drop.reason, Reason::TopNgram);
+        assert_eq!(drop.evidence["words"], 2);
+        assert!(drop.evidence["value"].as_f64() > drop.evidence["limit"].as_f64());
     }
 }

@@ -36,7 +36,16 @@ pub enum Reason {
     StopWords,
     Script,
     RepeatedLines,
+    /// Word 5- to 10-grams that stood before.
     RepeatedNgrams,
+    /// One word 2-, 3- or 4-gram fills the text.
+    TopNgram,
+    /// Lines that break off with an ellipsis: teasers.
+    EllipsisLines,
+    /// Hardly a line ends as a sentence does.
+    UnfinishedLines,
+    /// Consent banners and page furniture.
+    ServiceLines,
     /// Menus and lists instead of prose.
     ListLines,
     /// Nothing was left when paragraphs shared with other documents were taken out.
@@ -99,7 +108,8 @@ impl Reason {
             BrokenEncoding | ControlCharacters => Kind::Encoding,
             LanguageNotWanted | LanguageUnclear | LanguageLabelWrong => Kind::Language,
             TooShort | TooLong | WordLength | Symbols | StopWords | Script | RepeatedLines
-            | RepeatedNgrams | ListLines | OnlyBoilerplate => Kind::Quality,
+            | RepeatedNgrams | TopNgram | EllipsisLines | UnfinishedLines | ServiceLines | ListLines
+            | OnlyBoilerplate => Kind::Quality,
             ExactDuplicate | NearDuplicate => Kind::Duplicates,
             Unreadable => Kind::Unreadable,
         }

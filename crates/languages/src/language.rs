@@ -73,6 +73,11 @@ impl Language {
         STOP_WORD_SETS[self.index()].contains(word)
     }
 
+    /// Phrases of consent banners and page furniture: words in lower case with one space between them.
+    pub fn service_phrases(self) -> &'static [String] {
+        &self.facts().service_phrases
+    }
+
     /// The limits that a document of the language has to keep in the corpus stage.
     pub fn thresholds(self) -> &'static Thresholds {
         &self.facts().thresholds
@@ -106,8 +111,18 @@ pub struct Thresholds {
     pub minimum_stop_word_share: f64,
     /// Most that lines seen before in the document may be of its lines.
     pub maximum_repeated_line_share: f64,
-    /// Most that characters within repeated word 5-grams may be of all characters.
-    pub maximum_repeated_ngram_share: f64,
+    /// Most that the bytes of these lines may be of the bytes of all lines.
+    pub maximum_repeated_line_byte_share: f64,
+    /// Most that the most frequent word 2-, 3- and 4-gram may be of the letters.
+    pub maximum_top_ngram_shares: [f64; 3],
+    /// Most that word 5- to 10-grams seen before may be of the letters.
+    pub maximum_repeated_ngram_shares: [f64; 6],
+    /// Most that lines which break off with an ellipsis may be of the lines.
+    pub maximum_ellipsis_line_share: f64,
+    /// Least that lines which end as sentences do must be of the lines.
+    pub minimum_finished_line_share: f64,
+    /// Most that lines with a service phrase may be of the bytes of all lines.
+    pub maximum_service_line_share: f64,
     /// Least that letters of the language's script must be of all letters.
     pub minimum_script_share: f64,
 }
@@ -220,6 +235,7 @@ struct Facts {
     script: Script,
     letters: String,
     stop_words: Vec<String>,
+    service_phrases: Vec<String>,
     thresholds: Thresholds,
 }
 
@@ -271,6 +287,10 @@ mod tests {
                 language.stop_words().iter().all(|word| crate::words(word).eq([word.clone()])),
                 "{language}"
             );
+            assert!((10..=20).contains(&language.service_phrases().len()), "{language}");
+            for phrase in language.service_phrases() {
+                assert_eq!(crate::words(phrase).collect::<Vec<_>>().join(" "), *phrase, "{language}");
+            }
             assert!(
                 language.letters().chars().all(|letter| letter.is_lowercase() && !letter.is_ascii()),
                 "{language}"
