@@ -22,15 +22,22 @@ pub enum Error {
     BrokenLink { path: PathBuf, target: PathBuf },
 
     #[error(
-        "{path}: not a kind of file that can be read; expected .jsonl or .txt, plain or with .gz or .zst"
+        "{path}: not a kind of file that can be read; expected .jsonl, .txt, .md, .warc or .wet, plain or with .gz or .zst"
     )]
     UnknownKind { path: PathBuf },
 
-    #[error("{path}: no .jsonl or .txt file (plain, .gz or .zst) in this folder")]
+    #[error(
+        "{path}: no file that can be read (.jsonl, .txt, .md, .warc, .wet; plain, .gz or .zst) in this folder"
+    )]
     NoFiles { path: PathBuf },
 
     #[error("{path}: the name is not UTF-8; rename the file, names become part of keys and ids")]
     NameNotUtf8 { path: PathBuf },
+
+    #[error(
+        "{path:?}: the name has a control character, such as a line end; rename the file, names stand in lists and messages"
+    )]
+    NameWithControl { path: PathBuf },
 
     #[error("{path}: the file is empty; remove it, or fetch it again if it should hold documents")]
     EmptyFile { path: PathBuf },

@@ -2,7 +2,8 @@
 //!
 //! An input is a file or a folder. Folders are searched to their depths; links are followed, except back to a folder
 //! above; pipes, sockets and devices are refused, because reading them may never end. Names that begin with a dot are
-//! left alone, and so are files of other kinds inside a folder (a README, a checksum list).
+//! left alone, and so are files of other kinds inside a folder (checksum lists) and what is written about the folder (a
+//! README, a LICENSE).
 
 use std::fs::{self, FileType};
 use std::io;
@@ -70,7 +71,10 @@ pub fn digest_inputs(inputs: &[PathBuf]) -> Result<Vec<InputDigest>, Error> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
     JsonLines,
+    /// Markdown too: its marks are part of the text.
     PlainText,
+    /// WARC and WET.
+    Warc,
 }
 
 pub fn kind_of(name: &str) -> Option<(Content, Compression)> {
@@ -83,10 +87,16 @@ pub fn kind_of(name: &str) -> Option<(Content, Compression)> {
         (name.as_str(), Compression::None)
     };
     match stem.rsplit_once('.')?.1 {
-        "jsonl" => Some((Content::JsonLines, compression)),
-        "txt" => Some((Content::PlainText, compression)),
+        "jsonl" | "ndjson" => Some((Content::JsonLines, compression)),
+        "txt" | "md" | "markdown" => Some((Content::PlainText, compression)),
+        "warc" | "wet" => Some((Content::Warc, compression)),
         _ => None,
     }
+}
+
+fn is_about_the_folder(file_name: &str) -> bool {
+    let stem = file_name.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    ["readme", "license", "licence"].contains(&stem.as_str())
 }
 
 /// `above` holds the resolved folders from the input down to this one: a link to any of them is a loop.
@@ -100,7 +110,7 @@ fn descend(
     for entry in fs::read_dir(folder).map_err(read_error)? {
         let path = entry.map_err(read_error)?.path();
         let file_name = name_of(&path)?;
-        if file_name.starts_with('.') {
+        if file_name.starts_with('.') || is_about_the_folder(&file_name) {
             continue;
         }
         let name = format!("{prefix}{file_name}");
@@ -164,5 +174,9 @@ fn canonical(path: &Path) -> Result<PathBuf, Error> {
 
 fn name_of(path: &Path) -> Result<String, Error> {
     let name = path.file_name().and_then(|name| name.to_str());
-    name.map(String::from).ok_or_else(|| Error::NameNotUtf8 { path: path.to_path_buf() })
+    let name = name.ok_or_else(|| Error::NameNotUtf8 { path: path.to_path_buf() })?;
+    if name.contains(char::is_control) {
+        return Err(Error::NameWithControl { path: path.to_path_buf() });
+    }
+    Ok(name.to_string())
 }

@@ -13,11 +13,18 @@
 mod decompress;
 mod document;
 mod error;
+mod http;
 mod inputs;
+mod language_codes;
 mod lines;
+mod members;
 mod reader;
 mod shard;
+mod source;
 mod text_input;
+mod utf16;
+mod warc;
+mod web_record;
 
 pub use document::{Document, FieldError};
 pub use error::Error;

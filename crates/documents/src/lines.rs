@@ -37,11 +37,6 @@ impl<R: BufRead> LineReader<R> {
         LineReader { stream, limit_bytes, lines: 0, offset: 0 }
     }
 
-    /// Changes what counts as too long from here on.
-    pub fn set_limit(&mut self, limit_bytes: usize) {
-        self.limit_bytes = limit_bytes;
-    }
-
     /// Lines read so far, and bytes of the decompressed stream.
     pub fn position(&self) -> (u64, u64) {
         (self.lines, self.offset)

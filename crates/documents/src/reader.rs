@@ -15,8 +15,12 @@ use serde::Serialize;
 use crate::decompress::{self, Compression};
 use crate::document::Document;
 use crate::error::Error;
-use crate::inputs::{InputFile, kind_of, list_input_files};
+use crate::inputs::{Content, InputFile, kind_of, list_input_files};
+use crate::source::{self, Source};
 use crate::text_input::LineInput;
+use crate::utf16;
+use crate::warc::WarcInput;
+use crate::web_record::WebRecord;
 
 /// How input is read and cut into documents.
 #[derive(Debug, Clone)]
@@ -45,14 +49,24 @@ pub enum TextUnit {
     Paragraph,
 }
 
-/// Where a record stands: the file's name within its input, line from 1, byte offset from 0 in the text of the file
-/// (after decompression).
+/// Where a record stands: the file's name within its input, line from 1 (in files that have no lines, such as WARC:
+/// number of the record), byte offset from 0 in the text of the file (after decompression).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Place {
     #[serde(serialize_with = "serialize_name")]
     pub file: Arc<str>,
     pub line: u64,
     pub offset: u64,
+}
+
+impl Place {
+    /// What is counted in a file of this name.
+    fn unit(&self) -> &'static str {
+        match kind_of(&self.file) {
+            Some((Content::JsonLines | Content::PlainText, _)) | None => "line",
+            Some((Content::Warc, _)) => "record",
+        }
+    }
 }
 
 fn serialize_name<S: serde::Serializer>(name: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -68,7 +82,7 @@ pub struct Record {
 
 /// A record that is not a document, and why. `offset` is the byte in the file's text where it went wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
-#[error("{}, line {}, byte {offset}: {problem}", place.file, place.line)]
+#[error("{}, {} {}, byte {offset}: {problem}", place.file, place.unit(), place.line)]
 pub struct BadRecord {
     pub place: Place,
     pub offset: u64,
@@ -82,8 +96,20 @@ pub enum Problem {
     TooLong { length_bytes: u64, limit_bytes: u64 },
     #[error("not UTF-8")]
     NotUtf8,
+    #[error("a zero byte: this is no text file, or it is UTF-16 without a byte order mark")]
+    ZeroByte,
     #[error("not a document: {message}")]
     NotADocument { message: String },
+    #[error("not a whole WARC record: {message}")]
+    NotARecord { message: String },
+    #[error(
+        "unpacks from {packed_bytes} bytes to more than the limit of {limit_bytes}, or to hundreds of times its size"
+    )]
+    UnpacksTooFar { packed_bytes: u64, limit_bytes: u64 },
+    #[error(
+        "bytes {from} to {to} of the file as it stands are damaged ({detail}) and were passed over; fetch the file again"
+    )]
+    Damaged { from: u64, to: u64, detail: String },
 }
 
 /// Reads all documents of all inputs, in the order of [`list_input_files`].
@@ -101,16 +127,13 @@ pub fn read_raw(inputs: &[PathBuf], options: ReadOptions) -> Result<RawReader, E
 pub fn open_input(file: &InputFile, options: ReadOptions) -> Result<InputReader, Error> {
     let (content, compression) =
         kind_of(&file.name).ok_or_else(|| Error::UnknownKind { path: file.path.clone() })?;
-    let opened = decompress::open(&file.path, compression)?;
-    let lines = LineInput::new(&file.name, content, opened.stream, options);
-    Ok(InputReader {
-        path: file.path.clone(),
-        compressed: compression != Compression::None,
-        lines,
-        consumed: opened.consumed,
-        records: 0,
-        ended: false,
-    })
+    let source = source::open(&file.path)?;
+    let consumed = source.progress();
+    let format = Format::open(&file.name, source, content, compression, options);
+    let compressed = compression != Compression::None;
+    let mut reader = InputReader { path: file.path.clone(), compressed, format: None, consumed, records: 0 };
+    reader.format = Some(format.map_err(|error| reader.damage(error, (0, 0)))?);
+    Ok(reader)
 }
 
 /// An iterator over the records of inputs.
@@ -137,6 +160,7 @@ pub struct RawRecord {
 pub(crate) enum RawContent {
     Json { bytes: Vec<u8>, keep_metadata: fn(&str) -> bool },
     Text { id: String, bytes: Vec<u8> },
+    Web { record: Box<WebRecord>, limit_bytes: usize },
     Bad(Problem),
 }
 
@@ -145,6 +169,7 @@ impl RawRecord {
     pub fn len_bytes(&self) -> usize {
         match &self.content {
             RawContent::Json { bytes, .. } | RawContent::Text { bytes, .. } => bytes.len(),
+            RawContent::Web { record, .. } => record.block.len(),
             RawContent::Bad(_) => 0,
         }
     }
@@ -165,8 +190,14 @@ impl RawRecord {
                 })
             }
             RawContent::Text { id, bytes } => {
+                let zero =
+                    memchr::memchr(0, &bytes).map(|zero| bad(place.offset + zero as u64, Problem::ZeroByte));
                 let text = String::from_utf8(bytes).map_err(|error| not_utf8(error.utf8_error()));
-                text.map(|text| Document::new(id, text))
+                zero.map_or(text.map(|text| Document::new(id, text)), Err)
+            }
+            RawContent::Web { record, limit_bytes } => {
+                let id = format!("{}#{}", place.file, place.line);
+                record.document(id, limit_bytes).map_err(|problem| bad(place.offset, problem))
             }
             RawContent::Bad(problem) => Err(bad(place.offset, problem)),
         };
@@ -178,10 +209,50 @@ impl RawRecord {
 pub struct InputReader {
     path: PathBuf,
     compressed: bool,
-    lines: LineInput,
+    /// `None` once the file has ended.
+    format: Option<Format>,
     consumed: Arc<AtomicU64>,
     records: u64,
-    ended: bool,
+}
+
+/// The kinds of files, each with its own way to the next record.
+enum Format {
+    Lines(LineInput),
+    Warc(WarcInput),
+}
+
+impl Format {
+    fn open(
+        name: &str,
+        source: Source,
+        content: Content,
+        compression: Compression,
+        options: ReadOptions,
+    ) -> io::Result<Format> {
+        Ok(match content {
+            Content::Warc => Format::Warc(WarcInput::new(name, source, compression, options)?),
+            Content::JsonLines | Content::PlainText => {
+                let stream = utf16::as_utf8(decompress::stream_of(source, compression)?)?;
+                Format::Lines(LineInput::new(name, content, stream, options))
+            }
+        })
+    }
+
+    /// `number` is that of the record, from 1.
+    fn next_record(&mut self, number: u64) -> io::Result<Option<RawRecord>> {
+        match self {
+            Format::Lines(lines) => lines.next_record(number),
+            Format::Warc(warc) => warc.next_record(number),
+        }
+    }
+
+    /// Lines (or records) passed so far, and bytes of the unpacked stream.
+    fn position(&self, records: u64) -> (u64, u64) {
+        match self {
+            Format::Lines(lines) => lines.position(),
+            Format::Warc(warc) => (records, warc.offset()),
+        }
+    }
 }
 
 impl InputReader {
@@ -208,12 +279,12 @@ impl InputReader {
     }
 
     /// What a failed read means: damage inside an archive, a failing disk otherwise.
-    fn damage(&self, source: io::Error) -> Error {
+    fn damage(&self, source: io::Error, position: (u64, u64)) -> Error {
         let path = self.path.clone();
         if !self.compressed {
             return Error::Read { path, source };
         }
-        damaged(&path, self.input_bytes(), self.lines.position(), &source)
+        damaged(&path, self.input_bytes(), position, &source)
     }
 }
 
@@ -221,21 +292,20 @@ impl Iterator for InputReader {
     type Item = Result<RawRecord, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
-            return None;
-        }
-        match self.lines.next_record(self.records + 1) {
+        let format = self.format.as_mut()?;
+        match format.next_record(self.records + 1) {
             Ok(Some(record)) => {
                 self.records += 1;
                 Some(Ok(record))
             }
             Ok(None) => {
-                self.ended = true;
+                self.format = None;
                 None
             }
             Err(source) => {
-                self.ended = true;
-                Some(Err(self.damage(source)))
+                let position = format.position(self.records);
+                self.format = None;
+                Some(Err(self.damage(source, position)))
             }
         }
     }

@@ -34,8 +34,8 @@ impl LineInput {
     pub fn next_record(&mut self, number: u64) -> io::Result<Option<RawRecord>> {
         let found = match (self.content, self.options.text_unit) {
             (Content::JsonLines, _) => self.next_full_line()?,
-            (Content::PlainText, TextUnit::File) => self.lines.next_rest()?,
-            (Content::PlainText, TextUnit::Paragraph) => self.next_paragraph()?,
+            (_, TextUnit::File) => self.lines.next_rest()?,
+            (_, TextUnit::Paragraph) => self.next_paragraph()?,
         };
         let Some(PlacedLine { number: line_number, offset, line }) = found else { return Ok(None) };
         let content = match (line, self.content) {
@@ -46,7 +46,7 @@ impl LineInput {
             (Line::Bytes(bytes), Content::JsonLines) => {
                 RawContent::Json { bytes, keep_metadata: self.options.keep_metadata }
             }
-            (Line::Bytes(bytes), Content::PlainText) => RawContent::Text { id: self.text_id(number), bytes },
+            (Line::Bytes(bytes), _) => RawContent::Text { id: self.text_id(number), bytes },
         };
         Ok(Some(RawRecord { place: Place { file: self.name.clone(), line: line_number, offset }, content }))
     }

@@ -93,7 +93,7 @@ fn wrong_inputs_say_what_is_wrong() {
     let folder = folder();
     let at = folder.path();
     check_listing(&at.join("nowhere"), "no such file or folder");
-    check_listing(at, "no .jsonl or .txt file");
+    check_listing(at, "no file that can be read");
     check_listing(&put(at, "x.parquet", "PAR1"), "not a kind of file that can be read");
     check_listing(Path::new("/dev/null"), "found a device");
 }
@@ -120,4 +120,34 @@ fn link_loops_broken_links_and_sockets_are_refused() {
     check(&|at| symlink("itself.jsonl", at.join("itself.jsonl")).unwrap(), "leads back");
     check(&|at| symlink("gone.jsonl", at.join("x.jsonl")).unwrap(), "leads nowhere");
     check(&|at| drop(UnixListener::bind(at.join("x.jsonl")).unwrap()), "found a socket");
+}
+
+#[test]
+fn a_binary_file_that_calls_itself_text_is_a_bad_record() {
+    let folder = folder();
+    let bare_utf16: Vec<u8> = "labas".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let records = read(&put(folder.path(), "x.txt", bare_utf16), ReadOptions::default());
+    let bad = records[0].as_ref().unwrap().document.clone().unwrap_err();
+    assert_eq!((bad.offset, bad.problem), (1, Problem::ZeroByte));
+}
+
+#[cfg(unix)]
+#[test]
+fn names_with_line_ends_are_refused_before_any_work() {
+    let folder = folder();
+    put(folder.path(), "a\nb.jsonl", line("1", "a"));
+    let message = list_input_files(&[folder.path().to_path_buf()]).unwrap_err().to_string();
+    assert!(message.contains("control character") && message.contains("a\\nb.jsonl"), "{message}");
+}
+
+#[test]
+fn a_stream_that_unpacks_without_end_is_damage() {
+    let folder = folder();
+    // 400 MB of nothing in a few kilobytes, as one line.
+    let zeros = std::io::Read::take(std::io::repeat(b' '), 400 << 20);
+    let packed = zstd::encode_all(zeros, 1).unwrap();
+    assert!(packed.len() < 60_000);
+    let records = read(&put(folder.path(), "x.jsonl.zst", packed), ReadOptions::default());
+    let error = records.last().unwrap().as_ref().unwrap_err();
+    assert!(error.is_damage() && error.to_string().contains("bomb"), "{error}");
 }

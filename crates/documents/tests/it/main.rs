@@ -3,6 +3,7 @@
 mod faults;
 mod reading;
 mod shards;
+mod warc;
 
 use std::fs;
 use std::path::{Path, PathBuf};

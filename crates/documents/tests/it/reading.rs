@@ -109,3 +109,35 @@ fn metadata_that_nobody_wants_are_not_kept() {
     let document = crate::read(&path, options).remove(0).unwrap().document.unwrap();
     assert_eq!(document.metadata.into_iter().collect::<Vec<_>>(), [("robots".to_string(), "noai".into())]);
 }
+
+#[test]
+fn utf_16_is_read_by_its_byte_order_mark() {
+    let folder = folder();
+    let utf16 = |text: &str| -> Vec<u8> {
+        format!("\u{FEFF}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect()
+    };
+    let text = "Χθες έβρεξε.\r\n\r\nСега вали сняг. 𝄞";
+    assert_eq!(good(&put(folder.path(), "x.txt", utf16(text)), ReadOptions::default())[0].1, text);
+    let options = ReadOptions { text_unit: TextUnit::Paragraph, ..ReadOptions::default() };
+    assert_eq!(good(&put(folder.path(), "x.md", utf16(text)), options)[1].1, "Сега вали сняг. 𝄞");
+    let lines = line("1", "ġurnata") + &line("2", "òrain");
+    assert_eq!(
+        good(&put(folder.path(), "x.jsonl.gz", gzip(&utf16(&lines))), ReadOptions::default()).len(),
+        2
+    );
+}
+
+#[test]
+fn what_is_written_about_a_folder_is_no_document() {
+    let folder = folder();
+    for name in ["README.md", "LICENSE.txt", "deep/readme.txt", "text.md", "notes.markdown"] {
+        put(folder.path(), name, "Een zin.");
+    }
+    let names: Vec<_> = good(folder.path(), ReadOptions::default()).into_iter().map(|(id, _)| id).collect();
+    assert_eq!(names, ["notes.markdown", "text.md"]);
+    assert_eq!(
+        good(&folder.path().join("README.md"), ReadOptions::default()).len(),
+        1,
+        "named itself, it is read"
+    );
+}
