@@ -33,4 +33,6 @@ pub use reader::{
     BadRecord, DocumentReader, InputReader, Place, Problem, RawReader, RawRecord, ReadOptions, Record,
     TextUnit, open_input, read_documents, read_raw,
 };
-pub use shard::{ShardReader, ShardSummary, ShardWriter, read_first_values, read_shard};
+pub use shard::{
+    PlacedValue, ShardReader, ShardSummary, ShardWriter, ValueReader, read_first_values, read_shard, read_values,
+};

@@ -89,31 +89,65 @@ pub fn read_shard(path: &Path) -> Result<ShardReader, Error> {
     Ok(ShardReader { path: path.to_path_buf(), lines, consumed: opened.consumed, ended: false })
 }
 
-/// The first `count` lines of a shard as JSON, documents or not: for looking at what was dropped.
+/// All lines of a shard as JSON, documents or not: for looking at what was dropped. After an error it ends.
+pub fn read_values(path: &Path) -> Result<ValueReader, Error> {
+    Ok(ValueReader { shard: read_shard(path)? })
+}
+
+/// The first `count` lines of a shard as JSON.
 pub fn read_first_values(path: &Path, count: usize) -> Result<Vec<serde_json::Value>, Error> {
-    let mut shard = read_shard(path)?;
-    let mut values = Vec::new();
-    while values.len() < count {
-        let placed = match shard.lines.next_line() {
-            Ok(Some(placed)) => placed,
-            Ok(None) => break,
+    read_values(path)?.take(count).map(|placed| placed.map(|placed| placed.value)).collect()
+}
+
+/// A line of a shard, and where it stands: line from 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlacedValue {
+    pub line: u64,
+    pub value: serde_json::Value,
+}
+
+/// An iterator over the lines of a shard.
+pub struct ValueReader {
+    shard: ShardReader,
+}
+
+impl Iterator for ValueReader {
+    type Item = Result<PlacedValue, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.shard.ended {
+            return None;
+        }
+        let found = match self.shard.lines.next_line() {
+            Ok(Some(placed)) => self.value(&placed),
+            Ok(None) => {
+                self.shard.ended = true;
+                return None;
+            }
             Err(source) => {
-                let consumed = shard.consumed.load(Ordering::Relaxed);
-                return Err(damaged(path, consumed, shard.lines.position(), &source));
+                let consumed = self.shard.consumed.load(Ordering::Relaxed);
+                Err(damaged(&self.shard.path, consumed, self.shard.lines.position(), &source))
             }
         };
+        self.shard.ended = found.is_err();
+        Some(found)
+    }
+}
+
+impl ValueReader {
+    fn value(&self, placed: &PlacedLine) -> Result<PlacedValue, Error> {
         let value = match &placed.line {
             Line::Bytes(bytes) => serde_json::from_slice(bytes).ok(),
             _ => None,
         };
-        values.push(value.ok_or_else(|| Error::BadShard {
-            path: path.to_path_buf(),
+        let bad = || Error::BadShard {
+            path: self.shard.path.clone(),
             line: placed.number,
             offset: placed.offset,
             problem: "not JSON".to_string(),
-        })?);
+        };
+        Ok(PlacedValue { line: placed.number, value: value.ok_or_else(bad)? })
     }
-    Ok(values)
 }
 
 /// An iterator over the documents of a shard; after an error it ends.
