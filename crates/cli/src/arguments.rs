@@ -33,6 +33,7 @@ pub enum Command {
     Keys(KeysArguments),
     Plot(PlotArguments),
     Bench(BenchArguments),
+    CorpusReport(CorpusReportArguments),
 }
 
 /// The whole life of a model, from one recipe.
@@ -81,8 +82,33 @@ pub struct VerifyArguments {
 pub struct InspectArguments {
     /// The folder of an artefact, a release, or a run
     pub folder: PathBuf,
-    /// How many sample documents to show per file
+    /// How many sample documents to show per file, or matches of a search
     #[arg(long, value_name = "N", default_value_t = 1)]
+    pub samples: usize,
+    /// Of a corpus: find the document with this id
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// Of a corpus: find documents of a site (example.org) or whose address begins so
+    #[arg(long, value_name = "SITE|URL")]
+    pub url: Option<String>,
+    /// Of a corpus: find what was dropped for this reason, such as near_duplicate
+    #[arg(long, value_name = "REASON")]
+    pub reason: Option<String>,
+    /// Of a corpus: only documents in this language, ISO 639-1
+    #[arg(long, value_name = "CODE")]
+    pub language: Option<String>,
+}
+
+/// Draw what is in a corpus as one HTML page: sizes, reasons, lengths, sites, licences, duplicates, samples.
+#[derive(Args)]
+pub struct CorpusReportArguments {
+    /// The folder of a corpus, such as runs/tiny/corpus
+    pub folder: PathBuf,
+    /// The page [default: corpus.html in the current folder]
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Sample texts per language and per reason
+    #[arg(long, value_name = "N", default_value_t = 5)]
     pub samples: usize,
 }
 
@@ -271,6 +297,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Call, clap
         "keys" => Command::Keys(KeysArguments::from_arg_matches(inner)?),
         "plot" => Command::Plot(PlotArguments::from_arg_matches(inner)?),
         "bench" => Command::Bench(BenchArguments::from_arg_matches(inner)?),
+        REPORTED if let Some((_, report)) = inner.subcommand() => {
+            Command::CorpusReport(CorpusReportArguments::from_arg_matches(report)?)
+        }
         stage => match KINDS.iter().find(|kind| kind.name == stage) {
             Some(kind) => Command::Stage(stage_arguments(kind, inner)),
             None => return Err(program().error(clap::error::ErrorKind::InvalidSubcommand, stage)),
@@ -347,7 +376,7 @@ pub fn program() -> clap::Command {
         ))
         .subcommand(with_example(
             InspectArguments::augment_args(clap::Command::new("inspect")),
-            "eulalia inspect runs/tiny/corpus",
+            "eulalia inspect runs/tiny/corpus\n  eulalia inspect runs/tiny/corpus --reason near_duplicate --samples 5",
         ))
         .subcommand(with_example(
             IdentifyArguments::augment_args(clap::Command::new("identify")),
@@ -377,6 +406,9 @@ fn with_example(command: clap::Command, example: &'static str) -> clap::Command 
 
 /// The kind of stage that can be estimated; for that, nothing else has to be there.
 const ESTIMATED: &str = "pretrain";
+
+/// The kind of stage whose artefact can be drawn as a page.
+const REPORTED: &str = "corpus";
 
 fn stage_command(kind: &'static Kind) -> clap::Command {
     let estimated = kind.name == ESTIMATED;
@@ -421,6 +453,13 @@ fn stage_command(kind: &'static Kind) -> clap::Command {
                 .conflicts_with("dry-run")
                 .help("Say what it would take (memory, time, energy), and make nothing; corpus and tokenizer may be missing"),
         );
+    }
+    if kind.name == REPORTED {
+        let report = CorpusReportArguments::augment_args(clap::Command::new("report"));
+        command = command
+            .subcommand(with_example(report, "eulalia corpus report runs/tiny/corpus --output corpus.html"))
+            .subcommand_negates_reqs(true)
+            .args_conflicts_with_subcommands(true);
     }
     for role in kind.roles {
         let arg = Arg::new(role.name)

@@ -34,5 +34,6 @@ pub use reader::{
     TextUnit, open_input, read_documents, read_raw,
 };
 pub use shard::{
-    PlacedValue, ShardReader, ShardSummary, ShardWriter, ValueReader, read_first_values, read_shard, read_values,
+    PlacedValue, ShardReader, ShardSummary, ShardWriter, ValueReader, read_first_values, read_shard,
+    read_values,
 };

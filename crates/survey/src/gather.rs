@@ -4,13 +4,13 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::path::Path;
 
-use rayon::prelude::*;
+use provenance::Context;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::Error;
 use crate::histogram::Histogram;
-use crate::places::{Shard, shards, site};
+use crate::places::{Shard, site};
+use crate::{Error, read_all};
 
 /// Sites that are counted at a time; beyond that, those that were met once are forgotten.
 const SITES: usize = 1 << 18;
@@ -66,38 +66,18 @@ pub struct Sample {
 }
 
 impl Survey {
-    /// Reads the corpus in this folder: `samples` documents of each language and reason are kept. `advanced` is told the
-    /// documents read, `interrupted` is asked whether to give up.
-    pub fn of(
-        folder: &Path,
-        samples: usize,
-        advanced: &(dyn Fn(u64) + Sync),
-        interrupted: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Survey, Error> {
-        let shards = shards(folder)?;
+    /// Reads the corpus in this folder: `samples` documents of each language and reason are kept.
+    pub fn of(folder: &Path, samples: usize, context: &Context) -> Result<Survey, Error> {
+        let begin = || Part::new(samples);
+        let parts = read_all(folder, context, "look", begin, |part, shard, placed| {
+            part.add(shard, &placed.value);
+        })?;
         let path = folder.join("statistics.json");
         let bytes = std::fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
         let statistics = serde_json::from_slice(&bytes)
             .map_err(|error| Error::Malformed { path: path.clone(), problem: error.to_string() })?;
-        let parts: Result<Vec<Part>, Error> = shards
-            .par_iter()
-            .map(|shard| {
-                let mut part = Part::new(samples);
-                for placed in documents::read_values(&shard.path)? {
-                    let placed = placed?;
-                    if placed.line.is_multiple_of(1024) {
-                        advanced(1024);
-                        if interrupted() {
-                            return Err(Error::Interrupted);
-                        }
-                    }
-                    part.add(shard, &placed.value);
-                }
-                Ok(part)
-            })
-            .collect();
         let mut whole = Part::new(samples);
-        parts?.into_iter().for_each(|part| whole.merge(part));
+        parts.into_iter().for_each(|part| whole.merge(part));
         Ok(whole.finish(statistics))
     }
 }
@@ -296,9 +276,9 @@ fn forget_rare(sites: &mut HashMap<String, u64>) {
 
 /// FNV-1a with a final mix; chooses samples and tells ids apart, nothing more.
 fn hash(text: &str) -> u64 {
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let hash = (hash ^ (hash >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
     hash ^ (hash >> 32)
 }

@@ -17,6 +17,12 @@ pub use search::{Found, Query, search};
 
 use std::path::PathBuf;
 
+use documents::PlacedValue;
+use provenance::Context;
+use rayon::prelude::*;
+
+use places::{Shard, shards};
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{path}: no corpus: expected the folders `train` and `dropped` and the file `statistics.json`")]
@@ -27,6 +33,47 @@ pub enum Error {
     Malformed { path: PathBuf, problem: String },
     #[error(transparent)]
     Documents(#[from] documents::Error),
-    #[error("interrupted")]
-    Interrupted,
+    #[error(transparent)]
+    Cancelled(#[from] provenance::Cancelled),
+    #[error("cannot start {threads} threads: {detail}; give a smaller --threads")]
+    Threads { threads: usize, detail: String },
+}
+
+/// Records between two looks at the clock and the cancellation.
+const STRIDE: u64 = 1024;
+
+/// Reads every shard of a corpus, several at a time: `begin` makes what `add` gathers of one shard. The results come in the
+/// order of the shards.
+fn read_all<T: Send>(
+    folder: &std::path::Path,
+    context: &Context,
+    task: &str,
+    begin: impl Fn() -> T + Sync,
+    add: impl Fn(&mut T, &Shard, PlacedValue) + Sync,
+) -> Result<Vec<T>, Error> {
+    let shards = shards(folder)?;
+    let threads = context.threads;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|error| Error::Threads { threads, detail: error.to_string() })?;
+    context.progress.begin(task, None, "documents");
+    let read = |shard: &Shard| {
+        let mut gathered = begin();
+        let mut records = 0;
+        for placed in documents::read_values(&shard.path)? {
+            add(&mut gathered, shard, placed?);
+            records += 1;
+            if records == STRIDE {
+                context.cancellation.check()?;
+                context.progress.advance(records);
+                records = 0;
+            }
+        }
+        context.progress.advance(records);
+        Ok(gathered)
+    };
+    let all = pool.install(|| shards.par_iter().map(read).collect());
+    context.progress.end();
+    all
 }

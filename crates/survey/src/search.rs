@@ -1,14 +1,13 @@
 //! Where is this document? Every shard is read, kept and dropped alike, and each match says what became of it.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rayon::prelude::*;
+use provenance::Context;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::Error;
-use crate::places::{shards, site};
+use crate::places::site;
+use crate::{Error, read_all};
 
 /// What to look for; all that is given has to hold.
 #[derive(Debug, Clone, Default)]
@@ -32,39 +31,24 @@ pub struct Found {
     pub record: Value,
 }
 
-/// The first `limit` matches in the order of files and lines, and how many there are in all. `interrupted` is asked now
-/// and then whether to give up.
+/// The first `limit` matches in the order of files and lines, and how many there are in all.
 pub fn search(
     folder: &Path,
     query: &Query,
     limit: usize,
-    interrupted: &(dyn Fn() -> bool + Sync),
+    context: &Context,
 ) -> Result<(Vec<Found>, usize), Error> {
-    let all = AtomicUsize::new(0);
-    let found: Result<Vec<Vec<Found>>, Error> = shards(folder)?
-        .into_par_iter()
-        .map(|shard| {
-            let mut found = Vec::new();
-            for placed in documents::read_values(&shard.path)? {
-                let placed = placed?;
-                if placed.line.is_multiple_of(1024) && interrupted() {
-                    return Err(Error::Interrupted);
-                }
-                if query.fits(&placed.value) {
-                    all.fetch_add(1, Ordering::Relaxed);
-                    if found.len() < limit {
-                        found.push(Found {
-                            file: shard.name.clone(),
-                            line: placed.line,
-                            record: placed.value,
-                        });
-                    }
-                }
+    let begin = || (Vec::new(), 0);
+    let parts = read_all(folder, context, "search", begin, |(found, all), shard, placed| {
+        if query.fits(&placed.value) {
+            *all += 1;
+            if found.len() < limit {
+                found.push(Found { file: shard.name.clone(), line: placed.line, record: placed.value });
             }
-            Ok(found)
-        })
-        .collect();
-    Ok((found?.into_iter().flatten().take(limit).collect(), all.into_inner()))
+        }
+    })?;
+    let all = parts.iter().map(|(_, all)| all).sum();
+    Ok((parts.into_iter().flat_map(|(found, _)| found).take(limit).collect(), all))
 }
 
 impl Query {
@@ -82,7 +66,10 @@ impl Query {
         same(&self.id, "id")
             && same(&self.reason, "reason")
             && same(&self.language, "language")
-            && self.url.as_ref().is_none_or(|wanted| field("url").is_some_and(|url| stands_below(url, wanted)))
+            && self
+                .url
+                .as_ref()
+                .is_none_or(|wanted| field("url").is_some_and(|url| stands_below(url, wanted)))
     }
 }
 

@@ -7,6 +7,7 @@ use provenance::Artefact;
 use provenance::artefact::MANIFEST_FILE;
 use provenance::digest::{files_below, join};
 use serde_json::{Value, json};
+use survey::{Query, search};
 
 use crate::arguments::InspectArguments;
 use crate::console;
@@ -17,6 +18,15 @@ const SAMPLE_CHARACTERS: usize = 160;
 
 pub fn inspect(arguments: &InspectArguments, world: &World) -> anyhow::Result<Value> {
     let folder = &arguments.folder;
+    let query = Query {
+        id: arguments.id.clone(),
+        url: arguments.url.clone(),
+        reason: arguments.reason.clone(),
+        language: arguments.language.clone(),
+    };
+    if !query.is_empty() {
+        return find(folder, &query, arguments.samples, world);
+    }
     if folder.join(MANIFEST_FILE).is_file() {
         return artefact(folder, arguments.samples, world);
     }
@@ -27,6 +37,26 @@ pub fn inspect(arguments: &InspectArguments, world: &World) -> anyhow::Result<Va
         "{}: expected an artefact (with {MANIFEST_FILE}) or the folder of a run (with .artefacts)",
         folder.display()
     )
+}
+
+/// Documents of a corpus, and where they are: kept, or dropped and why.
+fn find(folder: &Path, query: &Query, limit: usize, world: &World) -> anyhow::Result<Value> {
+    let (found, all) = search(folder, query, limit, &world.context())?;
+    for found in &found {
+        let place = format!("{}, line {}", found.file, found.line);
+        world.console.say(&world.console.bold(&place));
+        for (key, value) in found.record.as_object().into_iter().flatten() {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_string);
+            world.console.say(&format!("  {key:10} {}", shortened(&text)));
+        }
+    }
+    let rest = all - found.len();
+    match (all, rest) {
+        (0, _) => world.console.say("nothing was found"),
+        (_, 0) => {}
+        _ => world.console.say(&format!("and {rest} more; --samples says how many are shown")),
+    }
+    Ok(json!({ "found": found, "all": all }))
 }
 
 /// The stages of a run, a line each.

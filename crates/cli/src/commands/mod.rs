@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod chat;
+pub mod corpus_report;
 pub mod estimate;
 pub mod gc;
 pub mod identify;

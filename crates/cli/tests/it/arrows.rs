@@ -12,7 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("documents", &["provenance"]),
     ("personal_data", &["languages"]),
     ("corpus", &["documents", "languages", "personal_data", "provenance"]),
-    ("survey", &["documents"]),
+    ("survey", &["documents", "provenance"]),
     ("tokenizer", &["documents", "languages", "provenance"]),
     ("model", &["compute"]),
     ("training", &["model", "compute", "tokenizer", "documents", "languages", "provenance"]),

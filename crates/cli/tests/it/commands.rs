@@ -163,3 +163,38 @@ fn a_stage_runs_alone_on_files_from_elsewhere() {
     assert_eq!(bad.status.code(), Some(2));
     assert!(said(&bad).contains("\"vocabulary_size\""), "{}", said(&bad));
 }
+
+#[test]
+fn a_corpus_can_be_looked_at_and_searched() {
+    let folder = tempfile::tempdir().unwrap();
+    let eulalia = |arguments: &[&str]| {
+        let output = program().args(arguments).current_dir(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        output
+    };
+    let documents = sample().join("documents");
+    let languages = "languages=[\"mt\", \"hr\", \"et\"]";
+    let documents = documents.to_str().unwrap();
+    eulalia(&["corpus", "--documents", documents, "--output", "run", "--set", languages]);
+    eulalia(&["corpus", "report", "run/corpus", "--output", "page.html", "--samples", "2"]);
+    let page = std::fs::read_to_string(folder.path().join("page.html")).unwrap();
+    for shown in ["<td>mt</td>", "near duplicate", "CC0-1.0", "<svg"] {
+        assert!(page.contains(shown), "{shown}");
+    }
+    assert!(!page.contains("<script"));
+
+    let search = |arguments: &[&str]| -> serde_json::Value {
+        let all = [&["inspect", "run/corpus", "--json"], arguments].concat();
+        serde_json::from_slice(&eulalia(&all).stdout).unwrap()
+    };
+    let dropped = search(&["--reason", "near_duplicate"]);
+    assert!(dropped["all"].as_u64().unwrap() > 0, "{dropped}");
+    let of = dropped["found"][0]["record"]["of"].as_str().unwrap();
+    let kept = search(&["--id", of]);
+    assert_eq!(kept["all"], 1, "what the dropped one repeats is kept: {kept}");
+    assert_eq!(search(&["--url", "nowhere.example"])["all"], 0);
+
+    let wrong = program().args(["corpus", "report"]).arg(folder.path()).output().unwrap();
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(said(&wrong).contains("no corpus"), "{}", said(&wrong));
+}

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use documents::{Document, ShardWriter};
-use provenance::Storage;
+use provenance::{Context, Storage};
 use serde_json::{Value, json};
 use survey::{Error, Query, Survey, page, search};
 
@@ -50,7 +50,7 @@ fn corpus(folder: &Path) {
 }
 
 fn survey(folder: &Path) -> Survey {
-    Survey::of(folder, 2, &|_| {}, &|| false).unwrap()
+    Survey::of(folder, 2, &Context::quiet(2)).unwrap()
 }
 
 #[test]
@@ -83,7 +83,8 @@ fn the_page_shows_texts_and_runs_none_of_them() {
         assert!(page.contains(shown), "{shown}");
     }
     for element in ["table", "div", "details", "svg", "summary", "style"] {
-        let opened = page.matches(&format!("<{element}>")).count() + page.matches(&format!("<{element} ")).count();
+        let opened =
+            page.matches(&format!("<{element}>")).count() + page.matches(&format!("<{element} ")).count();
         assert_eq!(opened, page.matches(&format!("</{element}>")).count(), "{element}");
     }
 }
@@ -93,7 +94,7 @@ fn a_search_finds_kept_and_dropped() {
     let folder = tempfile::tempdir().unwrap();
     corpus(folder.path());
     let find = |query: Query| {
-        let (found, all) = search(folder.path(), &query, 2, &|| false).unwrap();
+        let (found, all) = search(folder.path(), &query, 2, &Context::quiet(2)).unwrap();
         (found.into_iter().map(|found| (found.file, found.line)).collect::<Vec<_>>(), all)
     };
     let place = |file: &str, line: u64| (file.to_string(), line);
@@ -111,12 +112,12 @@ fn a_search_finds_kept_and_dropped() {
 #[test]
 fn what_is_no_corpus_or_is_damaged_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let error = Survey::of(folder.path(), 1, &|_| {}, &|| false).unwrap_err();
+    let error = Survey::of(folder.path(), 1, &Context::quiet(2)).unwrap_err();
     assert!(matches!(error, Error::NotACorpus { .. }), "{error}");
     corpus(folder.path());
     let path = folder.path().join("train/mt.jsonl.zst");
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-    let error = Survey::of(folder.path(), 1, &|_| {}, &|| false).unwrap_err();
+    let error = Survey::of(folder.path(), 1, &Context::quiet(2)).unwrap_err();
     assert!(error.to_string().contains("mt.jsonl.zst"), "{error}");
 }
