@@ -124,8 +124,14 @@ pub static KINDS: &[Kind] = &[
                 required: false,
                 what: "The ledger of opt-outs (JSONL): sites and documents that must not be used",
             },
+            FileInput {
+                key: "existing",
+                many: true,
+                required: false,
+                what: "Files or folders of corpora made earlier: what stands there is not taken again",
+            },
         ],
-        defaults: || without(defaults::<corpus::Settings>(), "opt_outs"),
+        defaults: || without(without(defaults::<corpus::Settings>(), "opt_outs"), "existing"),
         parse: parse::<corpus::Settings>,
         check: |settings| {
             let settings: corpus::Settings = read(settings)?;
@@ -134,6 +140,7 @@ pub static KINDS: &[Kind] = &[
         build: |call| {
             let mut settings: corpus::Settings = call.settings()?;
             settings.opt_outs = call.files("opt_outs").first().cloned();
+            settings.existing = call.files("existing").to_vec();
             report(corpus::build(&settings, call.files("documents"), call.output, call.context)?)
         },
         carries_ancestors: false,

@@ -4,79 +4,79 @@
 //! Only paragraphs that can hardly recur by chance count: at least eight words, or a menu (words between bars or bullets).
 //! "Dear Sir or Madam," may open as many letters as it likes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use crate::fingerprint::hash_of_text;
+use bytemuck::{Pod, Zeroable};
+
+use crate::error::Error;
+use crate::holding::Holding;
+use crate::runs;
+use crate::words::{Line, Words, hash_of_sequence};
 
 /// Shorter sentences recur honestly: greetings, proverbs, headings.
-const MINIMUM_WORDS: usize = 8;
-/// What stands between the entries of a menu.
-const MENU_SEPARATORS: [char; 5] = ['|', '·', '•', '›', '/'];
-const MINIMUM_MENU_SEPARATORS: usize = 2;
+const MINIMUM_WORDS: u32 = 8;
+const MINIMUM_MENU_SEPARATORS: u32 = 2;
 
-/// How many documents each paragraph stands in.
-#[derive(Default)]
-pub struct ParagraphCounts {
-    counts: HashMap<u64, u32>,
+/// A paragraph to take out of a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Pod, Zeroable)]
+#[repr(C)]
+pub struct Removal {
+    pub document: u64,
+    pub paragraph: u64,
 }
 
-/// The paragraphs that are removed from every document.
-pub struct Boilerplate {
-    paragraphs: HashSet<u64>,
+/// The keys of the paragraphs of a text that may be boilerplate.
+pub fn paragraph_keys(words: &Words, keys: &mut Vec<u64>) {
+    keys.extend(words.lines.iter().filter_map(|line| key(words, line)));
 }
 
-/// The keys of the paragraphs of a text that may be boilerplate, each once.
-pub fn paragraph_keys(text: &str) -> HashSet<u64> {
-    text.lines().filter(|line| may_be_boilerplate(line)).map(key).collect()
-}
-
-impl ParagraphCounts {
-    pub fn add(&mut self, keys: HashSet<u64>) {
-        for key in keys {
-            *self.counts.entry(key).or_insert(0) += 1;
-        }
+/// The paragraphs that stand in at least `minimum` of the documents that are not `gone`, document by document.
+pub fn find(holding: &Holding, gone: &[bool], minimum: u32) -> Result<Vec<Removal>, Error> {
+    if minimum == 0 {
+        return Ok(Vec::new());
     }
-
-    /// What stands in at least `documents` documents; nothing where that is 0.
-    pub fn boilerplate(self, documents: u32) -> Boilerplate {
-        let repeated = self.counts.into_iter().filter(|(_, count)| documents > 0 && *count >= documents);
-        Boilerplate { paragraphs: repeated.map(|(key, _)| key).collect() }
-    }
-}
-
-impl Boilerplate {
-    /// The text without boilerplate; `None` where there is none in it.
-    pub fn removed_from(&self, text: &str) -> Option<String> {
-        let is_boilerplate = |line: &&str| may_be_boilerplate(line) && self.paragraphs.contains(&key(line));
-        if self.paragraphs.is_empty() || !text.lines().any(|line| is_boilerplate(&line)) {
-            return None;
-        }
-        let mut kept = String::with_capacity(text.len());
-        for line in text.lines().filter(|line| !is_boilerplate(line)) {
-            // Where a paragraph went, its two blank lines become one.
-            if line.trim().is_empty() && (kept.is_empty() || kept.ends_with("\n\n")) {
-                continue;
+    let ranges = runs::by_ranges(holding, "paragraphs", |entries| {
+        let mut found: Vec<Removal> = Vec::new();
+        for group in runs::groups(entries, minimum as usize) {
+            let alive = group.iter().filter(|entry| !gone[entry.document as usize]);
+            if alive.clone().count() >= minimum as usize {
+                found.extend(
+                    alive.map(|entry| Removal { document: entry.document.into(), paragraph: entry.key }),
+                );
             }
-            kept.push_str(line);
-            kept.push('\n');
         }
-        Some(kept.trim_end().to_string())
-    }
+        Ok(found)
+    })?;
+    let mut removals = ranges.concat();
+    removals.sort_unstable();
+    Ok(removals)
 }
 
-fn may_be_boilerplate(line: &str) -> bool {
-    line.split_whitespace().nth(MINIMUM_WORDS - 1).is_some()
-        || line.chars().filter(|character| MENU_SEPARATORS.contains(character)).count()
-            >= MINIMUM_MENU_SEPARATORS
+/// The text without these paragraphs.
+pub fn removed(text: &str, paragraphs: &HashSet<u64>) -> String {
+    let words = Words::of(text);
+    let mut kept = String::with_capacity(text.len());
+    for line in &words.lines {
+        if key(&words, line).is_some_and(|key| paragraphs.contains(&key)) {
+            continue;
+        }
+        let line = &text[line.start as usize..line.end as usize];
+        // Where a paragraph went, its two blank lines become one.
+        if line.trim().is_empty() && (kept.is_empty() || kept.ends_with("\n\n")) {
+            continue;
+        }
+        kept.push_str(line);
+        kept.push('\n');
+    }
+    kept.truncate(kept.trim_end().len());
+    kept
 }
 
-fn key(line: &str) -> u64 {
-    let mut words = String::with_capacity(line.len());
-    for word in line.split_whitespace() {
-        words.push_str(word);
-        words.push(' ');
-    }
-    hash_of_text(&words)
+/// The key of a line that may be boilerplate: its words, whatever stands between them.
+fn key(words: &Words, line: &Line) -> Option<u64> {
+    let count = line.last_word - line.first_word;
+    let counts = count >= MINIMUM_WORDS || count > 0 && line.separators >= MINIMUM_MENU_SEPARATORS;
+    counts.then(|| hash_of_sequence(&words.hashes[line.first_word as usize..line.last_word as usize]))
 }
 
 #[cfg(test)]
@@ -85,29 +85,27 @@ mod tests {
 
     const NOTICE: &str = "Този сайт използва бисквитки, за да ви предложи най-доброто изживяване.";
 
-    fn boilerplate(texts: &[String]) -> Boilerplate {
-        let mut counts = ParagraphCounts::default();
-        texts.iter().for_each(|text| counts.add(paragraph_keys(text)));
-        counts.boilerplate(3)
+    fn keys(text: &str) -> HashSet<u64> {
+        let mut keys = Vec::new();
+        paragraph_keys(&Words::of(text), &mut keys);
+        keys.into_iter().collect()
     }
 
     #[test]
-    fn what_stands_in_three_documents_goes_from_all() {
-        let texts: Vec<String> = (0..3)
-            .map(|n| format!("Начало | Новини | Контакти\n\nТекст {n}.\n\n{NOTICE}\n\nКрай."))
-            .collect();
-        let found = boilerplate(&texts);
-        assert_eq!(found.removed_from(&texts[1]).unwrap(), "Текст 1.\n\nКрай.");
-        assert_eq!(found.removed_from("Текст без повторения."), None);
-        assert_eq!(found.removed_from(NOTICE).unwrap(), "");
+    fn paragraphs_go_and_leave_one_blank_line() {
+        let text = format!("Начало | Новини | Контакти\n\nТекст 1.\n\n{NOTICE}\n\nКрай.");
+        let found = keys(&text);
+        assert_eq!(found.len(), 2);
+        assert_eq!(removed(&text, &found), "Текст 1.\n\nКрай.");
+        assert_eq!(removed("Текст без повторения.", &found), "Текст без повторения.");
+        assert_eq!(removed(NOTICE, &found), "");
     }
 
     #[test]
-    fn greetings_and_rare_paragraphs_stay() {
-        let letters: Vec<String> =
-            (0..9).map(|n| format!("Sehr geehrte Damen und Herren,\n\nBrief {n}.")).collect();
-        assert_eq!(boilerplate(&letters).removed_from(&letters[0]), None);
-        let two = vec![NOTICE.to_string(), NOTICE.to_string(), format!("{NOTICE}?")];
-        assert_eq!(boilerplate(&two).removed_from(NOTICE), None);
+    fn greetings_do_not_count_and_spacing_makes_no_difference() {
+        assert!(keys("Sehr geehrte Damen und Herren,\n\nBrief.").is_empty());
+        assert!(keys("|||\n- - -").is_empty());
+        assert_eq!(keys(NOTICE), keys(&NOTICE.replace(' ', "  ").to_uppercase()));
+        assert_ne!(keys(NOTICE), keys(&format!("{NOTICE} Да?")));
     }
 }

@@ -19,6 +19,12 @@ pub enum Error {
     #[error("{0}; set `damaged_input = \"skip\"` to go on without the rest of such files")]
     DamagedInput(documents::Error),
 
+    #[error("{path}: not what this program wrote there; remove the folder that it stands in and run again")]
+    BadBlock { path: PathBuf },
+
+    #[error("more than 4294967295 documents; make several corpora, each with the others as `existing`")]
+    TooManyDocuments,
+
     #[error("no document was found in the inputs: every file is without records")]
     NoDocuments,
 

@@ -1,50 +1,48 @@
-//! What duplicate search compares: the words of a text without case, spacing and punctuation, their digest, and a MinHash
-//! signature over word 5-grams.
+//! What duplicate search compares: the digest of a text's words, and a similarity sketch over its shingles (runs of words).
 //!
-//! MinHash after A. Broder, "On the resemblance and containment of documents" (1997), banded for locality-sensitive
-//! hashing as in Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", chapter 3. Twenty bands of six rows: a pair at
-//! Jaccard 0.75 shares a band with probability 0.98, a pair at 0.3 with 0.014; every candidate is then compared exactly.
+//! The sketch is that of S. Dahlgaard, M. Knudsen, M. Thorup, "Fast Similarity Sketching" (FOCS 2017): each entry of two
+//! sketches agrees with the probability of their Jaccard similarity, as in MinHash (Broder 1997), but a shingle is hashed
+//! a few times instead of once for every entry. Its entries are banded for locality-sensitive hashing as in Leskovec,
+//! Rajaraman, Ullman, "Mining of Massive Datasets", chapter 3. Twenty bands of six rows: a pair at Jaccard 0.75 shares a
+//! band with probability 0.98, a pair at 0.3 with 0.014; every candidate is then compared exactly.
 
 use provenance::{Digest, digest::sha256};
 
-pub const BANDS: usize = 20;
-const ROWS: usize = 6;
-/// Words per shingle: five, as Gopher, FineWeb and datatrove use.
-const SHINGLE_WORDS: usize = 5;
+use crate::settings::Settings;
+use crate::words::{Words, hash_of_sequence, mix};
 
-/// A text as duplicate search sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fingerprint {
-    /// Equal for texts that differ in case, spacing and punctuation only.
-    pub digest: Digest,
-    /// One key a band; texts with an equal key at the same band are compared.
-    pub bands: [u64; BANDS],
+/// How near-duplicates are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sketch {
+    /// Words per shingle.
+    pub shingle_words: usize,
+    pub bands: usize,
+    /// Entries of a band; all of them must agree.
+    pub rows: usize,
 }
 
-impl Fingerprint {
-    pub fn of(text: &str) -> Fingerprint {
-        Fingerprint { digest: digest_of_words(text), bands: bands_of(&shingles(text)) }
+/// Equal for texts that differ in case, spacing and punctuation only: the digest of the words, lower case, one space
+/// between them; of the text itself where it has no words.
+pub fn digest_of_words(words: &Words, text: &str) -> Digest {
+    let normalised = words.normalised();
+    sha256(if normalised.is_empty() { text.as_bytes() } else { normalised })
+}
+
+/// The hashes of all shingles in the order of the text. A shorter text is one shingle.
+pub fn shingles_in_order(words: &Words, shingle_words: usize, shingles: &mut Vec<u64>) {
+    shingles.clear();
+    let hashes = &words.hashes;
+    match hashes.len() {
+        0 => {}
+        length if length < shingle_words => shingles.push(hash_of_sequence(hashes)),
+        _ => shingles.extend(hashes.windows(shingle_words).map(hash_of_sequence)),
     }
 }
 
-/// The digest of the words, lower case, one space between them; of the text itself where it has no words.
-pub fn digest_of_words(text: &str) -> Digest {
-    let mut normalised = String::with_capacity(text.len());
-    for word in words(text) {
-        normalised.extend(word.chars().flat_map(char::to_lowercase));
-        normalised.push(' ');
-    }
-    sha256(if normalised.is_empty() { text.as_bytes() } else { normalised.as_bytes() })
-}
-
-/// The hashes of all word 5-grams, sorted, each once. A shorter text is one shingle.
-pub fn shingles(text: &str) -> Vec<u64> {
-    let hashes: Vec<u64> = words(text).map(hash_of_word).collect();
-    let mut shingles: Vec<u64> = match hashes.len() {
-        0 => Vec::new(),
-        length if length < SHINGLE_WORDS => vec![hash_of_sequence(&hashes)],
-        _ => hashes.windows(SHINGLE_WORDS).map(hash_of_sequence).collect(),
-    };
+/// The shingles of a text, sorted, each once.
+pub fn shingles(text: &str, shingle_words: usize) -> Vec<u64> {
+    let mut shingles = Vec::new();
+    shingles_in_order(&Words::of(text), shingle_words, &mut shingles);
     shingles.sort_unstable();
     shingles.dedup();
     shingles
@@ -53,82 +51,86 @@ pub fn shingles(text: &str) -> Vec<u64> {
 /// Shared shingles over all shingles of two sorted lists.
 pub fn jaccard(left: &[u64], right: &[u64]) -> f64 {
     let (mut left_place, mut right_place, mut shared) = (0, 0, 0usize);
-    while let (Some(a), Some(b)) = (left.get(left_place), right.get(right_place)) {
-        match a.cmp(b) {
-            std::cmp::Ordering::Less => left_place += 1,
-            std::cmp::Ordering::Greater => right_place += 1,
-            std::cmp::Ordering::Equal => {
-                shared += 1;
-                left_place += 1;
-                right_place += 1;
-            }
-        }
+    while let (Some(&a), Some(&b)) = (left.get(left_place), right.get(right_place)) {
+        shared += usize::from(a == b);
+        left_place += usize::from(a <= b);
+        right_place += usize::from(b <= a);
     }
     let all = left.len() + right.len() - shared;
     if all == 0 { 1.0 } else { shared as f64 / all as f64 }
 }
 
-/// Runs of letters and digits: numbers count here, or tables that differ in their figures alone would be duplicates.
-fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|character: char| !character.is_alphanumeric()).filter(|word| !word.is_empty())
-}
-
-fn hash_of_word(word: &str) -> u64 {
-    word.chars().flat_map(char::to_lowercase).fold(0xcbf2_9ce4_8422_2325, |hash, character| {
-        (hash ^ u64::from(u32::from(character))).wrapping_mul(0x0100_0000_01b3)
-    })
-}
-
-/// Order matters: each hash is mixed into what came before.
-pub fn hash_of_sequence(hashes: &[u64]) -> u64 {
-    hashes.iter().fold(0, |sequence, hash| mix(sequence ^ hash))
-}
-
-/// A 64-bit hash of any text, the same on every machine and with every compiler.
-pub fn hash_of_text(text: &str) -> u64 {
-    mix(hash_of_word(text))
-}
-
-/// The output function of splitmix64 (Steele, Lea, Flood 2014).
-fn mix(value: u64) -> u64 {
-    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ (value >> 31)
-}
-
-/// The smallest value of each of the hash functions `a·x + b`, six of them to a band.
-fn bands_of(shingles: &[u64]) -> [u64; BANDS] {
-    let mut minima = [u32::MAX; BANDS * ROWS];
-    for &shingle in shingles {
-        for (function, minimum) in minima.iter_mut().enumerate() {
-            let (multiplier, addend) = FUNCTIONS[function];
-            let value = (shingle.wrapping_mul(multiplier).wrapping_add(addend) >> 32) as u32;
-            *minimum = (*minimum).min(value);
+impl Sketch {
+    pub fn of(settings: &Settings) -> Sketch {
+        Sketch {
+            shingle_words: settings.near_duplicate_shingle_words,
+            bands: settings.near_duplicate_bands,
+            rows: settings.near_duplicate_rows,
         }
     }
-    std::array::from_fn(|band| {
-        let rows = &minima[band * ROWS..(band + 1) * ROWS];
-        rows.iter().fold(band as u64, |key, &minimum| mix(key ^ u64::from(minimum)))
-    })
-}
 
-static FUNCTIONS: std::sync::LazyLock<[(u64, u64); BANDS * ROWS]> = std::sync::LazyLock::new(|| {
-    std::array::from_fn(|function| (mix(2 * function as u64) | 1, mix(2 * function as u64 + 1)))
-});
+    fn entries(&self) -> usize {
+        self.bands * self.rows
+    }
+
+    /// One key a band; texts with an equal key are compared. A text without words has no keys.
+    pub fn bands(&self, shingles: &[u64], buffer: &mut Vec<u64>, keys: &mut Vec<u64>) {
+        keys.clear();
+        if shingles.is_empty() {
+            return;
+        }
+        self.fill(shingles, buffer);
+        keys.extend(
+            buffer
+                .chunks_exact(self.rows)
+                .enumerate()
+                .map(|(band, rows)| rows.iter().fold(band as u64, |key, &entry| mix(key ^ entry))),
+        );
+    }
+
+    /// In round `i` every shingle is thrown into one entry, where the lowest value of the earliest round stays; from round
+    /// `entries` on all are thrown into the entry that is next, so that none stays empty.
+    fn fill(&self, shingles: &[u64], sketch: &mut Vec<u64>) {
+        let entries = self.entries();
+        sketch.clear();
+        sketch.resize(entries, u64::MAX);
+        let mut empty = entries;
+        for round in 0..2 * entries {
+            let seed = mix(round as u64);
+            for &shingle in shingles {
+                let hash = mix(shingle ^ seed);
+                let entry = match round < entries {
+                    true => (((hash >> 32) * entries as u64) >> 32) as usize,
+                    false => round - entries,
+                };
+                let value = (round as u64) << 32 | hash & 0xFFFF_FFFF;
+                empty -= usize::from(sketch[entry] == u64::MAX);
+                sketch[entry] = sketch[entry].min(value);
+            }
+            if empty == 0 {
+                return;
+            }
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const SKETCH: Sketch = Sketch { shingle_words: 5, bands: 20, rows: 6 };
+
+    fn bands(text: &str) -> Vec<u64> {
+        let mut keys = Vec::new();
+        SKETCH.bands(&shingles(text, 5), &mut Vec::new(), &mut keys);
+        keys
+    }
+
     #[test]
     fn case_spacing_and_punctuation_make_no_difference() {
+        let digest = |text: &str| digest_of_words(&Words::of(text), text);
         let check = |left: &str, right: &str, expected: bool| {
-            assert_eq!(
-                Fingerprint::of(left).digest == Fingerprint::of(right).digest,
-                expected,
-                "{left} | {right}"
-            );
+            assert_eq!(digest(left) == digest(right), expected, "{left} | {right}");
         };
         check("Η Θάλασσα, ήρεμη!", "η θάλασσα ήρεμη", true);
         check("Ir-raħal\n\nżgħir.", "ir raħal żgħir", true);
@@ -139,11 +141,11 @@ mod tests {
     #[test]
     fn similarity_counts_shared_shingles() {
         let text = "one two three four five six seven eight nine ten";
-        assert_eq!(jaccard(&shingles(text), &shingles(text)), 1.0);
+        assert_eq!(jaccard(&shingles(text, 5), &shingles(text, 5)), 1.0);
         // Six shingles each; the last word is in one of them.
         let other = text.replace("ten", "zehn");
-        assert_eq!(jaccard(&shingles(text), &shingles(&other)), 5.0 / 7.0);
-        assert_eq!(jaccard(&shingles(text), &shingles("")), 0.0);
+        assert_eq!(jaccard(&shingles(text, 5), &shingles(&other, 5)), 5.0 / 7.0);
+        assert_eq!(jaccard(&shingles(text, 5), &shingles("", 5)), 0.0);
         assert_eq!(jaccard(&[], &[]), 1.0);
     }
 
@@ -153,11 +155,32 @@ mod tests {
         let text = words.join(" ");
         let light = text.replace("word50 ", "").replace("word120 ", "other ");
         let shared = |left: &str, right: &str| {
-            let (left, right) = (Fingerprint::of(left).bands, Fingerprint::of(right).bands);
-            left.iter().zip(right).filter(|(left, right)| **left == *right).count()
+            bands(left).iter().zip(bands(right)).filter(|(left, right)| **left == *right).count()
         };
-        assert_eq!(shared(&text, &text), BANDS);
+        assert_eq!(shared(&text, &text), 20);
         assert!(shared(&text, &light) >= 3);
         assert_eq!(shared(&text, &text.replace("word", "mot")), 0);
+    }
+
+    /// Entries agree as often as shingles are shared: over many pairs, to within what chance allows.
+    #[test]
+    fn entries_agree_as_often_as_shingles_do() {
+        for (length, shared) in [(30, 20), (300, 225), (3000, 900)] {
+            let (mut agreed, pairs) = (0, 60);
+            for pair in 0..pairs {
+                let set = |own: u64| -> Vec<u64> {
+                    (0..length)
+                        .map(|n| mix(pair << 40 | if n < shared { n } else { own << 32 | n }))
+                        .collect()
+                };
+                let (mut left, mut right) = (Vec::new(), Vec::new());
+                SKETCH.fill(&set(1), &mut left);
+                SKETCH.fill(&set(2), &mut right);
+                agreed += left.iter().zip(&right).filter(|(a, b)| a == b).count();
+            }
+            let found = agreed as f64 / (pairs * 120) as f64;
+            let expected = shared as f64 / (2 * length - shared) as f64;
+            assert!((found - expected).abs() < 0.03, "{length}: {found} for {expected}");
+        }
     }
 }

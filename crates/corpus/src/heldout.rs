@@ -3,36 +3,62 @@
 //! The choice follows from content and seed alone, so a document stays on its side when the corpus grows, files move or
 //! threads change.
 
+use std::collections::BinaryHeap;
+
 use provenance::Digest;
 use provenance::digest::keyed_digest;
 
-/// A kept document, as the split needs it.
-pub struct Candidate {
-    /// Digest of the document's words.
-    pub digest: Digest,
-    pub text_bytes: u64,
+/// The held-out documents of one language, as documents are shown to it one after the other.
+pub struct Selection {
+    documents: usize,
+    bytes: u64,
+    /// The lowest digests so far; the highest of them is on top.
+    chosen: BinaryHeap<(Digest, u64, u32)>,
+    chosen_bytes: u64,
+    shown: u64,
+    pub shown_bytes: u64,
 }
 
-/// For each candidate whether it is held out; `None` where the language has too little for both parts (at least one
-/// document has to remain for training).
-pub fn split(candidates: &[Candidate], documents: usize, bytes: u64, seed: u64) -> Option<Vec<bool>> {
-    let mut order: Vec<(Digest, usize)> = candidates
-        .iter()
-        .enumerate()
-        .map(|(index, candidate)| (keyed_digest(&seed.to_le_bytes(), &candidate.digest.0), index))
-        .collect();
-    order.sort();
-    let mut held_out = vec![false; candidates.len()];
-    let (mut held_documents, mut held_bytes) = (0, 0);
-    for (_, index) in order {
-        if held_documents >= documents && held_bytes >= bytes {
-            return Some(held_out);
-        }
-        held_out[index] = true;
-        held_documents += 1;
-        held_bytes += candidates[index].text_bytes;
+impl Selection {
+    /// Looks for at least `documents` documents and `bytes` bytes.
+    pub fn new(documents: usize, bytes: u64) -> Selection {
+        let chosen = BinaryHeap::new();
+        Selection { documents, bytes, chosen, chosen_bytes: 0, shown: 0, shown_bytes: 0 }
     }
-    None
+
+    /// What decides about a document: its words and the seed, never its place.
+    pub fn digest(seed: u64, digest_of_words: &[u8; 32]) -> Digest {
+        keyed_digest(&seed.to_le_bytes(), digest_of_words)
+    }
+
+    pub fn show(&mut self, document: u32, digest: Digest, text_bytes: u64) {
+        self.shown += 1;
+        self.shown_bytes += text_bytes;
+        self.chosen.push((digest, text_bytes, document));
+        self.chosen_bytes += text_bytes;
+        // What is enough without the highest does without it.
+        while let Some(&(_, highest_bytes, _)) = self.chosen.peek() {
+            let enough =
+                self.chosen.len() > self.documents && self.chosen_bytes - highest_bytes >= self.bytes;
+            if !enough {
+                break;
+            }
+            self.chosen.pop();
+            self.chosen_bytes -= highest_bytes;
+        }
+    }
+
+    pub fn shown(&self) -> u64 {
+        self.shown
+    }
+
+    /// The documents to hold out; `None` where there is too little for both parts (at least one document has to remain
+    /// for training).
+    pub fn finish(self) -> Option<Vec<u32>> {
+        let enough = self.chosen.len() >= self.documents && self.chosen_bytes >= self.bytes;
+        let some_remain = (self.chosen.len() as u64) < self.shown;
+        (enough && some_remain).then(|| self.chosen.into_iter().map(|(_, _, document)| document).collect())
+    }
 }
 
 #[cfg(test)]
@@ -40,17 +66,25 @@ mod tests {
     use super::*;
     use provenance::digest::sha256;
 
-    fn candidates(sizes: &[u64]) -> Vec<Candidate> {
-        let digest = |n: usize| sha256(&n.to_le_bytes());
-        sizes.iter().enumerate().map(|(n, &text_bytes)| Candidate { digest: digest(n), text_bytes }).collect()
+    fn split(sizes: &[(u32, u64)]) -> Option<Vec<u32>> {
+        let mut selection = Selection::new(2, 1000);
+        for &(document, bytes) in sizes {
+            selection.show(document, sha256(&document.to_le_bytes()), bytes);
+        }
+        selection.finish().map(|mut documents| {
+            documents.sort_unstable();
+            documents
+        })
+    }
+
+    fn numbered(sizes: &[u64]) -> Vec<(u32, u64)> {
+        (0..).zip(sizes.iter().copied()).collect()
     }
 
     #[test]
     fn enough_documents_and_enough_bytes() {
         let check = |sizes: &[u64], expected: Option<usize>| {
-            let held =
-                split(&candidates(sizes), 2, 1000, 7).map(|held| held.iter().filter(|held| **held).count());
-            assert_eq!(held, expected, "{sizes:?}");
+            assert_eq!(split(&numbered(sizes)).map(|held| held.len()), expected, "{sizes:?}");
         };
         check(&[900; 10], Some(2));
         check(&[300; 10], Some(4));
@@ -61,16 +95,12 @@ mod tests {
     }
 
     #[test]
-    fn a_document_keeps_its_side_when_others_leave() {
-        let all = candidates(&[900; 50]);
-        let before = split(&all, 2, 1000, 7).unwrap();
-        let held: Vec<Digest> =
-            all.iter().zip(&before).filter(|(_, held)| **held).map(|(c, _)| c.digest).collect();
-        let fewer: Vec<Candidate> =
-            all.into_iter().rev().filter(|c| held.contains(&c.digest) || c.digest.0[0] % 2 == 0).collect();
-        let after = split(&fewer, 2, 1000, 7).unwrap();
-        assert!(
-            fewer.iter().zip(after).all(|(candidate, is_held)| held.contains(&candidate.digest) == is_held)
-        );
+    fn a_document_keeps_its_side_in_any_order_and_when_others_leave() {
+        let all = numbered(&[900; 50]);
+        let before = split(&all).unwrap();
+        let mut fewer: Vec<(u32, u64)> =
+            all.into_iter().filter(|(document, _)| before.contains(document) || document % 2 == 0).collect();
+        fewer.reverse();
+        assert_eq!(split(&fewer).unwrap(), before);
     }
 }

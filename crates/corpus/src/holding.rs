@@ -1,84 +1,98 @@
-//! Where documents wait between the phases: a file in the stage's scratch folder, read in order or at any place, so that
-//! memory holds fingerprints and never the texts.
+//! All blocks of a phase together: documents by number, in the order of the inputs (and within a block by language).
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use documents::Document;
-use provenance::{Storage, StoredFile};
 
+use crate::block::{Block, Row};
 use crate::error::Error;
 
-const BUFFER_BYTES: usize = 1 << 20;
+/// Files that stay open between reads: far below the limits of any system.
+const OPEN_FILES: usize = 400;
 
-pub struct HoldingWriter {
-    path: PathBuf,
-    file: BufWriter<StoredFile>,
-    /// Where each document begins, and where the next one will.
-    starts: Vec<u64>,
-}
-
-impl HoldingWriter {
-    /// Begins an empty file; what an interrupted run left there is gone.
-    pub fn create(storage: &Storage, path: &Path) -> Result<HoldingWriter, Error> {
-        let file = BufWriter::with_capacity(BUFFER_BYTES, storage.create(path)?);
-        Ok(HoldingWriter { path: path.to_path_buf(), file, starts: vec![0] })
-    }
-
-    pub fn push(&mut self, document: &Document) -> Result<(), Error> {
-        let json = document.to_json();
-        let start = self.starts[self.starts.len() - 1];
-        let written = self.file.write_all(json.as_bytes());
-        written.map_err(|source| documents::Error::Write { path: self.path.clone(), source })?;
-        self.starts.push(start + json.len() as u64);
-        Ok(())
-    }
-
-    pub fn finish(self) -> Result<Holding, Error> {
-        let write_error = |source| documents::Error::Write { path: self.path.clone(), source };
-        let file = self.file.into_inner().map_err(|error| write_error(error.into_error()))?;
-        file.finish()?;
-        let file =
-            File::open(&self.path).map_err(|source| Error::Read { path: self.path.clone(), source })?;
-        Ok(Holding { path: self.path, file, starts: self.starts })
-    }
-}
-
-/// Documents by number, readable from many threads at once.
+/// Documents of many blocks, by number.
 pub struct Holding {
-    path: PathBuf,
-    file: File,
-    starts: Vec<u64>,
+    pub blocks: Vec<Block>,
+    /// The number of each block's first document, and past the last block's last.
+    pub starts: Vec<u32>,
 }
 
 impl Holding {
-    pub fn get(&self, index: usize) -> Result<Document, Error> {
-        let (start, end) = (self.starts[index], self.starts[index + 1]);
-        let mut bytes = vec![0; (end - start) as usize];
-        let read_error = |source| Error::Read { path: self.path.clone(), source };
-        read_at(&self.file, &mut bytes, start).map_err(read_error)?;
-        std::str::from_utf8(&bytes)
-            .map_err(|error| error.to_string())
-            .and_then(|json| Document::from_json(json).map_err(|error| error.message))
-            .map_err(|detail| read_error(std::io::Error::new(std::io::ErrorKind::InvalidData, detail)))
+    pub fn open(paths: Vec<PathBuf>) -> Result<Holding, Error> {
+        let mut holding = Holding { blocks: Vec::new(), starts: vec![0] };
+        holding.extend(paths)?;
+        Ok(holding)
     }
-}
 
-#[cfg(unix)]
-fn read_at(file: &File, bytes: &mut [u8], start: u64) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, start)
-}
-
-#[cfg(windows)]
-fn read_at(file: &File, bytes: &mut [u8], start: u64) -> std::io::Result<()> {
-    use std::os::windows::fs::FileExt;
-    let mut done = 0;
-    while done < bytes.len() {
-        match file.seek_read(&mut bytes[done..], start + done as u64)? {
-            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            read => done += read,
+    /// Adds blocks at the end.
+    pub fn extend(&mut self, paths: Vec<PathBuf>) -> Result<(), Error> {
+        for path in paths {
+            let hold_open = self.blocks.len() < OPEN_FILES;
+            self.push(Block::open(path, hold_open)?)?;
         }
+        Ok(())
     }
-    Ok(())
+
+    fn push(&mut self, block: Block) -> Result<(), Error> {
+        let start = self.starts[self.starts.len() - 1];
+        let end = start.checked_add(block.head.documents).ok_or(Error::TooManyDocuments)?;
+        self.starts.push(end);
+        self.blocks.push(block);
+        Ok(())
+    }
+
+    /// How many documents there are.
+    pub fn len(&self) -> usize {
+        self.starts[self.starts.len() - 1] as usize
+    }
+
+    /// The block of a document, and its number there.
+    pub fn place(&self, document: u32) -> (usize, u32) {
+        let block = self.starts.partition_point(|&start| start <= document) - 1;
+        (block, document - self.starts[block])
+    }
+
+    pub fn document(&self, document: u32) -> Result<Document, Error> {
+        let line = self.line(document)?;
+        let json = std::str::from_utf8(&line).map_err(|_| self.bad_block(document))?;
+        Document::from_json(json).map_err(|_| self.bad_block(document))
+    }
+
+    fn bad_block(&self, document: u32) -> Error {
+        Error::BadBlock { path: self.blocks[self.place(document).0].path.clone() }
+    }
+
+    /// The line of a document, with its end.
+    pub fn line(&self, document: u32) -> Result<Vec<u8>, Error> {
+        let (block, number) = self.place(document);
+        let block = &self.blocks[block];
+        let row = block.rows_between(number, number + 1)?[0];
+        block.read("texts", row.line_start, row.line_bytes as usize)
+    }
+
+    /// The text of a document alone.
+    pub fn text(&self, document: u32) -> Result<String, Error> {
+        #[derive(serde::Deserialize)]
+        struct Text {
+            text: String,
+        }
+        let line = self.line(document)?;
+        let text: Text = serde_json::from_slice(&line).map_err(|_| self.bad_block(document))?;
+        Ok(text.text)
+    }
+
+    /// The rows of some documents, given in ascending order.
+    pub fn rows_of(&self, documents: &[u32]) -> Result<Vec<Row>, Error> {
+        let mut rows = Vec::with_capacity(documents.len());
+        let mut rest = documents;
+        while let Some(&first) = rest.first() {
+            let (block, _) = self.place(first);
+            let (start, end) = (self.starts[block], self.starts[block + 1]);
+            let here = rest.partition_point(|&document| document < end);
+            let all = self.blocks[block].rows()?;
+            rows.extend(rest[..here].iter().map(|&document| all[(document - start) as usize]));
+            rest = &rest[here..];
+        }
+        Ok(rows)
+    }
 }

@@ -5,11 +5,15 @@
 //! (`dropped/<kind>.jsonl.zst`), what is kept stands in `train/<language>.jsonl.zst` and `heldout/<language>.jsonl.zst`,
 //! and `statistics.json` counts all of it. The bytes depend on the documents and the settings alone, never on threads.
 
+mod block;
 mod boilerplate;
 mod build;
+mod clean;
+mod decide;
 mod duplicates;
 mod encoding;
 mod error;
+mod examine;
 mod fingerprint;
 mod heldout;
 mod holding;
@@ -17,8 +21,13 @@ mod label;
 pub mod quality;
 mod reason;
 mod rights;
+mod runs;
 mod settings;
+mod shards;
 mod statistics;
+mod team;
+mod words;
+mod write;
 mod writers;
 
 pub use build::{Report, build, digest_inputs};

@@ -52,6 +52,8 @@ pub enum Reason {
     OnlyBoilerplate,
     ExactDuplicate,
     NearDuplicate,
+    /// The document, or one near it, stands in a corpus that was made earlier (setting `existing`).
+    InExistingCorpus,
     /// The record is not a document: its bytes or its JSON are wrong, or it is too long.
     Unreadable,
 }
@@ -110,7 +112,7 @@ impl Reason {
             TooShort | TooLong | WordLength | Symbols | StopWords | Script | RepeatedLines
             | RepeatedNgrams | TopNgram | EllipsisLines | UnfinishedLines | ServiceLines | ListLines
             | OnlyBoilerplate => Kind::Quality,
-            ExactDuplicate | NearDuplicate => Kind::Duplicates,
+            ExactDuplicate | NearDuplicate | InExistingCorpus => Kind::Duplicates,
             Unreadable => Kind::Unreadable,
         }
     }
@@ -137,11 +139,11 @@ pub enum Repair {
 }
 
 /// The decision against a document: the reason and the values that led to it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Drop {
     pub reason: Reason,
     /// What was measured and what the limit was, by name.
-    pub evidence: BTreeMap<&'static str, Value>,
+    pub evidence: BTreeMap<String, Value>,
 }
 
 impl Drop {
@@ -150,7 +152,7 @@ impl Drop {
     }
 
     pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Drop {
-        self.evidence.insert(name, value.into());
+        self.evidence.insert(name.to_string(), value.into());
         self
     }
 

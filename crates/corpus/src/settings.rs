@@ -34,6 +34,16 @@ pub struct Settings {
     pub boilerplate_documents: u32,
     /// Documents whose word 5-grams have at least this Jaccard similarity are duplicates; 1 turns it off.
     pub near_duplicate_similarity: f64,
+    /// Words of a shingle, the unit of that similarity.
+    pub near_duplicate_shingle_words: usize,
+    /// Documents are compared where all rows of one of so many bands of their sketches agree: more bands find more, more
+    /// rows compare less.
+    pub near_duplicate_bands: usize,
+    pub near_duplicate_rows: usize,
+    /// Whether a document can be the duplicate of one in another language.
+    pub duplicates_across_languages: bool,
+    /// Files or folders of corpora made earlier: what stands there is not taken again.
+    pub existing: Vec<PathBuf>,
     /// A document with more placeholders for personal data per word than this is dropped.
     pub maximum_personal_data_share: f64,
     /// Each language keeps at least so many documents and bytes of text out of training, for evaluation.
@@ -118,6 +128,11 @@ impl Default for Settings {
             maximum_list_line_share: 0.5,
             boilerplate_documents: 3,
             near_duplicate_similarity: 0.75,
+            near_duplicate_shingle_words: 5,
+            near_duplicate_bands: 20,
+            near_duplicate_rows: 6,
+            duplicates_across_languages: true,
+            existing: Vec::new(),
             maximum_personal_data_share: 0.1,
             heldout_documents: 2,
             heldout_bytes: 1536,
@@ -161,6 +176,16 @@ impl Settings {
         if !(0.5..=1.0).contains(&self.near_duplicate_similarity) {
             let expected = "a similarity from 0.5 (half of the word 5-grams shared) to 1 (off)";
             return wrong("near_duplicate_similarity", expected, self.near_duplicate_similarity.to_string());
+        }
+        let sketch = [
+            ("near_duplicate_shingle_words", self.near_duplicate_shingle_words),
+            ("near_duplicate_bands", self.near_duplicate_bands),
+            ("near_duplicate_rows", self.near_duplicate_rows),
+        ];
+        for (key, value) in sketch {
+            if !(1..=64).contains(&value) {
+                return wrong(key, "a number from 1 to 64", value.to_string());
+            }
         }
         if !(self.label_weight.is_finite() && self.label_weight >= 1.0) {
             return wrong("label_weight", "a number of at least 1", self.label_weight.to_string());

@@ -1,8 +1,7 @@
 //! The counts of a corpus: what was read, kept, dropped and repaired, by language and reason.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
-use documents::Document;
 use languages::Language;
 use personal_data::PersonalData;
 use serde::{Deserialize, Serialize};
@@ -48,6 +47,8 @@ pub struct PartStatistics {
 
 /// The name under which documents of no known language are counted.
 const UNKNOWN: &str = "unknown";
+/// The name of a source or licence where a record names none.
+const NO_NAME: &str = "none";
 
 impl Statistics {
     /// Statistics with an entry for each of these languages, present even where nothing was read.
@@ -57,39 +58,52 @@ impl Statistics {
         Statistics { languages: languages.collect(), ..Statistics::default() }
     }
 
-    pub fn count_dropped(&mut self, language: Option<Language>, reason: Reason) {
+    /// That many documents were dropped.
+    pub fn count_dropped(&mut self, language: Option<Language>, reason: Reason, documents: u64) {
         self.each(language, |counts| {
-            counts.read += 1;
-            *counts.dropped.entry(reason).or_insert(0) += 1;
+            counts.read += documents;
+            *counts.dropped.entry(reason).or_insert(0) += documents;
         });
     }
 
+    /// A kept document; `source` and `license` as it names them.
     pub fn count_kept(
         &mut self,
         language: Language,
-        document: &Document,
+        size: PartStatistics,
         is_held_out: bool,
-        repairs: &HashSet<Repair>,
+        source: &Option<String>,
+        license: &Option<String>,
+    ) {
+        self.each(Some(language), |counts| {
+            counts.read += size.documents;
+            counts.kept += size.documents;
+            let total = if is_held_out { &mut counts.heldout } else { &mut counts.train };
+            total.add(size);
+            for (names, name) in [(&mut counts.sources, source), (&mut counts.licenses, license)] {
+                let name = name.as_deref().unwrap_or(NO_NAME);
+                match names.get_mut(name) {
+                    Some(count) => *count += size.documents,
+                    None => {
+                        names.insert(name.to_string(), size.documents);
+                    }
+                }
+            }
+        });
+    }
+
+    /// What was repaired in a kept document, and the placeholders in it.
+    pub fn count_note(
+        &mut self,
+        language: Language,
+        repairs: &[Repair],
         placeholders: &BTreeMap<PersonalData, u64>,
     ) {
-        let part = PartStatistics {
-            documents: 1,
-            bytes: document.text.len() as u64,
-            characters: document.text.chars().count() as u64,
-            words: languages::words(&document.text).count() as u64,
-        };
-        let name = |field: &Option<String>| field.clone().unwrap_or_else(|| "none".to_string());
         self.each(Some(language), |counts| {
-            counts.read += 1;
-            counts.kept += 1;
-            let total = if is_held_out { &mut counts.heldout } else { &mut counts.train };
-            total.add(part);
             repairs.iter().for_each(|repair| *counts.repaired.entry(*repair).or_insert(0) += 1);
             placeholders
                 .iter()
                 .for_each(|(kind, count)| *counts.placeholders.entry(*kind).or_insert(0) += count);
-            *counts.sources.entry(name(&document.source)).or_insert(0) += 1;
-            *counts.licenses.entry(name(&document.license)).or_insert(0) += 1;
         });
     }
 
@@ -101,7 +115,7 @@ impl Statistics {
 }
 
 impl PartStatistics {
-    fn add(&mut self, other: PartStatistics) {
+    pub fn add(&mut self, other: PartStatistics) {
         self.documents += other.documents;
         self.bytes += other.bytes;
         self.characters += other.characters;

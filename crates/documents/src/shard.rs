@@ -70,6 +70,15 @@ impl ShardWriter {
         Ok(())
     }
 
+    /// A line that is JSON already, with its line end.
+    pub fn write_line(&mut self, line: &[u8]) -> Result<(), Error> {
+        let written = self.encoder.write_all(line);
+        written.map_err(|source| Error::Write { path: self.path.clone(), source })?;
+        self.summary.lines += 1;
+        self.summary.line_bytes += line.len() as u64;
+        Ok(())
+    }
+
     /// Ends the frame and syncs the file.
     pub fn finish(self) -> Result<ShardSummary, Error> {
         let write_error = |source| Error::Write { path: self.path.clone(), source };

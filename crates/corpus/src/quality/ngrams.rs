@@ -192,8 +192,7 @@ mod tests {
                         "x".repeat(1 + number as usize % 7) + &number.to_string()
                     })
                     .collect();
-                let hashes: Vec<u64> =
-                    words.iter().map(|word| crate::fingerprint::hash_of_text(word)).collect();
+                let hashes: Vec<u64> = words.iter().map(|word| crate::words::hash_of_text(word)).collect();
                 let mut letters = 0;
                 let ends: Vec<u32> = words
                     .iter()

@@ -1,0 +1,195 @@
+//! What a document decides by itself: rights, encoding, language, personal data, quality; and the keys by which it is
+//! compared with others. A pure function of the record and the settings.
+//!
+//! Personal data go before anything is written anywhere, so that neither scratch nor `dropped/` ever holds them.
+
+use documents::{BadRecord, Document, RawRecord};
+use languages::Language;
+use provenance::Digest;
+
+use crate::block::{BlockWriter, Kept, Note};
+use crate::boilerplate;
+use crate::error::Error;
+use crate::fingerprint::{Sketch, digest_of_words, shingles_in_order};
+use crate::quality;
+use crate::reason::{Drop, Reason, Repair};
+use crate::rights::Rights;
+use crate::settings::Settings;
+use crate::words::Words;
+use crate::writers::DroppedLines;
+use crate::{encoding, label};
+
+/// What all documents of a build are judged by.
+pub struct Examiner<'a> {
+    pub settings: &'a Settings,
+    pub rights: Rights,
+    pub dropped: DroppedLines,
+}
+
+/// Memory of one thread, used again for each document.
+#[derive(Default)]
+pub struct Buffers {
+    words: Words,
+    shingles: Vec<u64>,
+    sketch: Vec<u64>,
+    paragraphs: Vec<u64>,
+}
+
+/// What became of a record.
+enum Examined {
+    Kept(Box<Kept>),
+    Dropped {
+        document: Document,
+        language: Option<Language>,
+        drop: Drop,
+    },
+    /// Nothing of it may be kept.
+    Traceless {
+        language: Option<Language>,
+        reason: Reason,
+        date: Option<String>,
+        digest: Digest,
+    },
+    Unreadable(BadRecord),
+}
+
+impl<'a> Examiner<'a> {
+    pub fn new(settings: &'a Settings) -> Result<Examiner<'a>, Error> {
+        Ok(Examiner { settings, rights: Rights::new(settings)?, dropped: DroppedLines::new(settings.seed) })
+    }
+
+    /// Examines the records of a block, in their order.
+    pub fn block(&self, records: Vec<RawRecord>, buffers: &mut Buffers) -> BlockWriter {
+        let mut block = self.empty_block();
+        block.records = records.len() as u64;
+        for record in records {
+            match self.one(record, buffers) {
+                Examined::Kept(kept) => block.keep(*kept),
+                Examined::Dropped { document, language, drop } => {
+                    block.drop(language, drop.reason, &self.dropped.document(document, &drop));
+                }
+                Examined::Traceless { language, reason, date, digest } => {
+                    block.drop(language, reason, &self.dropped.traceless(reason, date.as_deref(), digest));
+                }
+                Examined::Unreadable(bad) => {
+                    block.drop(None, Reason::Unreadable, &self.dropped.unreadable(&bad));
+                    block.first_unreadable.get_or_insert(bad.to_string());
+                }
+            }
+        }
+        block
+    }
+
+    pub fn empty_block(&self) -> BlockWriter {
+        BlockWriter::new(!self.settings.duplicates_across_languages)
+    }
+
+    /// Documents of an earlier corpus: nothing is decided about them.
+    pub fn existing_block(&self, records: Vec<RawRecord>, buffers: &mut Buffers) -> BlockWriter {
+        let mut block = self.empty_block();
+        block.existing = true;
+        for document in records.into_iter().filter_map(|record| record.parse().document.ok()) {
+            let language = document.language.as_deref().and_then(|label| Language::from_code(label).ok());
+            // A language that is none of the 24 is compared with the first of the settings.
+            let language = language.unwrap_or(self.settings.languages[0]);
+            let mut kept = self.compared(document, language, buffers);
+            kept.paragraphs.clear();
+            block.keep(kept);
+        }
+        block
+    }
+
+    fn one(&self, raw: RawRecord, buffers: &mut Buffers) -> Examined {
+        let mut document = match raw.parse().document {
+            Ok(document) => document,
+            Err(bad) => return Examined::Unreadable(bad),
+        };
+        let labelled = document.language.as_deref().and_then(|label| Language::from_code(label).ok());
+        if let Some(fault) = self.rights.check(&document) {
+            return Examined::Traceless {
+                language: labelled,
+                reason: fault.drop.reason,
+                date: fault.date,
+                digest: self.dropped.digest(&document.text),
+            };
+        }
+        if document.license.is_none() {
+            document.license = Some(self.settings.default_license.clone());
+        }
+        // Keys that no step reads may hold anything: they end here.
+        document.metadata.clear();
+        let repaired = match encoding::repair(&document.text) {
+            Ok(repaired) => repaired,
+            Err(drop) => return redacted(document, labelled, drop),
+        };
+        let mut repairs: Vec<Repair> = repaired.repairs.into_iter().collect();
+        let original = std::mem::replace(&mut document.text, repaired.text);
+        let label = match label::decide(document.language.as_deref(), &document.text, self.settings) {
+            Ok(label) => label,
+            Err(drop) => return redacted(document, labelled, drop),
+        };
+        if label.relabelled {
+            repairs.push(Repair::Relabelled);
+        }
+        document.language = Some(label.language.to_string());
+        let redaction = personal_data::redact(&document.text, Some(label.language));
+        let placeholders = redaction.counts;
+        let found: u64 = placeholders.values().sum();
+        if found > 0 {
+            let words = redaction.text.split_whitespace().count();
+            document.text = redaction.text.into_owned();
+            repairs.push(Repair::PersonalData);
+            if found as f64 > self.settings.maximum_personal_data_share * words as f64 {
+                return Examined::Traceless {
+                    language: Some(label.language),
+                    reason: Reason::MostlyPersonalData,
+                    date: document.date,
+                    digest: self.dropped.digest(&original),
+                };
+            }
+        }
+        let mut kept = self.judged(document, label.language, buffers);
+        kept.note = Note { repairs, placeholders, ..kept.note };
+        Examined::Kept(Box::new(kept))
+    }
+
+    /// A document with its quality and all by which it is compared; also after its text changed.
+    pub fn judged(&self, document: Document, language: Language, buffers: &mut Buffers) -> Kept {
+        let fault = quality::fault(&document.text, language, self.settings.maximum_list_line_share);
+        let mut kept = self.compared(document, language, buffers);
+        kept.note.fault = fault;
+        kept
+    }
+
+    fn compared(&self, document: Document, language: Language, buffers: &mut Buffers) -> Kept {
+        let settings = self.settings;
+        let Buffers { words, shingles, sketch, paragraphs } = buffers;
+        words.read(&document.text);
+        let mut bands = Vec::new();
+        if settings.near_duplicate_similarity < 1.0 {
+            let method = Sketch::of(settings);
+            shingles_in_order(words, method.shingle_words, shingles);
+            method.bands(shingles, sketch, &mut bands);
+        }
+        paragraphs.clear();
+        if settings.boilerplate_documents > 0 {
+            boilerplate::paragraph_keys(words, paragraphs);
+        }
+        Kept {
+            digest: digest_of_words(words, &document.text).0,
+            words: words.hashes.len() as u32,
+            note: Note::default(),
+            bands,
+            paragraphs: paragraphs.clone(),
+            origin: 0,
+            document,
+            language,
+        }
+    }
+}
+
+/// A dropped document as it may be kept: without personal data.
+fn redacted(mut document: Document, language: Option<Language>, drop: Drop) -> Examined {
+    document.text = personal_data::redact(&document.text, language).text.into_owned();
+    Examined::Dropped { document, language, drop }
+}
