@@ -4,14 +4,13 @@
 //! in `metadata`. A wrong type names its key, because "invalid type" without one helps nobody.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::fmt;
 
-use serde::de::{
-    self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
-};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+
+use crate::fields::OWN;
+use crate::json_record;
 
 /// A text with its identity, origin and rights.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -40,15 +39,7 @@ impl Document {
 
     /// Reads one JSON object. The error names the key or the column.
     pub fn from_json(json: &str) -> Result<Document, FieldError> {
-        Document::from_json_keeping(json, |_| true)
-    }
-
-    /// The same, with only those metadata whose keys `keep_metadata` wants; the others are skipped without being built.
-    pub fn from_json_keeping(json: &str, keep_metadata: fn(&str) -> bool) -> Result<Document, FieldError> {
-        let mut deserializer = serde_json::Deserializer::from_str(json);
-        let read = deserializer.deserialize_map(DocumentVisitor { keep_metadata });
-        read.and_then(|document| deserializer.end().map(|()| document))
-            .map_err(|error| FieldError { column: error.column(), message: plain(&error) })
+        json_record::read(json, &OWN, |_| true, String::new)
     }
 
     /// The same object on one line, keys in a fixed order, without a line end.
@@ -71,15 +62,6 @@ impl fmt::Display for FieldError {
 }
 
 impl std::error::Error for FieldError {}
-
-/// serde_json appends "at line 1 column n"; the place is reported separately, in the file's own lines.
-fn plain(error: &serde_json::Error) -> String {
-    let message = error.to_string();
-    match message.rfind(" at line ") {
-        Some(end) => message[..end].to_string(),
-        None => message,
-    }
-}
 
 impl Serialize for Document {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -108,141 +90,7 @@ impl Serialize for Document {
 
 impl<'de> Deserialize<'de> for Document {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Document, D::Error> {
-        deserializer.deserialize_map(DocumentVisitor { keep_metadata: |_| true })
-    }
-}
-
-struct DocumentVisitor {
-    keep_metadata: fn(&str) -> bool,
-}
-
-impl<'de> Visitor<'de> for DocumentVisitor {
-    type Value = Document;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an object with `id` and `text`")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document, A::Error> {
-        let mut document = Document::default();
-        let mut seen: [Option<Option<String>>; FIELDS.len()] = Default::default();
-        while let Some(key) = map.next_key::<Key>()? {
-            match key {
-                Key::Field(field) => {
-                    if seen[field].is_some() {
-                        return Err(de::Error::custom(format!("key `{}` stands twice", FIELDS[field])));
-                    }
-                    seen[field] = Some(map.next_value_seed(FieldValue(FIELDS[field]))?);
-                }
-                Key::Other(key) if (self.keep_metadata)(&key) => {
-                    let value = map.next_value::<Value>()?;
-                    match document.metadata.entry(key) {
-                        Entry::Vacant(vacant) => drop(vacant.insert(value)),
-                        Entry::Occupied(taken) => {
-                            return Err(de::Error::custom(format!("key `{}` stands twice", taken.key())));
-                        }
-                    }
-                }
-                Key::Other(_) => drop(map.next_value::<IgnoredAny>()?),
-            }
-        }
-        let [id, url, date, license, language, source, text] = seen.map(Option::flatten);
-        document.id = id.ok_or_else(|| de::Error::custom("key `id` is missing"))?;
-        document.text = text.ok_or_else(|| de::Error::custom("key `text` is missing"))?;
-        if document.id.is_empty() {
-            return Err(de::Error::custom("key `id` is empty"));
-        }
-        Ok(Document { url, date, license, language, source, ..document })
-    }
-}
-
-/// The keys that are fields of a document, in the order in which they are written.
-const FIELDS: [&str; 7] = ["id", "url", "date", "license", "language", "source", "text"];
-
-/// A key of a record: the place of a field in [`FIELDS`], or the key of a metadatum. Fields are told apart without a
-/// string of their own, because there are as many keys as there are documents times fields.
-enum Key {
-    Field(usize),
-    Other(String),
-}
-
-impl<'de> Deserialize<'de> for Key {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Key, D::Error> {
-        struct KeyVisitor;
-        impl Visitor<'_> for KeyVisitor {
-            type Value = Key;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a key")
-            }
-
-            fn visit_str<E: de::Error>(self, key: &str) -> Result<Key, E> {
-                let field = FIELDS.iter().position(|&field| field == key);
-                Ok(field.map_or_else(|| Key::Other(key.to_string()), Key::Field))
-            }
-        }
-        deserializer.deserialize_str(KeyVisitor)
-    }
-}
-
-/// A string or null, straight into a `String`; the error names the key.
-struct FieldValue(&'static str);
-
-impl<'de> DeserializeSeed<'de> for FieldValue {
-    type Value = Option<String>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<String>, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for FieldValue {
-    type Value = Option<String>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "key `{}`: expected a string", self.0)
-    }
-
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<Option<String>, E> {
-        Ok(Some(value.to_string()))
-    }
-
-    fn visit_string<E: de::Error>(self, value: String) -> Result<Option<String>, E> {
-        Ok(Some(value))
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<Option<String>, E> {
-        Ok(None)
-    }
-
-    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Option<String>, E> {
-        Err(self.found("a boolean"))
-    }
-
-    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Option<String>, E> {
-        Err(self.found("a number"))
-    }
-
-    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Option<String>, E> {
-        Err(self.found("a number"))
-    }
-
-    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Option<String>, E> {
-        Err(self.found("a number"))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Option<String>, A::Error> {
-        Err(self.found("a list"))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Option<String>, A::Error> {
-        Err(self.found("an object"))
-    }
-}
-
-impl FieldValue {
-    fn found<E: de::Error>(&self, found: &str) -> E {
-        E::custom(format!("key `{}`: expected a string, found {found}", self.0))
+        json_record::deserialize(deserializer, &OWN)
     }
 }
 

@@ -48,6 +48,15 @@ pub enum Error {
     )]
     Damaged { path: PathBuf, compressed_offset: u64, text_offset: u64, line: u64, detail: String },
 
+    #[error("`fields` names `{name}`, which is no field of a document; expected one of {known}")]
+    UnknownField { name: String, known: String },
+
+    #[error(
+        "`fields`: `{name}` is empty; expected the key under which it stands, such as \"content\", or \"=word\" for the same \
+         word in every record"
+    )]
+    EmptyField { name: String },
+
     #[error("{path}: cannot be read: {source}")]
     Read { path: PathBuf, source: std::io::Error },
 

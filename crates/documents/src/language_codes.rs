@@ -25,12 +25,14 @@ static CODES: LazyLock<HashMap<String, &str>> = LazyLock::new(|| {
 
 /// The ISO 639-1 code behind a code with or without script or country (`deu_Latn`, `pt-BR`), or behind an English name.
 /// What has none stays as it is.
-pub fn two_letters(label: &str) -> String {
-    let label = label.trim();
-    let lower = label.to_lowercase();
+pub fn two_letters(label: String) -> String {
+    if label.len() == 2 && label.bytes().all(|byte| byte.is_ascii_lowercase()) {
+        return label;
+    }
+    let lower = label.trim().to_lowercase();
     let primary = lower.split(['_', '-', '.', '@']).next().unwrap_or_default();
     let found = CODES.get(lower.as_str()).or_else(|| CODES.get(primary));
-    found.map_or_else(|| label.to_string(), |code| code.to_string())
+    found.map_or(label, |code| code.to_string())
 }
 
 #[cfg(test)]
@@ -59,7 +61,7 @@ mod tests {
             ("lmo_Latn", "lmo_Latn"),
             ("", ""),
         ] {
-            assert_eq!(two_letters(label), expected, "{label}");
+            assert_eq!(two_letters(label.to_string()), expected, "{label}");
         }
     }
 

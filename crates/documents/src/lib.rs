@@ -13,8 +13,10 @@
 mod decompress;
 mod document;
 mod error;
+mod fields;
 mod http;
 mod inputs;
+mod json_record;
 mod language_codes;
 mod lines;
 mod members;
@@ -28,6 +30,7 @@ mod web_record;
 
 pub use document::{Document, FieldError};
 pub use error::Error;
+pub use fields::FieldMap;
 pub use inputs::{InputDigest, InputFile, digest_inputs, list_input_files};
 pub use reader::{
     BadRecord, DocumentReader, InputReader, Place, Problem, RawReader, RawRecord, ReadOptions, Record,

@@ -15,7 +15,10 @@ use serde::Serialize;
 use crate::decompress::{self, Compression};
 use crate::document::Document;
 use crate::error::Error;
+use crate::fields::FieldMap;
 use crate::inputs::{Content, InputFile, kind_of, list_input_files};
+use crate::json_record;
+use crate::language_codes;
 use crate::source::{self, Source};
 use crate::text_input::LineInput;
 use crate::utf16;
@@ -29,6 +32,8 @@ pub struct ReadOptions {
     /// longest books that web corpora hold as one record, and small beside the memory of any machine.
     pub record_limit_bytes: usize,
     pub text_unit: TextUnit,
+    /// Under which keys the fields stand; `None`: as the keys of a file's first record tell (see `data/corpora.toml`).
+    pub fields: Option<Arc<FieldMap>>,
     /// Which keys beyond a document's own fields are kept in its metadata. Whoever throws metadata away says so here:
     /// the values are then skipped, not built.
     pub keep_metadata: fn(&str) -> bool,
@@ -36,7 +41,12 @@ pub struct ReadOptions {
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        ReadOptions { record_limit_bytes: 64 << 20, text_unit: TextUnit::File, keep_metadata: |_| true }
+        ReadOptions {
+            record_limit_bytes: 64 << 20,
+            text_unit: TextUnit::File,
+            fields: None,
+            keep_metadata: |_| true,
+        }
     }
 }
 
@@ -158,7 +168,7 @@ pub struct RawRecord {
 
 #[derive(Debug, Clone)]
 pub(crate) enum RawContent {
-    Json { bytes: Vec<u8>, keep_metadata: fn(&str) -> bool },
+    Json { bytes: Vec<u8>, fields: Arc<FieldMap>, keep_metadata: fn(&str) -> bool },
     Text { id: String, bytes: Vec<u8> },
     Web { record: Box<WebRecord>, limit_bytes: usize },
     Bad(Problem),
@@ -181,9 +191,10 @@ impl RawRecord {
         let not_utf8 =
             |error: std::str::Utf8Error| bad(place.offset + error.valid_up_to() as u64, Problem::NotUtf8);
         let document = match self.content {
-            RawContent::Json { bytes, keep_metadata } => {
+            RawContent::Json { bytes, fields, keep_metadata } => {
                 std::str::from_utf8(&bytes).map_err(not_utf8).and_then(|json| {
-                    Document::from_json_keeping(json, keep_metadata).map_err(|error| {
+                    let id = || format!("{}#{}", place.file, place.line);
+                    json_record::read(json, &fields, keep_metadata, id).map_err(|error| {
                         let offset = place.offset + error.column.saturating_sub(1) as u64;
                         bad(offset, Problem::NotADocument { message: error.message })
                     })
@@ -201,6 +212,10 @@ impl RawRecord {
             }
             RawContent::Bad(problem) => Err(bad(place.offset, problem)),
         };
+        let document = document.map(|mut document| {
+            document.language = document.language.map(language_codes::two_letters);
+            document
+        });
         Record { place, document }
     }
 }

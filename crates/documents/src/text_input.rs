@@ -3,7 +3,9 @@
 use std::io::{self, BufRead};
 use std::sync::Arc;
 
+use crate::fields::FieldMap;
 use crate::inputs::Content;
+use crate::json_record;
 use crate::lines::{Line, LineReader, PlacedLine};
 use crate::reader::{Place, Problem, RawContent, RawRecord, ReadOptions, TextUnit};
 
@@ -11,6 +13,8 @@ pub struct LineInput {
     name: Arc<str>,
     content: Content,
     options: ReadOptions,
+    /// What the first record told, or the user.
+    fields: Option<Arc<FieldMap>>,
     lines: LineReader<Box<dyn BufRead + Send>>,
 }
 
@@ -22,7 +26,7 @@ impl LineInput {
         options: ReadOptions,
     ) -> LineInput {
         let lines = LineReader::new(stream, options.record_limit_bytes);
-        LineInput { name: name.into(), content, options, lines }
+        LineInput { name: name.into(), content, fields: options.fields.clone(), options, lines }
     }
 
     /// Lines read so far, and bytes of the decompressed stream.
@@ -44,7 +48,10 @@ impl LineInput {
                 RawContent::Bad(Problem::TooLong { length_bytes, limit_bytes })
             }
             (Line::Bytes(bytes), Content::JsonLines) => {
-                RawContent::Json { bytes, keep_metadata: self.options.keep_metadata }
+                let fields = self.fields.get_or_insert_with(|| {
+                    FieldMap::detect(json_record::keys(&bytes).iter().map(String::as_str))
+                });
+                RawContent::Json { fields: fields.clone(), bytes, keep_metadata: self.options.keep_metadata }
             }
             (Line::Bytes(bytes), _) => RawContent::Text { id: self.text_id(number), bytes },
         };

@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use crate::document::Document;
 use crate::http::{BodyFault, Response};
-use crate::language_codes;
 use crate::reader::Problem;
 
 /// What the head of a record says, and its block.
@@ -127,7 +126,7 @@ impl WebRecord {
             document.metadata.insert("warc-truncated".to_string(), cut.into());
         }
         if let Some(language) = self.languages.as_deref().and_then(|languages| languages.split(',').next()) {
-            document.language.get_or_insert_with(|| language_codes::two_letters(language));
+            document.language.get_or_insert_with(|| language.trim().to_string());
         }
         Ok(document)
     }
@@ -213,6 +212,6 @@ fn fill_from_headers(document: &mut Document, response: &Response<'_>) {
         document.date = response.first("last-modified").map(Cow::into_owned);
     }
     if let Some(language) = response.first("content-language").filter(|value| !value.contains(',')) {
-        document.language.get_or_insert_with(|| language_codes::two_letters(&language));
+        document.language.get_or_insert_with(|| language.into_owned());
     }
 }

@@ -1,5 +1,6 @@
 //! Readers and shards on real files: every kind of input, and every fault with its place.
 
+mod corpora;
 mod faults;
 mod reading;
 mod shards;
