@@ -1,0 +1,345 @@
+//! Which blocks of a page are its content.
+//!
+//! First what cannot be content is ruled out: menus and notices by the names of elements and classes, forms and notices
+//! by the buttons in them, lists of other pages by their links and their repetition. Each rule gives way where it would
+//! take most of the page's text. Then the innermost element that holds nearly all of the remaining text is the
+//! content's, and of its blocks those stay that are text, and those that belong to text.
+
+use crate::blocks::{Block, Blocks, Kind};
+use crate::names;
+use crate::tags::Tag;
+use crate::tree::Tree;
+
+/// The title of the page and its content, as indices of blocks in the order of the page.
+pub struct Chosen {
+    pub title: Option<usize>,
+    pub blocks: Vec<usize>,
+}
+
+/// A rule that takes away more than this share of the page's text is wrong.
+const MOST_TO_RULE_OUT: f32 = 0.4;
+/// An element that holds this share of the text of its parent is the better choice.
+const SHARE_OF_PARENT: f32 = 0.8;
+/// Blocks with more links than this are lists of links, however long.
+const MOST_LINKS: f32 = 0.6;
+
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    letters: u32,
+    link_letters: u32,
+    away_letters: u32,
+    blocks: u32,
+    /// How much text like that of articles is inside: see [`weight`].
+    weight: f32,
+}
+
+struct Choice<'a> {
+    tree: &'a Tree,
+    blocks: &'a Blocks,
+    sums: Vec<Sums>,
+    out: Vec<bool>,
+    title: Option<usize>,
+}
+
+pub fn choose(tree: &Tree, blocks: &Blocks) -> Chosen {
+    let mut choice =
+        Choice { tree, blocks, sums: Vec::new(), out: vec![false; tree.nodes.len()], title: None };
+    choice.title = choice.find_title();
+    choice.sums = choice.add_up();
+    choice.rule_out_names();
+    choice.rule_out_controls();
+    choice.rule_out_link_lists();
+    choice.rule_out_teasers();
+    choice.spread();
+    choice.sums = choice.add_up();
+    let root = choice.root();
+    let mut chosen = choice.blocks_of(root);
+    if let Some(title) = choice.title
+        && chosen.first().is_some_and(|first| title < *first)
+    {
+        chosen.insert(0, title);
+    }
+    Chosen { title: choice.title, blocks: chosen }
+}
+
+/// How much a block speaks for its surroundings: long text counts more than as much text in short pieces, links do not
+/// count, text without the end of a sentence little.
+fn weight(block: &Block) -> f32 {
+    if block.link_share() > 0.5 || matches!(block.kind, Kind::Heading(_)) {
+        return 0.0;
+    }
+    let own = (block.letters - block.link_letters) as f32;
+    let weight = own * own / (own + 150.0);
+    if block.sentences > 0 || block.kind == Kind::Preformatted { weight } else { weight * 0.3 }
+}
+
+impl Choice<'_> {
+    fn add_up(&self) -> Vec<Sums> {
+        let mut sums = vec![Sums::default(); self.tree.nodes.len()];
+        for block in &self.blocks.list {
+            if self.out[block.owner as usize] {
+                continue;
+            }
+            let sum = &mut sums[block.owner as usize];
+            sum.letters += block.letters;
+            sum.link_letters += block.link_letters;
+            sum.away_letters += block.away_letters;
+            sum.blocks += 1;
+            sum.weight += weight(block);
+        }
+        for index in (1..sums.len()).rev() {
+            let own = sums[index];
+            let parent = &mut sums[self.tree.nodes[index].parent as usize];
+            parent.letters += own.letters;
+            parent.link_letters += own.link_letters;
+            parent.away_letters += own.away_letters;
+            parent.blocks += own.blocks;
+            parent.weight += own.weight;
+        }
+        sums
+    }
+
+    /// What is inside something ruled out is ruled out, too.
+    fn spread(&mut self) {
+        for index in 1..self.out.len() {
+            self.out[index] |= self.out[self.tree.nodes[index].parent as usize];
+        }
+    }
+
+    fn is_small(&self, node: usize) -> bool {
+        self.sums[node].weight <= MOST_TO_RULE_OUT * self.sums[0].weight
+    }
+
+    fn holds_title(&self, node: usize) -> bool {
+        let Some(title) = self.title else { return false };
+        let block = &self.blocks.list[title];
+        (node as u32) < block.from && block.from < self.tree.nodes[node].end
+    }
+
+    /// The block that repeats the document's title, a heading if possible; else the first heading of the first rank.
+    fn find_title(&self) -> Option<usize> {
+        let wanted = self.tree.hints.titles();
+        let mut best: Option<(u32, usize)> = None;
+        for (index, block) in self.blocks.list.iter().enumerate() {
+            let rank = match block.kind {
+                Kind::Heading(rank) => u32::from(rank),
+                _ => 8,
+            };
+            if block.letters > 300 || (rank > 1 && wanted.is_empty()) {
+                continue;
+            }
+            let text = comparable(&crate::render::block_text(self.tree, self.blocks, index));
+            let matches = text.len() >= 4
+                && wanted.iter().any(|title| title.contains(&text) && text.len() * 5 >= title.len() * 2);
+            let score = match (matches, rank) {
+                (true, rank) => rank,
+                (false, 1) => 10,
+                _ => continue,
+            };
+            if best.is_none_or(|(known, _)| score < known) {
+                best = Some((score, index));
+            }
+        }
+        best.map(|(_, index)| index)
+    }
+
+    fn rule_out_names(&mut self) {
+        for index in 1..self.tree.nodes.len() {
+            let node = &self.tree.nodes[index];
+            if node.tag == Tag::Text || node.tag == Tag::Link {
+                continue;
+            }
+            let by_tag = matches!(node.tag, Tag::Navigation | Tag::Footer | Tag::Aside)
+                || (node.tag == Tag::Header && !self.holds_title(index));
+            let by_name = node.flags & (names::BOILERPLATE | names::OVERLAY) != 0 && !self.holds_title(index);
+            let minor = node.flags & names::MINOR != 0
+                && self.sums[index].letters < 150
+                && !matches!(node.tag, Tag::Heading(_) | Tag::Table)
+                && !self.holds_title(index);
+            if minor || ((by_tag || by_name) && self.is_small(index)) {
+                self.out[index] = true;
+            }
+        }
+    }
+
+    /// A notice, a form or a sign-up box is a little text beside something to press.
+    fn rule_out_controls(&mut self) {
+        const MOST_LETTERS: u32 = 350;
+        const LEVELS: usize = 3;
+        for index in 1..self.tree.nodes.len() {
+            let node = &self.tree.nodes[index];
+            let is_control = node.tag == Tag::Control
+                || (node.flags & names::CONTROL != 0 && self.sums[index].letters <= 30);
+            if !is_control {
+                continue;
+            }
+            let mut box_around = index;
+            for _ in 0..LEVELS {
+                let parent = self.tree.nodes[box_around].parent as usize;
+                let fits = parent > 0
+                    && self.sums[parent].letters <= MOST_LETTERS
+                    && !self.holds_title(parent)
+                    && !matches!(self.tree.nodes[parent].tag, Tag::Main | Tag::Article | Tag::Cell);
+                if !fits {
+                    break;
+                }
+                box_around = parent;
+            }
+            if self.is_small(box_around) {
+                self.out[box_around] = true;
+            }
+        }
+    }
+
+    fn rule_out_link_lists(&mut self) {
+        for index in 1..self.tree.nodes.len() {
+            let sums = &self.sums[index];
+            let is_list = matches!(self.tree.nodes[index].tag, Tag::List | Tag::Table | Tag::DefinitionList);
+            if is_list && sums.blocks > 0 && sums.link_letters as f32 > MOST_LINKS * sums.letters as f32 {
+                self.out[index] = true;
+            }
+        }
+    }
+
+    /// Other pages are announced by siblings of one kind, each with a link for a title and a few words.
+    fn rule_out_teasers(&mut self) {
+        const FEWEST: usize = 3;
+        const MOST_LETTERS: u32 = 350;
+        let mut owners: Vec<(u32, u32)> = Vec::new();
+        for (index, block) in self.blocks.list.iter().enumerate() {
+            let mostly_away = block.away_letters * 5 >= block.letters * 4 && block.letters >= 10;
+            if mostly_away {
+                owners.push((block.owner, index as u32));
+            }
+        }
+        let mut has_title = vec![false; self.tree.nodes.len()];
+        for (owner, _) in owners {
+            // A title stands at most four levels below its teaser.
+            let mut node = owner as usize;
+            for _ in 0..4 {
+                has_title[node] = true;
+                node = self.tree.nodes[node].parent as usize;
+            }
+        }
+        let mut members: Vec<(u32, usize)> = Vec::new();
+        for parent in 0..self.tree.nodes.len() {
+            members.clear();
+            members.extend(self.tree.children(parent).filter_map(|child| {
+                let node = &self.tree.nodes[child];
+                (node.tag.is_block() || node.tag == Tag::Link).then_some((node.from, child))
+            }));
+            if members.len() < FEWEST {
+                continue;
+            }
+            members.sort_unstable();
+            for group in members.chunk_by(|one, other| one.0 == other.0) {
+                let teasers = group.iter().filter(|(_, member)| {
+                    let sums = &self.sums[*member];
+                    has_title[*member]
+                        && sums.letters <= MOST_LETTERS
+                        && sums.away_letters * 6 >= sums.letters
+                        && (sums.blocks >= 2 || sums.away_letters * 2 >= sums.letters)
+                });
+                if group.len() >= FEWEST && teasers.count() * 5 >= group.len() * 4 {
+                    group.iter().for_each(|(_, member)| self.out[*member] = true);
+                }
+            }
+        }
+    }
+
+    /// The innermost element that holds nearly all of what is left.
+    fn root(&self) -> usize {
+        let mut root = 0;
+        // What the author marked, if it holds a good part of the text.
+        let marked = |mark: fn(&crate::tree::Node) -> bool, share: f32, within: usize| {
+            (within + 1..self.tree.nodes[within].end as usize)
+                .filter(|index| mark(&self.tree.nodes[*index]))
+                .max_by(|one, other| self.sums[*one].weight.total_cmp(&self.sums[*other].weight))
+                .filter(|index| self.sums[*index].weight > share * self.sums[within].weight)
+        };
+        if let Some(main) = marked(|node| node.tag == Tag::Main || node.flags & names::MAIN != 0, 0.3, root) {
+            root = main;
+        }
+        if let Some(article) = marked(|node| node.tag == Tag::Article, 0.5, root) {
+            root = article;
+        }
+        if let Some(body) = marked(|node| node.flags & names::ARTICLE_BODY != 0, 0.5, root) {
+            root = body;
+        }
+        loop {
+            let best = self
+                .tree
+                .children(root)
+                .filter(|child| self.tree.nodes[*child].tag.is_block())
+                .max_by(|one, other| self.sums[*one].weight.total_cmp(&self.sums[*other].weight));
+            match best {
+                Some(child)
+                    if self.sums[child].weight > SHARE_OF_PARENT * self.sums[root].weight
+                        && self.sums[child].blocks > 1 =>
+                {
+                    root = child;
+                }
+                _ => return root,
+            }
+        }
+    }
+
+    fn blocks_of(&self, root: usize) -> Vec<usize> {
+        let (start, end) = (root as u32, self.tree.nodes[root].end);
+        let mut chosen = Vec::new();
+        for (index, block) in self.blocks.list.iter().enumerate() {
+            let inside = (start..end).contains(&block.owner) && (block.from >= start && block.from < end);
+            if inside && !self.out[block.owner as usize] && (self.is_text(block) || self.title == Some(index))
+            {
+                chosen.push(index);
+            }
+        }
+        self.without_bare_headings(chosen)
+    }
+
+    fn is_text(&self, block: &Block) -> bool {
+        match block.kind {
+            Kind::Heading(_) => block.link_share() < 0.9,
+            Kind::Row | Kind::Preformatted => true,
+            _ if block.link_share() > MOST_LINKS => false,
+            Kind::Item => true,
+            Kind::Paragraph => {
+                let tag = self.tree.nodes[block.owner as usize].tag;
+                let is_paragraph = matches!(tag, Tag::Paragraph | Tag::Definition | Tag::Term | Tag::Quote);
+                is_paragraph || block.letters >= 40 || block.ends_a_sentence
+            }
+        }
+    }
+
+    /// Headings without text below them are titles of what was left out.
+    fn without_bare_headings(&self, chosen: Vec<usize>) -> Vec<usize> {
+        let mut kept: Vec<usize> = Vec::new();
+        // Backwards: the lowest rank of heading that has no text yet.
+        let mut text_below = false;
+        for index in chosen.into_iter().rev() {
+            match self.blocks.list[index].kind {
+                Kind::Heading(_) if self.title == Some(index) => kept.push(index),
+                Kind::Heading(rank) => {
+                    let above_lower = kept.last().is_some_and(
+                        |last| matches!(self.blocks.list[*last].kind, Kind::Heading(lower) if lower > rank),
+                    );
+                    if text_below || above_lower {
+                        kept.push(index);
+                    }
+                    text_below = false;
+                }
+                _ => {
+                    kept.push(index);
+                    text_below = true;
+                }
+            }
+        }
+        kept.reverse();
+        kept
+    }
+}
+
+/// Letters and digits alone, lower case.
+pub fn comparable(text: &str) -> String {
+    text.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}

@@ -1,0 +1,289 @@
+//! What a page says about itself: in its head, in links, and in JSON-LD.
+
+use std::collections::BTreeSet;
+
+use crate::Page;
+use crate::tree::Attributes;
+
+/// Robots whose meta elements are kept beside those to all: those that gather text for language models, and the
+/// general ones of the companies that do both.
+const AGENTS: [&str; 24] = [
+    "ai2bot",
+    "amazonbot",
+    "anthropic-ai",
+    "applebot-extended",
+    "bingbot",
+    "bytespider",
+    "ccbot",
+    "claude-web",
+    "claudebot",
+    "cohere-ai",
+    "cohere-training-data-crawler",
+    "diffbot",
+    "facebookbot",
+    "google-extended",
+    "googlebot",
+    "gptbot",
+    "imagesiftbot",
+    "meta-externalagent",
+    "mistralai-user",
+    "omgili",
+    "openaibot",
+    "perplexitybot",
+    "timpibot",
+    "webzio-extended",
+];
+
+/// Collected while the page is read.
+#[derive(Default)]
+pub struct Hints {
+    pub title: Vec<u8>,
+    pub json: Vec<u8>,
+    title_elsewhere: Option<String>,
+    site_name: Option<String>,
+    /// With their rank: `lang` of the root, `Content-Language`, `og:locale`, others.
+    languages: Vec<(u8, String)>,
+    license: Option<(u8, String)>,
+    robots: Vec<String>,
+    tdm_reservation: Option<String>,
+    tdm_policy: Option<String>,
+    content_usage: Option<String>,
+    /// The best so far, with its rank.
+    date: Option<(u8, String)>,
+    canonical: Option<String>,
+    address_elsewhere: Option<String>,
+}
+
+impl Hints {
+    pub fn language_of_root(&mut self, attributes: &Attributes) {
+        self.language(0, &attributes.lang);
+    }
+
+    pub fn meta(&mut self, attributes: &Attributes) {
+        let content = attributes.content.trim();
+        if content.is_empty() {
+            return;
+        }
+        if attributes.http_equiv.eq_ignore_ascii_case("content-language") {
+            content.split(',').for_each(|language| self.language(1, language));
+        }
+        let name = if attributes.name.is_empty() { &attributes.property } else { &attributes.name };
+        let name = name.trim().to_ascii_lowercase();
+        match name.as_str() {
+            "og:title" | "twitter:title" | "dc.title" | "dcterms.title" => {
+                keep(&mut self.title_elsewhere, content)
+            }
+            "og:site_name" | "application-name" => keep(&mut self.site_name, content),
+            "og:locale" => self.language(2, content),
+            "language" | "dc.language" | "dcterms.language" | "content-language" => self.language(3, content),
+            "robots" => self.robots.extend(directives(content)),
+            "tdm-reservation" => keep(&mut self.tdm_reservation, content),
+            "tdm-policy" => keep(&mut self.tdm_policy, content),
+            "content-usage" => keep(&mut self.content_usage, content),
+            "article:published_time" | "og:article:published_time" => self.date(0, content),
+            "datepublished"
+            | "dc.date.issued"
+            | "dcterms.issued"
+            | "dcterms.created"
+            | "dc.date.created"
+            | "pubdate"
+            | "publishdate"
+            | "citation_publication_date"
+            | "parsely-pub-date"
+            | "sailthru.date" => self.date(2, content),
+            "date" | "dc.date" | "dcterms.date" => self.date(3, content),
+            "dc.rights" | "dcterms.rights" | "dc.rights.license" | "dcterms.license" | "license"
+            | "rights" => {
+                self.license(1, content);
+            }
+            "copyright" if is_creative_commons(content) => self.license(2, content),
+            "og:url" => keep(&mut self.address_elsewhere, content),
+            agent if AGENTS.contains(&agent) => {
+                self.robots.extend(directives(content).map(|directive| format!("{agent}: {directive}")));
+            }
+            _ => {}
+        }
+    }
+
+    /// A `link` in the head or a link on the page.
+    pub fn link(&mut self, attributes: &Attributes) {
+        let address = attributes.href.trim();
+        if address.is_empty() {
+            return;
+        }
+        for relation in attributes.rel.split_ascii_whitespace() {
+            if relation.eq_ignore_ascii_case("license") {
+                self.license(0, address);
+            } else if relation.eq_ignore_ascii_case("canonical") {
+                keep(&mut self.canonical, address);
+            }
+        }
+        if attributes.rel.is_empty() && is_creative_commons(address) {
+            self.license(3, address);
+        }
+    }
+
+    pub fn time(&mut self, attributes: &Attributes) {
+        self.date(4, &attributes.datetime);
+    }
+
+    fn language(&mut self, rank: u8, tag: &str) {
+        let primary: String =
+            tag.trim().split(['-', '_', ';']).next().unwrap_or_default().to_ascii_lowercase();
+        if matches!(primary.len(), 2 | 3)
+            && primary.bytes().all(|byte| byte.is_ascii_lowercase())
+            && primary != "und"
+        {
+            self.languages.push((rank, primary));
+        }
+    }
+
+    fn license(&mut self, rank: u8, named: &str) {
+        if self.license.as_ref().is_none_or(|(known, _)| rank < *known) {
+            self.license = Some((rank, named.to_string()));
+        }
+    }
+
+    fn date(&mut self, rank: u8, written: &str) {
+        if let Some(day) = day_of(written)
+            && self.date.as_ref().is_none_or(|(known, _)| rank < *known)
+        {
+            self.date = Some((rank, day));
+        }
+    }
+
+    pub fn to_page(&self, url: Option<&str>) -> Page {
+        let mut hints = Page::default();
+        let mut languages = self.languages.clone();
+        languages.sort_by_key(|(rank, _)| *rank);
+        let json = String::from_utf8_lossy(&self.json);
+        languages
+            .extend(json_value(&json, "inLanguage").and_then(primary_subtag).map(|language| (9, language)));
+        let mut seen = BTreeSet::new();
+        hints.languages = languages
+            .into_iter()
+            .map(|(_, language)| language)
+            .filter(|language| seen.insert(language.clone()))
+            .collect();
+        hints.title = self.own_title();
+        let license =
+            self.license.as_ref().map(|(_, named)| named.as_str()).or_else(|| json_value(&json, "license"));
+        hints.license = license.map(|named| spdx_of_address(named).unwrap_or_else(|| named.to_string()));
+        hints.robots = self.robots.clone();
+        hints.tdm_reservation = self.tdm_reservation.clone();
+        hints.tdm_policy = self.tdm_policy.clone();
+        hints.content_usage = self.content_usage.clone();
+        let published = json_value(&json, "datePublished").and_then(day_of).map(|day| (1, day));
+        hints.date = self.date.iter().chain(&published).min().map(|(_, day)| day.clone());
+        let address = self.canonical.as_ref().or(self.address_elsewhere.as_ref());
+        hints.canonical_url = address.and_then(|address| absolute(address, url));
+        hints
+    }
+
+    /// The titles that the page gives itself, as [`crate::content::comparable`] writes them.
+    pub fn titles(&self) -> Vec<String> {
+        let title = String::from_utf8_lossy(&self.title);
+        let titles = [Some(title.as_ref()), self.title_elsewhere.as_deref()];
+        titles
+            .into_iter()
+            .flatten()
+            .map(crate::content::comparable)
+            .filter(|title| !title.is_empty())
+            .collect()
+    }
+
+    /// The title of the document without the site's name; `og:title` is the author's own shortening.
+    fn own_title(&self) -> Option<String> {
+        let title = String::from_utf8_lossy(&self.title);
+        let title = title.split_whitespace().collect::<Vec<_>>().join(" ");
+        if let Some(own) = &self.title_elsewhere
+            && (title.is_empty() || title.contains(own.as_str()))
+        {
+            return Some(own.clone());
+        }
+        let without_site = self.site_name.as_ref().and_then(|site| {
+            let rest = title.strip_suffix(site.as_str()).or_else(|| title.strip_prefix(site.as_str()))?;
+            let rest = rest.trim_matches(|letter: char| !letter.is_alphanumeric());
+            (!rest.is_empty()).then(|| rest.to_string())
+        });
+        without_site.or((!title.is_empty()).then_some(title))
+    }
+}
+
+fn keep(place: &mut Option<String>, value: &str) {
+    if place.is_none() {
+        *place = Some(value.to_string());
+    }
+}
+
+fn directives(content: &str) -> impl Iterator<Item = String> + '_ {
+    content
+        .split([',', ';'])
+        .map(|directive| directive.trim().to_lowercase())
+        .filter(|directive| !directive.is_empty())
+}
+
+fn primary_subtag(tag: &str) -> Option<String> {
+    let primary = tag.split(['-', '_']).next()?.to_ascii_lowercase();
+    (matches!(primary.len(), 2 | 3) && primary.bytes().all(|byte| byte.is_ascii_lowercase()))
+        .then_some(primary)
+}
+
+/// The day at the start of an ISO 8601 date, where it is one.
+fn day_of(written: &str) -> Option<String> {
+    let day = written.trim().get(..10)?;
+    let bytes = day.as_bytes();
+    let digits = |range: std::ops::Range<usize>| bytes[range].iter().all(u8::is_ascii_digit);
+    let well_formed = digits(0..4) && bytes[4] == b'-' && digits(5..7) && bytes[7] == b'-' && digits(8..10);
+    let possible = well_formed
+        && ("1900".."2200").contains(&&day[..4])
+        && ("01".."13").contains(&&day[5..7])
+        && ("01".."32").contains(&&day[8..]);
+    possible.then(|| day.to_string())
+}
+
+fn is_creative_commons(text: &str) -> bool {
+    text.contains("creativecommons.org/licenses/") || text.contains("creativecommons.org/publicdomain/")
+}
+
+/// The SPDX identifier of a Creative Commons address, wherever it stands in the text.
+fn spdx_of_address(text: &str) -> Option<String> {
+    let path = &text[text.find("creativecommons.org/")? + "creativecommons.org/".len()..];
+    let mut parts = path.split(|letter: char| letter == '/' || letter.is_whitespace());
+    let (kind, name, version) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_version = version.len() == 3 && version.as_bytes()[1] == b'.';
+    match (kind, name) {
+        ("licenses", name) if is_version && name.starts_with("by") => {
+            Some(format!("CC-{}-{version}", name.to_uppercase()))
+        }
+        ("publicdomain", "zero") if is_version => Some(format!("CC0-{version}")),
+        ("publicdomain", "mark") if is_version => Some(format!("CC-PDM-{version}")),
+        _ => None,
+    }
+}
+
+/// The first string under a key of JSON that need not be well-formed.
+fn json_value<'a>(json: &'a str, key: &str) -> Option<&'a str> {
+    let quoted = format!("\"{key}\"");
+    let rest = &json[json.find(&quoted)? + quoted.len()..];
+    let rest = rest.trim_start().strip_prefix(':')?.trim_start().strip_prefix('"')?;
+    Some(&rest[..rest.find('"')?])
+}
+
+/// An address as seen from the page's own.
+fn absolute(address: &str, page: Option<&str>) -> Option<String> {
+    if address.contains("://") {
+        return Some(address.to_string());
+    }
+    let (scheme, rest) = page?.split_once("://")?;
+    let host = rest.split(['/', '?', '#']).next()?;
+    if let Some(rest) = address.strip_prefix("//") {
+        return Some(format!("{scheme}://{rest}"));
+    }
+    if address.starts_with('/') {
+        return Some(format!("{scheme}://{host}{address}"));
+    }
+    let path = rest[host.len()..].split(['?', '#']).next()?;
+    let folder = path.rfind('/').map_or("/", |slash| &path[..=slash]);
+    Some(format!("{scheme}://{host}{folder}{address}"))
+}

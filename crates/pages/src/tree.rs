@@ -1,0 +1,586 @@
+//! A flat tree from a page: elements in the order of their opening tags, each with the end of what it contains.
+//!
+//! The tokenizer follows the HTML standard letter by letter; the tree does not, on purpose. The standard's construction
+//! takes time quadratic in the depth, and makes quadratic trees out of tags closed in the wrong order, which a hostile
+//! page of a megabyte turns into minutes (servo/html5ever issue 788; whatwg/html issues 2872 and 3732). Here every tag
+//! costs a bounded amount of work, elements deeper than [`MAX_DEPTH`] stand beside each other instead of inside each
+//! other (as in browsers), and of the standard's repairs those remain that decide where a paragraph, an item, a cell
+//! or a link ends.
+
+use html5gum::{Emitter, Error, State, Tokenizer, naive_next_state};
+
+use crate::hints::Hints;
+use crate::names;
+use crate::tags::{Tag, is_void};
+
+/// Blink and Gecko stop at 512 levels, too.
+pub const MAX_DEPTH: usize = 512;
+/// Nodes are counted in 32 bits, and so are bytes of text; longer pages are cut here.
+const MAX_BYTES: usize = 1 << 30;
+/// How much of a page's JSON-LD is kept.
+const MAX_JSON_BYTES: usize = 1 << 18;
+
+pub struct Node {
+    pub tag: Tag,
+    /// Of [`names`].
+    pub flags: u16,
+    /// Index of the parent.
+    pub parent: u32,
+    /// One past the last node inside: the next node that is not.
+    pub end: u32,
+    /// For text, its bytes in [`Tree::characters`]; for elements, a digest of name and class by which siblings of one
+    /// kind are recognised, in `from`.
+    pub from: u32,
+    pub to: u32,
+}
+
+pub struct Tree {
+    /// In the order of the page; the first is the document.
+    pub nodes: Vec<Node>,
+    pub characters: String,
+    pub hints: Hints,
+}
+
+impl Tree {
+    pub fn parse(html: &str) -> Tree {
+        let mut cut = html.len().min(MAX_BYTES);
+        while !html.is_char_boundary(cut) {
+            cut -= 1;
+        }
+        let mut tokenizer = Tokenizer::new_with_emitter(&html[..cut], Builder::new(cut));
+        match tokenizer.next() {
+            Some(Ok(tree)) => *tree,
+            Some(Err(never)) => match never {},
+            None => unreachable!("the end of a page gives the tree"),
+        }
+    }
+
+    /// The indices of a node's children.
+    pub fn children(&self, node: usize) -> impl Iterator<Item = usize> + '_ {
+        let end = self.nodes[node].end as usize;
+        let mut next = node + 1;
+        std::iter::from_fn(move || {
+            let child = next;
+            (child < end).then(|| {
+                next = self.nodes[child].end as usize;
+                child
+            })
+        })
+    }
+
+    pub fn text_of(&self, node: &Node) -> &str {
+        if node.tag == Tag::Text { &self.characters[node.from as usize..node.to as usize] } else { "" }
+    }
+}
+
+/// What happens with characters until the next tag.
+#[derive(Clone, Copy, PartialEq)]
+enum Characters {
+    Text,
+    /// Of the document's title, which goes into the hints.
+    Title,
+    /// Of a JSON-LD script, which goes into the hints.
+    Json,
+    Dropped,
+}
+
+struct Builder {
+    nodes: Vec<Node>,
+    characters: Vec<u8>,
+    hints: Hints,
+    finished: Option<Box<Tree>>,
+    ended: bool,
+
+    /// The open elements, the document first: index, digest of the name.
+    open: Vec<(u32, u32)>,
+    /// Opening tags beyond the greatest depth whose closing tags are still to come.
+    too_deep: usize,
+    open_paragraphs: usize,
+    open_links: usize,
+    /// Open elements whose content is dropped.
+    open_dropped: usize,
+    mode: Characters,
+    /// Whether the text so far belongs to the text node at the end.
+    text_from: usize,
+
+    is_end_tag: bool,
+    tag_name: Vec<u8>,
+    last_start_tag: Vec<u8>,
+    attribute_name: Vec<u8>,
+    attribute_value: Vec<u8>,
+    attributes: Attributes,
+}
+
+/// What is kept of the attributes of the tag being read.
+#[derive(Default)]
+pub struct Attributes {
+    flags: u16,
+    /// Digest of the class.
+    class: u32,
+    pub href: String,
+    pub rel: String,
+    pub name: String,
+    pub property: String,
+    pub http_equiv: String,
+    pub content: String,
+    pub lang: String,
+    pub datetime: String,
+    pub kind: String,
+}
+
+impl Attributes {
+    fn clear(&mut self) {
+        self.flags = 0;
+        self.class = 0;
+        for value in [
+            &mut self.href,
+            &mut self.rel,
+            &mut self.name,
+            &mut self.property,
+            &mut self.http_equiv,
+            &mut self.content,
+            &mut self.lang,
+            &mut self.datetime,
+            &mut self.kind,
+        ] {
+            value.clear();
+        }
+    }
+}
+
+impl Builder {
+    fn new(bytes: usize) -> Builder {
+        let document = Node { tag: Tag::Document, flags: 0, parent: 0, end: 0, from: 0, to: 0 };
+        let mut nodes = Vec::with_capacity(bytes / 24 + 1);
+        nodes.push(document);
+        Builder {
+            nodes,
+            characters: Vec::with_capacity(bytes / 2),
+            hints: Hints::default(),
+            finished: None,
+            ended: false,
+            open: vec![(0, 0)],
+            too_deep: 0,
+            open_paragraphs: 0,
+            open_links: 0,
+            open_dropped: 0,
+            mode: Characters::Text,
+            text_from: 0,
+            is_end_tag: false,
+            tag_name: Vec::new(),
+            last_start_tag: Vec::new(),
+            attribute_name: Vec::new(),
+            attribute_value: Vec::new(),
+            attributes: Attributes::default(),
+        }
+    }
+
+    fn top(&self) -> usize {
+        self.open[self.open.len() - 1].0 as usize
+    }
+
+    fn tag_at(&self, level: usize) -> Tag {
+        self.nodes[self.open[level].0 as usize].tag
+    }
+
+    /// Characters since the last tag become a node.
+    fn flush_text(&mut self) {
+        if self.text_from < self.characters.len() {
+            let node = Node {
+                tag: Tag::Text,
+                flags: 0,
+                parent: self.top() as u32,
+                end: self.nodes.len() as u32 + 1,
+                from: self.text_from as u32,
+                to: self.characters.len() as u32,
+            };
+            self.nodes.push(node);
+            self.text_from = self.characters.len();
+        }
+    }
+
+    /// Closes the innermost element.
+    fn pop(&mut self) {
+        if self.open.len() > 1 {
+            let index = self.open.pop().unwrap_or_default().0 as usize;
+            self.nodes[index].end = self.nodes.len() as u32;
+            match self.nodes[index].tag {
+                Tag::Paragraph => self.open_paragraphs -= 1,
+                Tag::Link => self.open_links -= 1,
+                tag if tag.is_dropped() => self.open_dropped -= 1,
+                _ => {}
+            }
+        }
+    }
+
+    /// Closes everything down to and including `level`.
+    fn pop_to(&mut self, level: usize) {
+        while self.open.len() > level && self.open.len() > 1 {
+            self.pop();
+        }
+    }
+
+    /// The innermost open element for which `is` holds, unless one for which `stops` holds is further in.
+    fn find(&self, is: impl Fn(Tag) -> bool, stops: impl Fn(Tag) -> bool) -> Option<usize> {
+        for level in (1..self.open.len()).rev() {
+            let tag = self.tag_at(level);
+            if is(tag) {
+                return Some(level);
+            }
+            if stops(tag) {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// The innermost open element of the name just read, unless one for which `stops` holds is further in.
+    fn find_named(&self, stops: impl Fn(Tag) -> bool) -> Option<usize> {
+        let name = digest(&self.tag_name);
+        for level in (1..self.open.len()).rev() {
+            if self.open[level].1 == name {
+                return Some(level);
+            }
+            if stops(self.tag_at(level)) {
+                return None;
+            }
+        }
+        None
+    }
+
+    fn start_tag(&mut self) {
+        self.flush_text();
+        let tag = Tag::of(&self.tag_name);
+        self.mode = if self.open_dropped > 0 { Characters::Dropped } else { Characters::Text };
+        match tag {
+            Tag::Html | Tag::Head | Tag::Body => {
+                self.hints.language_of_root(&self.attributes);
+                return;
+            }
+            Tag::Meta => return self.hints.meta(&self.attributes),
+            Tag::LinkRelation => return self.hints.link(&self.attributes),
+            Tag::Time => self.hints.time(&self.attributes),
+            Tag::Title if self.open_dropped == 0 && self.hints.title.is_empty() => {
+                self.mode = Characters::Title
+            }
+            Tag::Script if self.attributes.kind.eq_ignore_ascii_case("application/ld+json") => {
+                self.mode = Characters::Json;
+            }
+            Tag::Link => self.hints.link(&self.attributes),
+            _ => {}
+        }
+        self.close_implied(tag);
+        self.push(tag);
+    }
+
+    /// Ends what the opening of `tag` ends without a closing tag.
+    fn close_implied(&mut self, tag: Tag) {
+        if tag.closes_paragraph()
+            && self.open_paragraphs > 0
+            && let Some(level) = self.find(|open| open == Tag::Paragraph, Tag::is_boundary)
+        {
+            self.pop_to(level);
+        }
+        let level = match tag {
+            Tag::Item => self.find(|open| open == Tag::Item, |open| open == Tag::List || open.is_boundary()),
+            Tag::Term | Tag::Definition => self.find(
+                |open| matches!(open, Tag::Term | Tag::Definition),
+                |open| open == Tag::DefinitionList || open.is_boundary(),
+            ),
+            Tag::Cell => self.find(
+                |open| matches!(open, Tag::Cell | Tag::Caption),
+                |open| matches!(open, Tag::Row | Tag::RowGroup | Tag::Table),
+            ),
+            Tag::Row => {
+                self.find(|open| matches!(open, Tag::Row), |open| matches!(open, Tag::RowGroup | Tag::Table))
+            }
+            Tag::RowGroup => self.find(|open| open == Tag::RowGroup, |open| open == Tag::Table),
+            Tag::Heading(_) => {
+                let innermost = self.open.len() - 1;
+                matches!(self.tag_at(innermost), Tag::Heading(_)).then_some(innermost)
+            }
+            // A link inside a link cannot be meant: the first was not closed.
+            Tag::Link if self.open_links > 0 => {
+                self.find(|open| open == Tag::Link, Tag::is_block).or_else(|| {
+                    for level in 1..self.open.len() {
+                        let index = self.open[level].0 as usize;
+                        if self.nodes[index].tag == Tag::Link {
+                            self.nodes[index].tag = Tag::Inline;
+                            self.open_links -= 1;
+                        }
+                    }
+                    None
+                })
+            }
+            _ => None,
+        };
+        if let Some(level) = level {
+            self.pop_to(level);
+        }
+    }
+
+    fn push(&mut self, tag: Tag) {
+        let index = self.nodes.len() as u32;
+        let kind = (tag_number(tag) ^ self.attributes.class).wrapping_mul(0x9e37_79b1);
+        let void = is_void(&self.tag_name);
+        self.nodes.push(Node {
+            tag,
+            flags: self.attributes.flags,
+            parent: self.top() as u32,
+            end: index + 1,
+            from: kind,
+            to: 0,
+        });
+        if void {
+            return;
+        }
+        if self.open.len() >= MAX_DEPTH {
+            self.too_deep += 1;
+            return;
+        }
+        self.open.push((index, digest(&self.tag_name)));
+        match tag {
+            Tag::Paragraph => self.open_paragraphs += 1,
+            Tag::Link => self.open_links += 1,
+            tag if tag.is_dropped() => {
+                self.open_dropped += 1;
+                if self.mode == Characters::Text {
+                    self.mode = Characters::Dropped;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn end_tag(&mut self) {
+        self.flush_text();
+        let tag = Tag::of(&self.tag_name);
+        if self.too_deep > 0 && !is_void(&self.tag_name) {
+            self.too_deep -= 1;
+        } else {
+            self.close(tag);
+        }
+        self.mode = if self.open_dropped > 0 { Characters::Dropped } else { Characters::Text };
+    }
+
+    fn close(&mut self, tag: Tag) {
+        let level = match tag {
+            Tag::Html | Tag::Head | Tag::Body => return,
+            Tag::Break => {
+                self.attributes.clear();
+                return self.push(Tag::Break);
+            }
+            Tag::Table => self.find(|open| open == Tag::Table, |_| false),
+            Tag::RowGroup => self.find(|open| open == tag, |open| open == Tag::Table),
+            Tag::Row => self.find(|open| open == tag, |open| matches!(open, Tag::RowGroup | Tag::Table)),
+            Tag::Cell | Tag::Caption => self.find(|open| open == tag, |open| open == Tag::Table),
+            Tag::Item => self.find(|open| open == tag, |open| open == Tag::List || open.is_boundary()),
+            Tag::Heading(_) => self.find(|open| matches!(open, Tag::Heading(_)), Tag::is_boundary),
+            // What opened further out than the block around stays open until that block ends.
+            Tag::Link => {
+                let level = self.find(|open| open == tag, Tag::is_block);
+                if level.is_none() {
+                    self.close_link_across_blocks();
+                }
+                level
+            }
+            _ if !tag.is_block() => self.find_named(Tag::is_block),
+            _ => self.find_named(Tag::is_boundary),
+        };
+        match level {
+            Some(level) => self.pop_to(level),
+            // An empty paragraph by the standard; what matters is that a paragraph ends here.
+            None if tag == Tag::Paragraph => {
+                self.attributes.clear();
+                self.push(Tag::Paragraph);
+                self.pop();
+            }
+            None => {}
+        }
+    }
+
+    /// `<a><div>…</div></a>` is closed in order; `<a><div>…</a>` closes the block with the link.
+    fn close_link_across_blocks(&mut self) {
+        if self.open_links > 0
+            && let Some(level) = self.find(|open| open == Tag::Link, Tag::is_boundary)
+        {
+            self.pop_to(level);
+        }
+    }
+
+    /// Keeps of an attribute what anyone asks for.
+    fn end_attribute(&mut self) {
+        if self.attribute_name.is_empty() || self.is_end_tag {
+            self.attribute_name.clear();
+            self.attribute_value.clear();
+            return;
+        }
+        let value = std::str::from_utf8(&self.attribute_value).unwrap_or_default();
+        let attributes = &mut self.attributes;
+        match &self.attribute_name[..] {
+            b"class" => {
+                attributes.flags |= names::flags_of_name(value);
+                attributes.class ^= digest(value.as_bytes());
+            }
+            b"id" => attributes.flags |= names::flags_of_name(value),
+            b"role" => attributes.flags |= names::flags_of_role(value),
+            b"style" => attributes.flags |= names::flags_of_style(value),
+            b"hidden" if !value.eq_ignore_ascii_case("until-found") => attributes.flags |= names::HIDDEN,
+            b"aria-hidden" if value.eq_ignore_ascii_case("true") => attributes.flags |= names::HIDDEN,
+            b"aria-modal" if value.eq_ignore_ascii_case("true") => attributes.flags |= names::BOILERPLATE,
+            b"tabindex" if value == "0" => attributes.flags |= names::CONTROL,
+            b"itemprop" if value.split_ascii_whitespace().any(|name| name == "articleBody") => {
+                attributes.flags |= names::ARTICLE_BODY;
+            }
+            b"href" => {
+                if !value.is_empty() && !value.contains('#') && !value.starts_with("javascript:") {
+                    attributes.flags |= names::LEADS_AWAY;
+                }
+                attributes.href.push_str(value);
+            }
+            b"rel" => attributes.rel.push_str(value),
+            b"name" => attributes.name.push_str(value),
+            b"property" => attributes.property.push_str(value),
+            b"http-equiv" => attributes.http_equiv.push_str(value),
+            b"content" => attributes.content.push_str(value),
+            b"lang" | b"xml:lang" if attributes.lang.is_empty() => attributes.lang.push_str(value),
+            b"datetime" => attributes.datetime.push_str(value),
+            b"type" => attributes.kind.push_str(value),
+            _ => {}
+        }
+        self.attribute_name.clear();
+        self.attribute_value.clear();
+    }
+
+    fn finish(&mut self) -> Tree {
+        self.flush_text();
+        self.pop_to(1);
+        let count = self.nodes.len() as u32;
+        self.nodes[0].end = count;
+        let mut characters = std::mem::take(&mut self.characters);
+        if std::str::from_utf8(&characters).is_err() {
+            // Cannot happen with what the tokenizer documents; the places of the texts must stay as they are.
+            characters.iter_mut().filter(|byte| !byte.is_ascii()).for_each(|byte| *byte = b'?');
+        }
+        Tree {
+            nodes: std::mem::take(&mut self.nodes),
+            characters: String::from_utf8(characters).unwrap_or_default(),
+            hints: std::mem::take(&mut self.hints),
+        }
+    }
+}
+
+/// FNV-1a, 32 bits: equal classes must give equal digests, and no one is hurt where two different ones do.
+fn digest(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+}
+
+fn tag_number(tag: Tag) -> u32 {
+    match tag {
+        Tag::Heading(rank) => 1000 + u32::from(rank),
+        Tag::Division => 1,
+        Tag::Section => 2,
+        Tag::Article => 3,
+        Tag::Item => 4,
+        Tag::Paragraph => 5,
+        Tag::Link => 6,
+        Tag::Custom => 7,
+        Tag::Row => 8,
+        Tag::Cell => 9,
+        Tag::List => 10,
+        _ => 11,
+    }
+}
+
+impl Emitter for Builder {
+    type Token = Box<Tree>;
+
+    fn set_last_start_tag(&mut self, last_start_tag: Option<&[u8]>) {
+        self.last_start_tag.clear();
+        self.last_start_tag.extend(last_start_tag.unwrap_or_default());
+    }
+
+    fn emit_eof(&mut self) {
+        if !self.ended {
+            self.ended = true;
+            self.finished = Some(Box::new(self.finish()));
+        }
+    }
+
+    fn emit_error(&mut self, _: Error) {}
+
+    fn should_emit_errors(&mut self) -> bool {
+        false
+    }
+
+    fn pop_token(&mut self) -> Option<Box<Tree>> {
+        self.finished.take()
+    }
+
+    fn emit_string(&mut self, characters: &[u8]) {
+        match self.mode {
+            Characters::Text => self.characters.extend(characters),
+            Characters::Title => self.hints.title.extend(characters),
+            Characters::Json if self.hints.json.len() < MAX_JSON_BYTES => self.hints.json.extend(characters),
+            Characters::Json | Characters::Dropped => {}
+        }
+    }
+
+    fn init_start_tag(&mut self) {
+        self.tag_name.clear();
+        self.is_end_tag = false;
+        self.attributes.clear();
+    }
+
+    fn init_end_tag(&mut self) {
+        self.tag_name.clear();
+        self.is_end_tag = true;
+        self.attributes.clear();
+    }
+
+    fn emit_current_tag(&mut self) -> Option<State> {
+        self.end_attribute();
+        if self.is_end_tag {
+            self.last_start_tag.clear();
+            self.end_tag();
+            return None;
+        }
+        self.last_start_tag.clear();
+        self.last_start_tag.extend(&self.tag_name);
+        self.start_tag();
+        naive_next_state(&self.last_start_tag)
+    }
+
+    fn push_tag_name(&mut self, name: &[u8]) {
+        self.tag_name.extend(name);
+    }
+
+    fn init_attribute(&mut self) {
+        self.end_attribute();
+    }
+
+    fn push_attribute_name(&mut self, name: &[u8]) {
+        self.attribute_name.extend(name);
+    }
+
+    fn push_attribute_value(&mut self, value: &[u8]) {
+        self.attribute_value.extend(value);
+    }
+
+    fn current_is_appropriate_end_tag_token(&mut self) -> bool {
+        self.is_end_tag && !self.last_start_tag.is_empty() && self.last_start_tag == self.tag_name
+    }
+
+    fn init_comment(&mut self) {}
+    fn push_comment(&mut self, _: &[u8]) {}
+    fn emit_current_comment(&mut self) {}
+    fn init_doctype(&mut self) {}
+    fn push_doctype_name(&mut self, _: &[u8]) {}
+    fn emit_current_doctype(&mut self) {}
+    fn set_self_closing(&mut self) {}
+    fn set_force_quirks(&mut self) {}
+    fn set_doctype_public_identifier(&mut self, _: &[u8]) {}
+    fn set_doctype_system_identifier(&mut self, _: &[u8]) {}
+    fn push_doctype_public_identifier(&mut self, _: &[u8]) {}
+    fn push_doctype_system_identifier(&mut self, _: &[u8]) {}
+}

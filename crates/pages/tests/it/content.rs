@@ -1,0 +1,33 @@
+//! The main content of pages in 24 languages and twelve layouts.
+
+use std::collections::BTreeMap;
+
+use crate::site;
+
+#[test]
+fn main_content_is_found_in_every_language_and_layout() {
+    let mut scores: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for language in site::LANGUAGES {
+        for page in site::pages(language, 1) {
+            let found = pages::extract(&page.bytes, Some(&page.content_type), None);
+            let score = site::word_f1(&found.text, &page.expected);
+            scores.entry(page.layout).or_default().push(score);
+            scores.entry(page.language).or_default().push(score);
+        }
+    }
+    for (group, scores) in &scores {
+        let mean = scores.iter().sum::<f64>() / scores.len() as f64;
+        assert!(mean > 0.93, "{group}: word F1 {mean:.3} over {} pages", scores.len());
+    }
+    assert_eq!(scores.len(), 24 + site::LAYOUTS.len());
+}
+
+#[test]
+fn legacy_encodings_are_read_declared_or_not() {
+    for language in site::LANGUAGES {
+        let page = site::pages(language, 1).into_iter().find(|page| page.layout == "tables").unwrap();
+        let found = pages::extract(&page.bytes, Some(&page.content_type), None);
+        let declared = page.content_type.contains("charset") || page.encoding == encoding_rs::UTF_8;
+        assert!(!declared || found.encoding == page.encoding.name(), "{}: {}", page.name, found.encoding);
+    }
+}

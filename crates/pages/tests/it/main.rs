@@ -1,0 +1,4 @@
+//! Pages in 24 languages and many layouts, broken and hostile pages.
+
+mod content;
+mod site;

@@ -1,0 +1,312 @@
+//! Web pages for the tests: the sample texts inside layouts of many kinds, with all that surrounds text on the web.
+//!
+//! A layout (`tests/layouts/*.html`) is a template; what is content in it stands between `⟦` and `⟧`, which the page
+//! itself does not show. The expected text is what stands between these marks, without tags: so a layout says nothing
+//! about how any extractor works. Menus, notices and labels come from `tests/furniture/<language>.toml`, the content
+//! from `samples/tiny/documents`. All of it was written by a language model for this repository (CC0).
+
+use std::path::{Path, PathBuf};
+
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment, Value, context};
+use serde::{Deserialize, Serialize};
+
+/// All layouts; what the extractor was built with comes first.
+pub const LAYOUTS: [&str; 12] = [
+    "news", "forum", "blog", "office", "wiki", "shop", "divs", "tables", "endless", "short", "feature",
+    "guide",
+];
+#[allow(dead_code)]
+/// These layouts are measured only: no rule of the extractor was chosen by looking at them.
+pub const HELD_OUT: [&str; 2] = ["feature", "guide"];
+
+pub const LANGUAGES: [&str; 24] = [
+    "bg", "cs", "da", "de", "el", "en", "es", "et", "fi", "fr", "ga", "hr", "hu", "it", "lt", "lv", "mt",
+    "nl", "pl", "pt", "ro", "sk", "sl", "sv",
+];
+
+/// A page as a server would send it, and the text that a reader would copy out of it.
+pub struct SyntheticPage {
+    pub name: String,
+    pub language: &'static str,
+    pub layout: &'static str,
+    pub content_type: String,
+    pub encoding: &'static encoding_rs::Encoding,
+    pub bytes: Vec<u8>,
+    pub expected: String,
+}
+
+#[derive(Deserialize)]
+struct SampleDocument {
+    url: String,
+    date: String,
+    text: String,
+}
+
+#[derive(Clone, Serialize)]
+struct Text {
+    title: String,
+    lead: String,
+    teaser: String,
+    paragraphs: Vec<String>,
+    url: String,
+    date: String,
+}
+
+/// `pages_each` pages of every layout in one language, the same at every call.
+pub fn pages(language: &'static str, pages_each: usize) -> Vec<SyntheticPage> {
+    let furniture = read(&folder().join(format!("furniture/{language}.toml")));
+    let furniture: toml::Table = toml::from_str(&furniture).unwrap();
+    let texts = texts(language);
+    let environment = environment();
+    let seed = LANGUAGES.iter().position(|known| *known == language).unwrap();
+    let mut pages = Vec::new();
+    for (place, layout) in LAYOUTS.into_iter().enumerate() {
+        for number in 0..pages_each {
+            let mut random = Random((seed * 10_000 + place * 100 + number) as u64);
+            pages.push(page(&environment, &furniture, &texts, language, layout, number, &mut random));
+        }
+    }
+    pages
+}
+
+fn page(
+    environment: &Environment,
+    furniture: &toml::Table,
+    texts: &[Text],
+    language: &'static str,
+    layout: &'static str,
+    number: usize,
+    random: &mut Random,
+) -> SyntheticPage {
+    let mut texts = texts.to_vec();
+    random.shuffle(&mut texts);
+    let (charset, place) = if layout == "tables" {
+        let seed = LANGUAGES.iter().position(|known| *known == language).unwrap();
+        (legacy_encoding(language, number), (number + seed) % 3)
+    } else {
+        ("utf-8", 0)
+    };
+    let list: Vec<&str> = texts[8..12]
+        .iter()
+        .map(|text| text.paragraphs[1].split_inclusive(". ").next().unwrap().trim())
+        .collect();
+    let numbers: Vec<u64> = (0..16).map(|_| 100 + random.below(900)).collect();
+    let rendered = environment
+        .get_template(&format!("{layout}.html"))
+        .unwrap()
+        .render(context! {
+            f => value(furniture), lang => language, locale => locale(language), languages => value(LANGUAGES),
+            site => site_name(&texts[19].url),
+            main => value(&texts[0]), more => value(&texts[1]), third => value(&texts[2]), fourth => value(&texts[3]),
+            posts => value(&texts[0..4]), other => value(&texts[12..20]), pool => value(&texts[4..20]),
+            list => value(list), numbers, style => style(random), script => script(random),
+            charset, charset_in_page => place == 0,
+        })
+        .unwrap();
+    let (html, expected) = take_out_marks(&rendered);
+    let encoding = encoding_rs::Encoding::for_label(charset.as_bytes()).unwrap();
+    SyntheticPage {
+        name: format!("{language}-{layout}-{number}"),
+        language,
+        layout,
+        content_type: match place {
+            1 => format!("text/html; charset={charset}"),
+            _ => "text/html".to_string(),
+        },
+        encoding,
+        bytes: encoding.encode(&html).0.into_owned(),
+        expected,
+    }
+}
+
+fn value(anything: impl Serialize) -> Value {
+    Value::from(Serde(anything))
+}
+
+/// The words of a text, lower case: what two texts are compared by.
+pub fn words(text: &str) -> Vec<String> {
+    text.split(|letter: char| !letter.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect()
+}
+
+/// The F1 of the words (a word counts as often as it stands in both).
+pub fn word_f1(found: &str, expected: &str) -> f64 {
+    let (mut found, mut expected) = (words(found), words(expected));
+    if found.is_empty() || expected.is_empty() {
+        return if found.len() == expected.len() { 1.0 } else { 0.0 };
+    }
+    found.sort();
+    expected.sort();
+    let (mut i, mut j, mut common) = (0, 0, 0);
+    while i < found.len() && j < expected.len() {
+        match found[i].cmp(&expected[j]) {
+            std::cmp::Ordering::Less => i += 1,
+            std::cmp::Ordering::Greater => j += 1,
+            std::cmp::Ordering::Equal => (i, j, common) = (i + 1, j + 1, common + 1),
+        }
+    }
+    2.0 * common as f64 / (found.len() + expected.len()) as f64
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_auto_escape_callback(|_| AutoEscape::Html);
+    environment.add_filter("linked", linked);
+    for layout in LAYOUTS {
+        let name = format!("{layout}.html");
+        let source = read(&folder().join("layouts").join(&name));
+        environment.add_template_owned(name, source).unwrap();
+    }
+    environment
+}
+
+/// Every ninth word a link, as in an encyclopaedia.
+fn linked(text: String) -> String {
+    let words = text.split(' ').enumerate().map(|(place, word)| match place % 9 {
+        4 => format!("<a href=\"/wiki/{place}\" title=\"{place}\">{word}</a>"),
+        _ => word.to_string(),
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn texts(language: &str) -> Vec<Text> {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../samples/tiny/documents");
+    let lines = read(&samples.join(format!("{language}.jsonl")));
+    let documents = lines.lines().map(|line| serde_json::from_str::<SampleDocument>(line).unwrap());
+    documents
+        .map(|document| {
+            let paragraphs: Vec<String> = document.text.split("\n\n").map(str::to_string).collect();
+            Text {
+                title: first_words(paragraphs.last().unwrap(), 7),
+                lead: first_words(&paragraphs[0], 25),
+                teaser: first_words(&paragraphs[0], 18) + " …",
+                paragraphs,
+                url: document.url,
+                date: document.date,
+            }
+        })
+        .collect()
+}
+
+fn first_words(text: &str, number: usize) -> String {
+    let words: Vec<&str> = text.split(' ').take(number).collect();
+    words.join(" ").trim_matches(|letter: char| !letter.is_alphanumeric()).to_string()
+}
+
+fn site_name(url: &str) -> String {
+    url.split('/').nth(2).unwrap_or_default().to_string()
+}
+
+/// The page without the marks, and the text between them.
+fn take_out_marks(rendered: &str) -> (String, String) {
+    let mut html = String::new();
+    let mut expected = String::new();
+    for (place, part) in rendered.split(['⟦', '⟧']).enumerate() {
+        html.push_str(part);
+        if place % 2 == 1 {
+            expected.push_str(&without_tags(part));
+            expected.push('\n');
+        }
+    }
+    (html, expected)
+}
+
+fn without_tags(html: &str) -> String {
+    let mut text = String::new();
+    for (place, part) in html.split('<').enumerate() {
+        if place == 0 {
+            text.push_str(part);
+            continue;
+        }
+        let (tag, rest) = part.split_once('>').unwrap_or((part, ""));
+        let inline = ["a", "/a", "b", "/b", "span", "/span", "sup", "/sup"];
+        if !inline.contains(&tag.split(' ').next().unwrap()) {
+            text.push('\n');
+        }
+        text.push_str(rest);
+    }
+    for (entity, letter) in
+        [("&#x27;", "'"), ("&quot;", "\""), ("&lt;", "<"), ("&gt;", ">"), ("&#x2f;", "/"), ("&amp;", "&")]
+    {
+        text = text.replace(entity, letter);
+    }
+    text
+}
+
+fn locale(language: &str) -> String {
+    let country = match language {
+        "cs" => "CZ",
+        "da" => "DK",
+        "el" => "GR",
+        "en" | "ga" => "IE",
+        "et" => "EE",
+        "sl" => "SI",
+        "sv" => "SE",
+        other => &other.to_uppercase(),
+    };
+    format!("{language}_{country}")
+}
+
+/// An encoding that pages in the language were written in before UTF-8: two for each, in turn.
+fn legacy_encoding(language: &str, number: usize) -> &'static str {
+    let both = match language {
+        "bg" => ["windows-1251", "iso-8859-5"],
+        "cs" | "hr" | "hu" | "pl" | "sk" | "sl" => ["windows-1250", "iso-8859-2"],
+        "el" => ["windows-1253", "iso-8859-7"],
+        "et" | "lt" | "lv" => ["windows-1257", "iso-8859-13"],
+        "mt" => ["iso-8859-3", "utf-8"],
+        "ro" => ["iso-8859-16", "windows-1250"],
+        "ga" => ["windows-1252", "iso-8859-14"],
+        _ => ["windows-1252", "iso-8859-15"],
+    };
+    both[number % 2]
+}
+
+/// Style sheets and scripts such as pages carry along; they make up much of a page's bytes.
+fn style(random: &mut Random) -> String {
+    let rule = |number: u64| {
+        format!(".c{number}>div:hover{{margin:{}px auto;color:#{:06x}}}\n", number % 97, number)
+    };
+    (0..80).map(|_| rule(random.below(1 << 24))).collect()
+}
+
+fn script(random: &mut Random) -> String {
+    let line = |number: u64| {
+        format!("(function(a,b){{if(a<b&&b>{number}){{window.q=\"<p>{number}<\\/p>\";}}}})();\n")
+    };
+    (0..60).map(|_| line(random.below(1 << 24))).collect()
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last as u64 + 1) as usize);
+        }
+    }
+}
