@@ -31,6 +31,7 @@ pub enum Command {
     Chat(ChatArguments),
     Serve(ServeArguments),
     Keys(KeysArguments),
+    OptOut(OptOutArguments),
     Plot(PlotArguments),
     Bench(BenchArguments),
     CorpusReport(CorpusReportArguments),
@@ -239,6 +240,60 @@ pub enum KeysAction {
     },
 }
 
+/// Keep the ledger of opt-outs: requests that a site, a page, a document or a text be left out of every corpus.
+#[derive(Args)]
+pub struct OptOutArguments {
+    #[command(subcommand)]
+    pub action: OptOutAction,
+}
+
+#[derive(clap::Subcommand)]
+pub enum OptOutAction {
+    /// Append a request, chained to all before it; nothing that stands in the ledger is changed
+    Add(OptOutAddArguments),
+    /// Prove that a ledger is sound: dates in order, references, the chain
+    Check {
+        /// The ledger, JSON lines
+        #[arg(long, value_name = "FILE")]
+        ledger: PathBuf,
+        /// The digest that this command printed on an earlier day: the ledger must begin with what stood there then
+        #[arg(long, value_name = "SHA256")]
+        since: Option<Digest>,
+    },
+}
+
+#[derive(Args)]
+#[command(group = clap::ArgGroup::new("what").required(true))]
+pub struct OptOutAddArguments {
+    /// The ledger, JSON lines; made where there is none
+    #[arg(long, value_name = "FILE")]
+    pub ledger: PathBuf,
+    /// A site with all below it
+    #[arg(long, group = "what")]
+    pub domain: Option<String>,
+    /// A page
+    #[arg(long, group = "what")]
+    pub url: Option<String>,
+    /// A document by its id
+    #[arg(long, group = "what")]
+    pub id: Option<String>,
+    /// A text by its digest, as --text makes it
+    #[arg(long, group = "what", value_name = "SHA256")]
+    pub text_digest: Option<Digest>,
+    /// A text, wherever it stands; the ledger holds the digest of its words alone
+    #[arg(long, group = "what", value_name = "FILE")]
+    pub text: Option<PathBuf>,
+    /// Where the request is filed
+    #[arg(long)]
+    pub reference: String,
+    /// Why, in words
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// The day of the request, YYYY-MM-DD [default: today]
+    #[arg(long, value_name = "DATE")]
+    pub date: Option<String>,
+}
+
 /// Draw the curves of runs (loss, learning rate, held-out text, expert load) and the bars of evaluations.
 #[derive(Args)]
 pub struct PlotArguments {
@@ -295,6 +350,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Call, clap
         "chat" => Command::Chat(ChatArguments::from_arg_matches(inner)?),
         "serve" => Command::Serve(ServeArguments::from_arg_matches(inner)?),
         "keys" => Command::Keys(KeysArguments::from_arg_matches(inner)?),
+        "opt-out" => Command::OptOut(OptOutArguments::from_arg_matches(inner)?),
         "plot" => Command::Plot(PlotArguments::from_arg_matches(inner)?),
         "bench" => Command::Bench(BenchArguments::from_arg_matches(inner)?),
         REPORTED if let Some((_, report)) = inner.subcommand() => {
@@ -369,6 +425,11 @@ pub fn program() -> clap::Command {
         .subcommand(with_example(
             KeysArguments::augment_args(clap::Command::new("keys")),
             "eulalia keys new --label \"reading room\" --expires 90",
+        ))
+        .subcommand(with_example(
+            OptOutArguments::augment_args(clap::Command::new("opt-out")),
+            "eulalia opt-out add --ledger opt-outs.jsonl --domain site.example --reference \"letter 12\"\n  \
+             eulalia opt-out check --ledger opt-outs.jsonl",
         ))
         .subcommand(with_example(
             VerifyArguments::augment_args(clap::Command::new("verify")),

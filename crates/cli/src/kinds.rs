@@ -130,8 +130,29 @@ pub static KINDS: &[Kind] = &[
                 required: false,
                 what: "Files or folders of corpora made earlier: what stands there is not taken again",
             },
+            FileInput {
+                key: "blocked_domains",
+                many: false,
+                required: false,
+                what: "Domains of which nothing is used, one a line",
+            },
+            FileInput {
+                key: "robots",
+                many: true,
+                required: false,
+                what: "robots.txt and tdmrep.json of the sites: folders with <host>/robots.txt, WARC, JSONL",
+            },
+            FileInput {
+                key: "digest_key",
+                many: false,
+                required: false,
+                what: "A secret file of 32 random bytes or more, for digests of texts dropped for rights",
+            },
         ],
-        defaults: || without(without(defaults::<corpus::Settings>(), "opt_outs"), "existing"),
+        defaults: || {
+            let files = ["opt_outs", "existing", "blocked_domains", "robots", "digest_key"];
+            files.into_iter().fold(defaults::<corpus::Settings>(), without)
+        },
         parse: parse::<corpus::Settings>,
         check: |settings| {
             let settings: corpus::Settings = read(settings)?;
@@ -141,6 +162,9 @@ pub static KINDS: &[Kind] = &[
             let mut settings: corpus::Settings = call.settings()?;
             settings.opt_outs = call.files("opt_outs").first().cloned();
             settings.existing = call.files("existing").to_vec();
+            settings.blocked_domains = call.files("blocked_domains").first().cloned();
+            settings.robots = call.files("robots").to_vec();
+            settings.digest_key = call.files("digest_key").first().cloned();
             report(corpus::build(&settings, call.files("documents"), call.output, call.context)?)
         },
         carries_ancestors: false,

@@ -94,6 +94,7 @@ fn command(call: &Call, world: &World) -> anyhow::Result<serde_json::Value> {
         Command::Chat(arguments) => commands::chat::chat(arguments, call.json, world),
         Command::Serve(arguments) => commands::serve::serve(arguments, world),
         Command::Keys(arguments) => commands::keys::keys(arguments, call.json, world),
+        Command::OptOut(arguments) => commands::opt_out::opt_out(arguments, world),
         Command::CorpusReport(arguments) => commands::corpus_report::corpus_report(arguments, world),
     }
 }

@@ -89,6 +89,8 @@ pub struct Head {
     pub sources: Vec<Option<String>>,
     pub licenses: Vec<Option<String>>,
     pub dropped: Vec<(Option<Language>, Reason, u64)>,
+    /// Bytes of text that nothing is left of.
+    pub lost: Vec<(Option<Language>, Reason, u64)>,
     pub first_unreadable: Option<String>,
     /// From an earlier corpus: compared with, never written.
     pub existing: bool,
@@ -115,6 +117,7 @@ pub struct BlockWriter {
     kept: Vec<Kept>,
     dropped: BTreeMap<Kind, Vec<u8>>,
     dropped_counts: BTreeMap<(Option<Language>, Reason), u64>,
+    lost_bytes: BTreeMap<(Option<Language>, Reason), u64>,
     pub records: u64,
     pub first_unreadable: Option<String>,
     pub existing: bool,
@@ -140,6 +143,11 @@ impl BlockWriter {
         lines.push(b'\n');
     }
 
+    /// The bytes of a text that was dropped and may not be kept.
+    pub fn lose(&mut self, language: Option<Language>, reason: Reason, text_bytes: u64) {
+        *self.lost_bytes.entry((language, reason)).or_insert(0) += text_bytes;
+    }
+
     /// Writes the block aside and gives it its name.
     pub fn commit(mut self, storage: &Storage, aside: &Path, path: &Path) -> Result<(), Error> {
         self.kept.sort_by_key(|kept| kept.language);
@@ -149,11 +157,8 @@ impl BlockWriter {
             first_unreadable: self.first_unreadable.take(),
             existing: self.existing,
             cleaned: self.cleaned,
-            dropped: self
-                .dropped_counts
-                .iter()
-                .map(|(&(language, reason), &count)| (language, reason, count))
-                .collect(),
+            dropped: listed(&self.dropped_counts),
+            lost: listed(&self.lost_bytes),
             ..Head::default()
         };
         let mut bytes = Vec::new();
@@ -235,6 +240,10 @@ impl BlockWriter {
             section(head, bytes, name, &crate::runs::to_bytes(&mut entries));
         }
     }
+}
+
+fn listed(counts: &BTreeMap<(Option<Language>, Reason), u64>) -> Vec<(Option<Language>, Reason, u64)> {
+    counts.iter().map(|(&(language, reason), &count)| (language, reason, count)).collect()
 }
 
 /// The name of the section with what was dropped for reasons of this kind.

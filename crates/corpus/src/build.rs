@@ -22,6 +22,7 @@ use crate::holding::Holding;
 use crate::reason::Reason;
 use crate::settings::Settings;
 use crate::shards::{self, ExaminedShards};
+use crate::site_rules;
 use crate::statistics::Statistics;
 use crate::team::Team;
 use crate::write::{self, Decided};
@@ -29,18 +30,28 @@ use crate::write::{self, Decided};
 /// What the stage reports, and what the manifest's content holds: the same as `statistics.json`.
 pub type Report = Statistics;
 
-/// The digests of everything that decides the artefact besides the settings: the input files, the opt-out ledger, and
-/// corpora made earlier.
+/// The digests of everything that decides the artefact besides the settings: the input files, corpora made earlier, and
+/// the files that the settings name, each under the key of its setting.
 pub fn digest_inputs(settings: &Settings, inputs: &[PathBuf]) -> Result<Vec<InputDigest>, Error> {
     let mut digests = documents::digest_inputs(inputs)?;
-    if let Some(path) = &settings.opt_outs {
-        let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.clone(), source })?;
-        let sha256 = provenance::digest::sha256(&bytes);
-        digests.push(InputDigest { name: "opt-outs".to_string(), bytes: bytes.len() as u64, sha256 });
-    }
     for mut existing in documents::digest_inputs(&settings.existing)? {
         existing.name = format!("existing/{}", existing.name);
         digests.push(existing);
+    }
+    for (key, path) in settings.files() {
+        let read_error = |source| Error::Read { path: path.to_path_buf(), source };
+        let files = match path.is_dir() {
+            true => {
+                let names = provenance::digest::files_below(path).map_err(read_error)?;
+                names.into_iter().map(|name| (format!("{key}/{name}"), path.join(name))).collect()
+            }
+            false => vec![(key.to_string(), path.to_path_buf())],
+        };
+        for (name, file) in files {
+            let bytes = std::fs::read(&file).map_err(read_error)?;
+            let sha256 = provenance::digest::sha256(&bytes);
+            digests.push(InputDigest { name, bytes: bytes.len() as u64, sha256 });
+        }
     }
     Ok(digests)
 }
@@ -53,7 +64,7 @@ pub fn build(
     context: &Context,
 ) -> Result<Report, Error> {
     settings.check()?;
-    let examiner = Examiner::new(settings)?;
+    let mut examiner = Examiner::new(settings)?;
     let shards = shards::list(&settings.existing, inputs)?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(context.threads)
@@ -61,6 +72,9 @@ pub fn build(
         .map_err(|error| Error::Threads { threads: context.threads, detail: error.to_string() })?;
     let team = Team::join(context, &output.scratch)?;
     pool.install(|| {
+        for site_file in site_rules::gather(inputs, &team)? {
+            examiner.rights.add_site_file(&site_file);
+        }
         let ExaminedShards { mut holding, damaged_files } = shards::examine(&examiner, &shards, &team)?;
         if holding.blocks.iter().all(|block| block.head.existing || block.head.records == 0) {
             return Err(Error::NoDocuments);

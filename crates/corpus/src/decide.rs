@@ -113,6 +113,9 @@ pub fn decide(
         for &(language, reason, count) in &block.head.dropped {
             statistics.count_dropped(language, reason, count);
         }
+        for &(language, reason, bytes) in &block.head.lost {
+            statistics.count_lost(language, reason, bytes);
+        }
     }
     for duplicate in duplicates {
         let (block, place) = holding.place(duplicate.document);

@@ -13,6 +13,23 @@ pub enum Error {
     )]
     Ledger { path: PathBuf, line: usize, problem: String },
 
+    #[error(
+        "{path}: the ledger does not begin with the lines whose digest is {since}: lines were cut off or changed since; \
+             restore it from a copy of that day"
+    )]
+    LedgerCut { path: PathBuf, since: provenance::Digest },
+
+    #[error(
+        "{path}, line {line}: {problem}; every line of a domain block list is a domain such as `site.example`"
+    )]
+    BlockList { path: PathBuf, line: usize, problem: String },
+
+    #[error("{path}: {problem}")]
+    SiteRules { path: PathBuf, problem: String },
+
+    #[error("{path}: {problem}; make one with: head -c 32 /dev/urandom > digest.key")]
+    DigestKey { path: PathBuf, problem: String },
+
     #[error("{path}: cannot be read: {source}")]
     Read { path: PathBuf, source: std::io::Error },
 

@@ -15,6 +15,7 @@ use crate::quality;
 use crate::reason::{Drop, Reason, Repair};
 use crate::rights::Rights;
 use crate::settings::Settings;
+use crate::site_rules::is_site_file;
 use crate::words::Words;
 use crate::writers::DroppedLines;
 use crate::{encoding, label};
@@ -48,14 +49,19 @@ enum Examined {
         language: Option<Language>,
         reason: Reason,
         date: Option<String>,
-        digest: Digest,
+        /// Where there is a key for digests.
+        digest: Option<Digest>,
+        text_bytes: u64,
     },
     Unreadable(BadRecord),
+    /// A site's robots.txt: no document.
+    SiteFile,
 }
 
 impl<'a> Examiner<'a> {
     pub fn new(settings: &'a Settings) -> Result<Examiner<'a>, Error> {
-        Ok(Examiner { settings, rights: Rights::new(settings)?, dropped: DroppedLines::new(settings.seed) })
+        let dropped = DroppedLines::new(settings.digest_key.as_deref())?;
+        Ok(Examiner { settings, rights: Rights::new(settings)?, dropped })
     }
 
     /// Examines the records of a block, in their order.
@@ -68,9 +74,11 @@ impl<'a> Examiner<'a> {
                 Examined::Dropped { document, language, drop } => {
                     block.drop(language, drop.reason, &self.dropped.document(document, &drop));
                 }
-                Examined::Traceless { language, reason, date, digest } => {
+                Examined::Traceless { language, reason, date, digest, text_bytes } => {
                     block.drop(language, reason, &self.dropped.traceless(reason, date.as_deref(), digest));
+                    block.lose(language, reason, text_bytes);
                 }
+                Examined::SiteFile => {}
                 Examined::Unreadable(bad) => {
                     block.drop(None, Reason::Unreadable, &self.dropped.unreadable(&bad));
                     block.first_unreadable.get_or_insert(bad.to_string());
@@ -105,12 +113,17 @@ impl<'a> Examiner<'a> {
             Err(bad) => return Examined::Unreadable(bad),
         };
         let labelled = document.language.as_deref().and_then(|label| Language::from_code(label).ok());
+        if is_site_file(&document) {
+            return Examined::SiteFile;
+        }
         if let Some(fault) = self.rights.check(&document) {
+            // The language is named only so that each can be told what it lost.
             return Examined::Traceless {
-                language: labelled,
+                language: labelled.or_else(|| languages::identify(&document.text).language),
                 reason: fault.drop.reason,
                 date: fault.date,
                 digest: self.dropped.digest(&document.text),
+                text_bytes: document.text.len() as u64,
             };
         }
         if document.license.is_none() {
@@ -145,6 +158,7 @@ impl<'a> Examiner<'a> {
                     reason: Reason::MostlyPersonalData,
                     date: document.date,
                     digest: self.dropped.digest(&original),
+                    text_bytes: original.len() as u64,
                 };
             }
         }

@@ -5,7 +5,9 @@
 //! (`dropped/<kind>.jsonl.zst`), what is kept stands in `train/<language>.jsonl.zst` and `heldout/<language>.jsonl.zst`,
 //! and `statistics.json` counts all of it. The bytes depend on the documents and the settings alone, never on threads.
 
+mod addresses;
 mod block;
+mod block_list;
 mod boilerplate;
 mod build;
 mod clean;
@@ -18,12 +20,16 @@ mod fingerprint;
 mod heldout;
 mod holding;
 mod label;
+pub mod opt_outs;
 pub mod quality;
 mod reason;
+mod reservation;
 mod rights;
+mod robots;
 mod runs;
 mod settings;
 mod shards;
+mod site_rules;
 mod statistics;
 mod team;
 mod words;

@@ -15,8 +15,14 @@ pub enum Reason {
     LicenseNotAllowed,
     /// The opt-out ledger names the document, its address or its site.
     OptedOut,
-    /// The document's own metadata reserve it from AI training.
+    /// The document's own metadata, or its site's robots.txt, reserve it from AI training.
     TrainingReserved,
+    /// TDMRep reserves it from text and data mining: in the document's metadata, or in its site's `tdmrep.json`.
+    TdmReserved,
+    /// Its site's robots.txt shuts out an agent of the settings.
+    RobotsDisallowed,
+    /// Its site stands on the domain block list.
+    DomainBlocked,
     /// Placeholders would be too much of the text: a directory, a list of contacts.
     MostlyPersonalData,
     /// Characters were lost (U+FFFD) or bytes misread beyond certain repair.
@@ -105,7 +111,8 @@ impl Reason {
     pub fn kind(self) -> Kind {
         use Reason::*;
         match self {
-            LicenseMissing | LicenseNotAllowed | OptedOut | TrainingReserved => Kind::Rights,
+            LicenseMissing | LicenseNotAllowed | OptedOut | TrainingReserved | TdmReserved
+            | RobotsDisallowed | DomainBlocked => Kind::Rights,
             MostlyPersonalData => Kind::PersonalData,
             BrokenEncoding | ControlCharacters => Kind::Encoding,
             LanguageNotWanted | LanguageUnclear | LanguageLabelWrong => Kind::Language,

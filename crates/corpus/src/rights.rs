@@ -1,24 +1,26 @@
 //! Rights come first: no text is looked at before it is known that it may be used.
 //!
-//! Three rules, in this order: the opt-out ledger, reservations in the document's own metadata (TDMRep, `noai`,
-//! `Content-Usage`), and the licence allow-list. The ledger is append-only: one request a line, in the order of dates,
-//! never changed, applied again at each build.
+//! In this order: the opt-out ledger, the domain block list, reservations in the document's own metadata, what its site
+//! says (robots.txt, TDMRep), and the licence allow-list. All of it is applied again at each build.
 
-use std::collections::{HashMap, HashSet};
-use std::fs;
-use std::path::Path;
+use std::collections::HashSet;
 
 use documents::Document;
-use serde::Deserialize;
-use serde_json::Value;
 
+use crate::addresses::host_of;
+use crate::block_list::BlockList;
 use crate::error::Error;
+use crate::opt_outs::Ledger;
 use crate::reason::{Drop, Reason};
+use crate::reservation;
 use crate::settings::Settings;
+use crate::site_rules::SiteRules;
 
 /// The rules of one build, ready to be asked about many documents.
 pub struct Rights {
     ledger: Ledger,
+    blocked: BlockList,
+    sites: SiteRules,
     licenses: HashSet<String>,
     default_license: String,
 }
@@ -36,8 +38,21 @@ impl Rights {
             Some(path) => Ledger::read(path)?,
             None => Ledger::default(),
         };
+        let blocked = match &settings.blocked_domains {
+            Some(path) => BlockList::read(path)?,
+            None => BlockList::default(),
+        };
+        let mut sites = SiteRules::new(&settings.robots_agents, &settings.own_agent);
+        for path in &settings.robots {
+            sites.read(path)?;
+        }
         let licenses = settings.licenses.iter().map(|license| license.trim().to_lowercase()).collect();
-        Ok(Rights { ledger, licenses, default_license: settings.default_license.clone() })
+        Ok(Rights { ledger, blocked, sites, licenses, default_license: settings.default_license.clone() })
+    }
+
+    /// Takes in a site's rules that came among the documents.
+    pub fn add_site_file(&mut self, document: &Document) {
+        self.sites.add(document);
     }
 
     /// Nothing where the document may be used, else the reason.
@@ -46,9 +61,17 @@ impl Rights {
             let drop = Drop::new(Reason::OptedOut);
             return Some(RightsDrop { drop, date: Some(request_date.to_string()) });
         }
-        let drop =
-            if is_reserved(document) { Some(Reason::TrainingReserved) } else { self.license_fault(document) };
-        drop.map(|reason| RightsDrop { drop: Drop::new(reason), date: document.date.clone() })
+        self.fault(document).map(|reason| RightsDrop { drop: Drop::new(reason), date: document.date.clone() })
+    }
+
+    fn fault(&self, document: &Document) -> Option<Reason> {
+        let url = document.url.as_deref();
+        if url.and_then(host_of).is_some_and(|host| self.blocked.blocks(&host)) {
+            return Some(Reason::DomainBlocked);
+        }
+        reservation::of_document(document)
+            .or_else(|| self.sites.fault(url?))
+            .or_else(|| self.license_fault(document))
     }
 
     fn license_fault(&self, document: &Document) -> Option<Reason> {
@@ -88,166 +111,9 @@ fn license_of_address(address: &str) -> Option<String> {
     }
 }
 
-/// Whether the document's own metadata reserve it: robots directives `noai` and `notrain`, TDMRep's reservation, AI
-/// preferences (`Content-Usage: train-ai=n`), `Content-Signal: ai-train=no`.
-fn is_reserved(document: &Document) -> bool {
-    document.metadata.iter().any(|(key, value)| {
-        let key = key.to_lowercase().replace('_', "-");
-        match key.as_str() {
-            "noai" | "no-ai" | "notrain" => is_true(value),
-            "tdm-reservation" => is_true(value),
-            "robots" | "meta-robots" | "x-robots-tag" => has_directive(value, &["noai", "notrain", "noml"]),
-            "content-usage" => has_directive(value, &["train-ai=n", "ai=n", "tdm=n"]),
-            "content-signal" => has_directive(value, &["ai-train=no"]),
-            _ => false,
-        }
-    })
-}
-
-fn is_true(value: &Value) -> bool {
-    match value {
-        Value::Bool(value) => *value,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !matches!(text.trim().to_lowercase().as_str(), "" | "0" | "false" | "no"),
-        _ => false,
-    }
-}
-
-fn has_directive(value: &Value, directives: &[&str]) -> bool {
-    match value {
-        Value::String(text) => {
-            let text = text.to_lowercase().replace(" =", "=").replace("= ", "=");
-            text.split([',', ';', ' ']).any(|part| directives.contains(&part.trim()))
-        }
-        Value::Array(values) => values.iter().any(|value| has_directive(value, directives)),
-        _ => false,
-    }
-}
-
-/// Requests to be left out, by what they name; each with its date.
-#[derive(Default)]
-struct Ledger {
-    domains: HashMap<String, String>,
-    addresses: HashMap<String, String>,
-    ids: HashMap<String, String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Request {
-    date: String,
-    domain: Option<String>,
-    url: Option<String>,
-    id: Option<String>,
-    /// Where the request is filed; required, so that each entry can be traced.
-    reference: String,
-    #[serde(default, rename = "reason")]
-    _reason: Option<String>,
-}
-
-impl Ledger {
-    fn read(path: &Path) -> Result<Ledger, Error> {
-        let text =
-            fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_path_buf(), source })?;
-        let mut ledger = Ledger::default();
-        let mut latest = String::new();
-        for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let wrong =
-                |problem: String| Error::Ledger { path: path.to_path_buf(), line: index + 1, problem };
-            let request: Request = serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
-            if !is_date(&request.date) {
-                return Err(wrong(format!("`date`: expected YYYY-MM-DD, found {:?}", request.date)));
-            }
-            if request.date < latest {
-                return Err(wrong(format!(
-                    "dated {} after a request of {latest}: the ledger is only ever appended to",
-                    request.date
-                )));
-            }
-            if request.reference.trim().is_empty() {
-                return Err(wrong("`reference` is empty".to_string()));
-            }
-            latest.clone_from(&request.date);
-            ledger.add(request).map_err(wrong)?;
-        }
-        Ok(ledger)
-    }
-
-    fn add(&mut self, request: Request) -> Result<(), String> {
-        let (table, name) = match (request.domain, request.url, request.id) {
-            (Some(domain), None, None) if !domain.contains('/') => {
-                (&mut self.domains, domain.trim().trim_end_matches('.').to_lowercase())
-            }
-            (Some(domain), None, None) => return Err(format!("expected a plain domain, found {domain:?}")),
-            (None, Some(url), None) => (&mut self.addresses, comparable(&url)),
-            (None, None, Some(id)) => (&mut self.ids, id),
-            _ => return Err("expected one of `domain`, `url` and `id`".to_string()),
-        };
-        if name.is_empty() {
-            return Err("the name is empty".to_string());
-        }
-        // The first request counts: that is the day from which the text was not to be used.
-        table.entry(name).or_insert(request.date);
-        Ok(())
-    }
-
-    /// The date of the request that names the document.
-    fn names(&self, document: &Document) -> Option<&str> {
-        if let Some(date) = self.ids.get(&document.id) {
-            return Some(date);
-        }
-        let url = document.url.as_deref()?;
-        if let Some(date) = self.addresses.get(&comparable(url)) {
-            return Some(date);
-        }
-        let host = host_of(url)?;
-        // The site and every site above it: `a.b.example`, `b.example`, `example`.
-        let parents = host.match_indices('.').map(|(dot, _)| &host[dot + 1..]);
-        std::iter::once(host.as_str())
-            .chain(parents)
-            .find_map(|domain| self.domains.get(domain))
-            .map(String::as_str)
-    }
-}
-
-fn is_date(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    bytes.len() == 10
-        && bytes.iter().enumerate().all(|(place, byte)| match place {
-            4 | 7 => *byte == b'-',
-            _ => byte.is_ascii_digit(),
-        })
-        && ("01".."13").contains(&&text[5..7])
-        && ("01".."32").contains(&&text[8..10])
-}
-
-/// An address without scheme, `www.`, fragment and closing slash: what two spellings of one page share.
-fn comparable(url: &str) -> String {
-    let url = url.trim().split('#').next().unwrap_or_default();
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let host = host.to_lowercase();
-    format!("{}{}", host.strip_prefix("www.").unwrap_or(&host), path.trim_end_matches('/'))
-}
-
-/// The host of an address, lower case, without user, port and closing dot.
-pub fn host_of(url: &str) -> Option<String> {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let host = authority.rsplit('@').next()?.split(':').next()?.trim_end_matches('.');
-    (!host.is_empty()).then(|| host.to_lowercase())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn rights(ledger: &str) -> Result<Rights, Error> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("opt-outs.jsonl");
-        fs::write(&path, ledger).unwrap();
-        Rights::new(&Settings { opt_outs: Some(path), ..Settings::default() })
-    }
 
     fn document(url: &str, license: &str) -> Document {
         Document { url: Some(url.into()), license: Some(license.into()), ..Document::new("x-1", "") }
@@ -255,7 +121,7 @@ mod tests {
 
     #[test]
     fn licences_are_spdx_expressions_or_creative_commons_addresses() {
-        let rights = rights("").unwrap();
+        let rights = Rights::new(&Settings::default()).unwrap();
         let check = |license: &str, expected: Option<Reason>| {
             let found = rights.check(&document("https://a.example/", license)).map(|fault| fault.drop.reason);
             assert_eq!(found, expected, "{license}");
@@ -275,61 +141,36 @@ mod tests {
     }
 
     #[test]
-    fn opt_outs_name_sites_pages_and_ids() {
-        let rights = rights(
-            "{\"date\":\"2026-01-31\",\"domain\":\"b.example\",\"reference\":\"1\",\"reason\":\"asked\"}\n\n\
-             {\"date\":\"2026-02-01\",\"url\":\"https://www.c.example/page/\",\"reference\":\"2\"}\n\
-             {\"date\":\"2026-02-01\",\"id\":\"d-7\",\"reference\":\"3\"}\n",
-        )
-        .unwrap();
-        let check = |document: Document, expected: Option<&str>| {
-            let found = rights.check(&document);
-            assert_eq!(found.as_ref().and_then(|fault| fault.date.as_deref()), expected, "{document:?}");
+    fn each_rule_has_its_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
         };
-        check(document("https://b.example/x", "MIT"), Some("2026-01-31"));
-        check(document("https://user@A.B.example:8080?q", "MIT"), Some("2026-01-31"));
-        check(document("https://ab.example/x", "MIT"), None);
-        check(document("http://c.example/page#part", "MIT"), Some("2026-02-01"));
-        check(document("http://c.example/page/other", "MIT"), None);
-        check(Document { id: "d-7".into(), ..document("https://e.example", "MIT") }, Some("2026-02-01"));
-    }
-
-    #[test]
-    fn a_ledger_that_was_tampered_with_stops_the_run() {
-        let check = |ledger: &str, expected: &str| {
-            let message = rights(ledger).err().expect(ledger).to_string();
-            assert!(message.contains(expected), "{message}");
+        let robots = "{\"id\":\"r\",\"url\":\"https://robots.example/robots.txt\",\"text\":\"User-agent: CCBot\\nDisallow: /\"}\n";
+        let settings = Settings {
+            opt_outs: Some(put(
+                "opt-outs.jsonl",
+                "{\"date\":\"2026-01-31\",\"domain\":\"out.example\",\"reference\":\"1\"}\n",
+            )),
+            blocked_domains: Some(put("blocked.txt", "# not ours to use\nblocked.example\n")),
+            robots: vec![put("robots.jsonl", robots)],
+            ..Settings::default()
         };
-        check("{\"date\":\"2026-13-01\",\"id\":\"1\",\"reference\":\"1\"}", "line 1: `date`");
-        check(
-            "{\"date\":\"2026-02-01\",\"id\":\"1\",\"reference\":\"1\"}\n{\"date\":\"2026-01-01\",\"id\":\"2\",\"reference\":\"2\"}",
-            "line 2: dated 2026-01-01 after",
-        );
-        check("{\"date\":\"2026-02-01\",\"reference\":\"1\"}", "expected one of");
-        check(
-            "{\"date\":\"2026-02-01\",\"domain\":\"https://a.example/\",\"reference\":\"1\"}",
-            "plain domain",
-        );
-        check("{\"date\":\"2026-02-01\",\"id\":\"1\"}", "reference");
-        check("not JSON", "line 1");
-    }
-
-    #[test]
-    fn documents_can_reserve_themselves() {
-        let rights = rights("").unwrap();
-        let check = |key: &str, value: Value, expected: bool| {
-            let mut document = document("https://a.example/", "MIT");
-            document.metadata.insert(key.into(), value.clone());
-            assert_eq!(rights.check(&document).is_some(), expected, "{key} {value}");
+        let rights = Rights::new(&settings).unwrap();
+        let check = |url: &str, expected: Option<(Reason, Option<&str>)>| {
+            let dated = Document { date: Some("2020-01-01".into()), ..document(url, "MIT") };
+            let found = rights.check(&dated);
+            let found = found.as_ref().map(|fault| (fault.drop.reason, fault.date.as_deref()));
+            assert_eq!(found, expected, "{url}");
         };
-        check("robots", "index, noai".into(), true);
-        check("robots", "noindex, noimageai".into(), false);
-        check("X-Robots-Tag", serde_json::json!(["nosnippet", "noai"]), true);
-        check("tdm_reservation", 1.into(), true);
-        check("tdm-reservation", "0".into(), false);
-        check("Content-Usage", "search=y, train-ai = n".into(), true);
-        check("content-signal", "search=yes, ai-train=no".into(), true);
-        check("noai", true.into(), true);
-        check("topic", "noai".into(), false);
+        check("https://a.out.example/x", Some((Reason::OptedOut, Some("2026-01-31"))));
+        check("https://www.blocked.example/x", Some((Reason::DomainBlocked, Some("2020-01-01"))));
+        check("https://robots.example/x", Some((Reason::RobotsDisallowed, Some("2020-01-01"))));
+        check("https://free.example/x", None);
+        let mut reserved = document("https://free.example/x", "MIT");
+        reserved.metadata.insert("tdm-reservation".into(), 1.into());
+        assert_eq!(rights.check(&reserved).unwrap().drop.reason, Reason::TdmReserved);
     }
 }

@@ -1,7 +1,7 @@
 //! What a recipe can set in the corpus stage. Thresholds that differ by language stand in the data files of `languages`,
 //! not here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use languages::{LANGUAGE_COUNT, Language};
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,18 @@ pub struct Settings {
     /// The opt-out ledger, JSON lines; see `rights`. Its content is part of the artefact's key (see
     /// [`crate::digest_inputs`]).
     pub opt_outs: Option<PathBuf>,
+    /// Domains of which no document is used, one a line; see `block_list`.
+    pub blocked_domains: Option<PathBuf>,
+    /// robots.txt and TDMRep files of the sites that documents come from; see `site_rules`.
+    pub robots: Vec<PathBuf>,
+    /// Agents that are asked for in robots.txt: a page that one of them must not fetch is not used. `*` stands for the
+    /// rules for all agents that a file does not name.
+    pub robots_agents: Vec<String>,
+    /// The own crawler's name. A robots.txt that names it is asked for it alone.
+    pub own_agent: String,
+    /// A file of at least 32 random bytes, kept secret: the key of the digests that stand in `dropped/` for texts dropped
+    /// for rights or personal data. Without it no digest is written.
+    pub digest_key: Option<PathBuf>,
     /// What happens to a document whose label names another language than its text is in.
     pub wrong_language: WrongLanguage,
     /// How much more likely than chance the label makes its language: the identifier's probability of the labelled
@@ -57,8 +69,7 @@ pub struct Settings {
     pub record_limit_bytes: usize,
     /// What a document is in a plain text file.
     pub text_unit: TextUnit,
-    /// Chooses the held-out documents and the key of digests in `dropped/`. Who publishes `dropped/` and does not want
-    /// it to answer guesses keeps this number secret.
+    /// Chooses the held-out documents.
     pub seed: u64,
 }
 
@@ -115,6 +126,22 @@ const OPEN_LICENSES: [&str; 20] = [
     "PDDL-1.0",
 ];
 
+/// Crawlers and tokens by which sites shut out AI training, as their owners documented them in November 2026.
+const ROBOTS_AGENTS: [&str; 12] = [
+    "*",
+    "AI2Bot",
+    "anthropic-ai",
+    "Applebot-Extended",
+    "Bytespider",
+    "CCBot",
+    "ClaudeBot",
+    "cohere-training-data-crawler",
+    "Google-Extended",
+    "GPTBot",
+    "meta-externalagent",
+    "PanguBot",
+];
+
 impl Default for Settings {
     fn default() -> Self {
         Settings {
@@ -122,6 +149,11 @@ impl Default for Settings {
             licenses: OPEN_LICENSES.map(String::from).to_vec(),
             default_license: String::new(),
             opt_outs: None,
+            blocked_domains: None,
+            robots: Vec::new(),
+            robots_agents: ROBOTS_AGENTS.map(String::from).to_vec(),
+            own_agent: String::new(),
+            digest_key: None,
             wrong_language: WrongLanguage::Relabel,
             label_weight: 10.0,
             minimum_language_score: 0.5,
@@ -146,6 +178,20 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The files and folders that the settings name, with the key of each.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let one = [
+            ("opt_outs", &self.opt_outs),
+            ("blocked_domains", &self.blocked_domains),
+            ("digest_key", &self.digest_key),
+        ];
+        let many = [("robots", &self.robots)];
+        let one = one.into_iter().filter_map(|(key, path)| Some((key, path.as_deref()?)));
+        one.chain(
+            many.into_iter().flat_map(|(key, paths)| paths.iter().map(move |path| (key, path.as_path()))),
+        )
+    }
+
     /// Whether the values make sense, before any work.
     pub fn check(&self) -> Result<(), Error> {
         let wrong = |key: &'static str, expected: &'static str, found: String| {
@@ -162,6 +208,19 @@ impl Settings {
         debug_assert!(sorted.len() <= LANGUAGE_COUNT);
         if self.licenses.iter().any(|license| license.trim().is_empty()) {
             return wrong("licenses", "SPDX identifiers", "an empty name".into());
+        }
+        let is_token = |agent: &str| {
+            !agent.is_empty() && agent.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+        };
+        if let Some(agent) = self.robots_agents.iter().find(|agent| *agent != "*" && !is_token(agent)) {
+            return wrong(
+                "robots_agents",
+                "product tokens such as \"GPTBot\", or \"*\"",
+                format!("{agent:?}"),
+            );
+        }
+        if !self.own_agent.is_empty() && !is_token(&self.own_agent) {
+            return wrong("own_agent", "a product token such as \"ourbot\"", format!("{:?}", self.own_agent));
         }
         let shares = [
             ("minimum_language_score", f64::from(self.minimum_language_score)),
@@ -234,5 +293,7 @@ mod tests {
         check_error("maximum_personal_data_share = 7.0", "maximum_personal_data_share");
         check_error("wrong_language = 'guess'", "relabel");
         check_error("record_limit_bytes = 3", "record_limit_bytes");
+        check_error("robots_agents = ['GPTBot/1.0']", "GPTBot/1.0");
+        check_error("own_agent = 'our bot'", "own_agent");
     }
 }

@@ -25,6 +25,8 @@ pub struct LanguageStatistics {
     pub read: u64,
     pub kept: u64,
     pub dropped: BTreeMap<Reason, u64>,
+    /// Bytes of text lost to rights and personal data, by reason: of these texts nothing else is left.
+    pub lost_bytes: BTreeMap<Reason, u64>,
     /// Kept documents that were repaired, by what was repaired.
     pub repaired: BTreeMap<Repair, u64>,
     /// Placeholders in kept documents, by what they stand for.
@@ -64,6 +66,11 @@ impl Statistics {
             counts.read += documents;
             *counts.dropped.entry(reason).or_insert(0) += documents;
         });
+    }
+
+    /// The bytes of a document of which nothing may be kept.
+    pub fn count_lost(&mut self, language: Option<Language>, reason: Reason, bytes: u64) {
+        self.each(language, |counts| *counts.lost_bytes.entry(reason).or_insert(0) += bytes);
     }
 
     /// A kept document; `source` and `license` as it names them.

@@ -1,24 +1,31 @@
 //! The lines of `dropped/<kind>.jsonl.zst`.
 
+use std::path::Path;
+
 use documents::{BadRecord, Document};
 use provenance::{Digest, digest::keyed_digest};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::error::Error;
 use crate::reason::{Drop, Reason};
 
 /// Makes the lines of what was dropped.
 pub struct DroppedLines {
-    digest_key: Digest,
+    digest_key: Option<Vec<u8>>,
 }
 
-/// What is left of a document that was dropped for rights or personal data: enough to count, and to answer a holder of
-/// the text and the key; nothing to read.
+/// The least length of the secret key, in bytes: that of its digests.
+const KEY_BYTES: usize = 32;
+
+/// What is left of a document that was dropped for rights or personal data: enough to count, and, where the owner has a
+/// secret key, to answer a holder of the text; nothing to read.
 #[derive(Serialize)]
 struct Traceless<'a> {
     reason: Reason,
     date: Option<&'a str>,
-    digest: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<Digest>,
 }
 
 #[derive(Serialize)]
@@ -31,18 +38,27 @@ struct Unreadable<'a> {
 }
 
 impl DroppedLines {
-    pub fn new(seed: u64) -> DroppedLines {
-        let key = b"eulalia corpus: texts dropped for rights or personal data";
-        DroppedLines { digest_key: keyed_digest(key, &seed.to_le_bytes()) }
+    /// With the secret key in this file, or without digests (docs/decisions/0003-no-digest-without-a-secret-key.md).
+    pub fn new(digest_key: Option<&Path>) -> Result<DroppedLines, Error> {
+        let Some(path) = digest_key else { return Ok(DroppedLines { digest_key: None }) };
+        let key = std::fs::read(path).map_err(|source| Error::Read { path: path.to_path_buf(), source })?;
+        if key.len() < KEY_BYTES {
+            let problem = format!(
+                "a key of digests has at least {KEY_BYTES} random bytes, this file has {}",
+                key.len()
+            );
+            return Err(Error::DigestKey { path: path.to_path_buf(), problem });
+        }
+        Ok(DroppedLines { digest_key: Some(key) })
     }
 
     /// The digest that stands for a text which must not be kept.
-    pub fn digest(&self, text: &str) -> Digest {
-        keyed_digest(&self.digest_key.0, text.as_bytes())
+    pub fn digest(&self, text: &str) -> Option<Digest> {
+        self.digest_key.as_ref().map(|key| keyed_digest(key, text.as_bytes()))
     }
 
     /// For reasons whose kind keeps no text.
-    pub fn traceless(&self, reason: Reason, date: Option<&str>, digest: Digest) -> Vec<u8> {
+    pub fn traceless(&self, reason: Reason, date: Option<&str>, digest: Option<Digest>) -> Vec<u8> {
         line(&Traceless { reason, date, digest })
     }
 

@@ -184,6 +184,11 @@ impl RawRecord {
         }
     }
 
+    /// Whether this is a site's robots.txt in a web archive: known before anything is unpacked.
+    pub fn is_robots(&self) -> bool {
+        matches!(&self.content, RawContent::Web { record, .. } if record.is_robots())
+    }
+
     /// The document, or what is wrong with the record.
     pub fn parse(self) -> Record {
         let place = self.place;

@@ -68,7 +68,7 @@ impl WebRecord {
         ["response", "resource", "conversion"].iter().any(|kind| self.kind.eq_ignore_ascii_case(kind))
     }
 
-    fn is_robots(&self) -> bool {
+    pub fn is_robots(&self) -> bool {
         let Some(address) = &self.address else { return false };
         let rest = address.split_once("://").map_or(address.as_str(), |(_, rest)| rest);
         let path = rest.split(['?', '#']).next().unwrap_or_default();

@@ -9,6 +9,7 @@ pub mod identify;
 pub mod inspect;
 pub mod keys;
 pub mod load;
+pub mod opt_out;
 pub mod plot;
 pub mod run;
 pub mod score;
