@@ -143,6 +143,12 @@ pub static KINDS: &[Kind] = &[
                 what: "robots.txt and tdmrep.json of the sites: folders with <host>/robots.txt, WARC, JSONL",
             },
             FileInput {
+                key: "decontaminate",
+                many: true,
+                required: false,
+                what: "Evaluation sets that the corpus must not hold: JSONL, TSV or text, or folders of them",
+            },
+            FileInput {
                 key: "digest_key",
                 many: false,
                 required: false,
@@ -150,7 +156,7 @@ pub static KINDS: &[Kind] = &[
             },
         ],
         defaults: || {
-            let files = ["opt_outs", "existing", "blocked_domains", "robots", "digest_key"];
+            let files = ["opt_outs", "existing", "blocked_domains", "robots", "decontaminate", "digest_key"];
             files.into_iter().fold(defaults::<corpus::Settings>(), without)
         },
         parse: parse::<corpus::Settings>,
@@ -164,6 +170,7 @@ pub static KINDS: &[Kind] = &[
             settings.existing = call.files("existing").to_vec();
             settings.blocked_domains = call.files("blocked_domains").first().cloned();
             settings.robots = call.files("robots").to_vec();
+            settings.decontaminate = call.files("decontaminate").to_vec();
             settings.digest_key = call.files("digest_key").first().cloned();
             report(corpus::build(&settings, call.files("documents"), call.output, call.context)?)
         },

@@ -15,6 +15,7 @@ use crate::block;
 use crate::boilerplate;
 use crate::clean;
 use crate::decide::{self, Fates};
+use crate::decontaminate::Decontamination;
 use crate::duplicates::{self, Duplicate};
 use crate::error::Error;
 use crate::examine::Examiner;
@@ -84,7 +85,7 @@ pub fn build(
         let cleaned = clean::clean(&examiner, &holding, &removals, &team)?;
         holding.extend(cleaned)?;
         duplicates.extend(find_duplicates(&holding, &duplicates, settings, &team, "second")?);
-        let decided = decide(&holding, &duplicates, settings, damaged_files, &team);
+        let decided = decide(&examiner, &holding, &duplicates, damaged_files, &team);
         warn_of_unreadable(&holding, context);
         let (fates, statistics) = decided?;
         let decided =
@@ -145,15 +146,18 @@ fn find_boilerplate(
 
 /// The fates and the counts, made by one process and read by all.
 fn decide(
+    examiner: &Examiner,
     holding: &Holding,
     duplicates: &[Duplicate],
-    settings: &Settings,
     damaged_files: u64,
     team: &Team,
 ) -> Result<(Fates, Statistics), Error> {
     let (fates, statistics) = (team.scratch.join("fates"), team.scratch.join("statistics.json"));
+    let settings = examiner.settings;
     team.once(&statistics, || {
-        let (found, counts) = decide::decide(holding, duplicates, settings, damaged_files)?;
+        let (found, mut counts) = decide::decide(holding, duplicates, settings, damaged_files)?;
+        let sets = examiner.decontamination.iter().flat_map(Decontamination::statistics);
+        counts.decontamination = sets.map(|(name, set)| (name.to_string(), set.clone())).collect();
         team.commit(&fates, found.bytes())?;
         let mut json = serde_json::to_vec_pretty(&counts).expect("counts always serialise");
         json.push(b'\n');

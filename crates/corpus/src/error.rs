@@ -27,6 +27,16 @@ pub enum Error {
     #[error("{path}: {problem}")]
     SiteRules { path: PathBuf, problem: String },
 
+    #[error("{path}: not an evaluation set to look for: {problem}")]
+    EvaluationSet { path: PathBuf, problem: String },
+
+    #[error(
+        "the self-test of the decontamination failed: an item of {set} was planted in a made-up document and {}; nothing \
+             was made, because nothing that it says can be relied on; this is a fault of the program: please report it",
+        if *is_missed { "not found" } else { "found in another one too" }
+    )]
+    DecontaminationFails { set: String, is_missed: bool },
+
     #[error("{path}: {problem}; make one with: head -c 32 /dev/urandom > digest.key")]
     DigestKey { path: PathBuf, problem: String },
 

@@ -9,6 +9,7 @@ use provenance::Digest;
 
 use crate::block::{BlockWriter, Kept, Note};
 use crate::boilerplate;
+use crate::decontaminate::{Decontamination, Outcome};
 use crate::error::Error;
 use crate::fingerprint::{Sketch, digest_of_words, shingles_in_order};
 use crate::quality;
@@ -24,6 +25,8 @@ use crate::{encoding, label};
 pub struct Examiner<'a> {
     pub settings: &'a Settings,
     pub rights: Rights,
+    /// Evaluation sets, where the settings name any.
+    pub decontamination: Option<Decontamination>,
     pub dropped: DroppedLines,
 }
 
@@ -61,7 +64,12 @@ enum Examined {
 impl<'a> Examiner<'a> {
     pub fn new(settings: &'a Settings) -> Result<Examiner<'a>, Error> {
         let dropped = DroppedLines::new(settings.digest_key.as_deref())?;
-        Ok(Examiner { settings, rights: Rights::new(settings)?, dropped })
+        let rights = Rights::new(settings)?;
+        let decontamination = match settings.decontaminate.is_empty() {
+            true => None,
+            false => Some(Decontamination::read(&settings.decontamination, &settings.decontaminate)?),
+        };
+        Ok(Examiner { settings, rights, decontamination, dropped })
     }
 
     /// Examines the records of a block, in their order.
@@ -145,6 +153,16 @@ impl<'a> Examiner<'a> {
             repairs.push(Repair::Relabelled);
         }
         document.language = Some(label.language.to_string());
+        if let Some(decontamination) = &self.decontamination {
+            match decontamination.judge(&document.text, &mut buffers.words) {
+                Outcome::Free => {}
+                Outcome::Dropped(drop) => return redacted(document, Some(label.language), drop),
+                Outcome::Cut(rest) => {
+                    document.text = rest;
+                    repairs.push(Repair::Decontaminated);
+                }
+            }
+        }
         let redaction = personal_data::redact(&document.text, Some(label.language));
         let placeholders = redaction.counts;
         let found: u64 = placeholders.values().sum();

@@ -12,6 +12,7 @@ mod boilerplate;
 mod build;
 mod clean;
 mod decide;
+mod decontaminate;
 mod duplicates;
 mod encoding;
 mod error;
@@ -37,6 +38,7 @@ mod write;
 mod writers;
 
 pub use build::{Report, build, digest_inputs};
+pub use decontaminate::{Action, DecontaminationSettings, SetStatistics};
 pub use error::Error;
 pub use reason::{Kind, Reason, Repair};
 pub use settings::{DamagedInput, Settings, SmallLanguage, TextUnit, WrongLanguage};

@@ -56,6 +56,8 @@ pub enum Reason {
     ListLines,
     /// Nothing was left when paragraphs shared with other documents were taken out.
     OnlyBoilerplate,
+    /// It repeats an item of an evaluation set.
+    Contaminated,
     ExactDuplicate,
     NearDuplicate,
     /// The document, or one near it, stands in a corpus that was made earlier (setting `existing`).
@@ -73,17 +75,19 @@ pub enum Kind {
     Encoding,
     Language,
     Quality,
+    Contamination,
     Duplicates,
     Unreadable,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 8] = [
         Kind::Rights,
         Kind::PersonalData,
         Kind::Encoding,
         Kind::Language,
         Kind::Quality,
+        Kind::Contamination,
         Kind::Duplicates,
         Kind::Unreadable,
     ];
@@ -95,6 +99,7 @@ impl Kind {
             Kind::Encoding => "encoding",
             Kind::Language => "language",
             Kind::Quality => "quality",
+            Kind::Contamination => "contamination",
             Kind::Duplicates => "duplicates",
             Kind::Unreadable => "unreadable",
         }
@@ -119,6 +124,7 @@ impl Reason {
             TooShort | TooLong | WordLength | Symbols | StopWords | Script | RepeatedLines
             | RepeatedNgrams | TopNgram | EllipsisLines | UnfinishedLines | ServiceLines | ListLines
             | OnlyBoilerplate => Kind::Quality,
+            Contaminated => Kind::Contamination,
             ExactDuplicate | NearDuplicate | InExistingCorpus => Kind::Duplicates,
             Unreadable => Kind::Unreadable,
         }
@@ -141,6 +147,8 @@ pub enum Repair {
     Relabelled,
     /// Personal data are typed placeholders.
     PersonalData,
+    /// Lines that repeat an evaluation set are gone.
+    Decontaminated,
     /// Paragraphs that stand in many documents are gone.
     Boilerplate,
 }

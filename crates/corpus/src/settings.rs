@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use languages::{LANGUAGE_COUNT, Language};
 use serde::{Deserialize, Serialize};
 
+use crate::decontaminate::DecontaminationSettings;
 use crate::error::Error;
 
 /// The settings of one corpus, as plain TOML.
@@ -56,6 +57,9 @@ pub struct Settings {
     pub duplicates_across_languages: bool,
     /// Files or folders of corpora made earlier: what stands there is not taken again.
     pub existing: Vec<PathBuf>,
+    /// Evaluation sets, or folders of them, that the corpus must not hold; see `decontaminate`.
+    pub decontaminate: Vec<PathBuf>,
+    pub decontamination: DecontaminationSettings,
     /// A document with more placeholders for personal data per word than this is dropped.
     pub maximum_personal_data_share: f64,
     /// Each language keeps at least so many documents and bytes of text out of training, for evaluation.
@@ -165,6 +169,8 @@ impl Default for Settings {
             near_duplicate_rows: 6,
             duplicates_across_languages: true,
             existing: Vec::new(),
+            decontaminate: Vec::new(),
+            decontamination: DecontaminationSettings::default(),
             maximum_personal_data_share: 0.1,
             heldout_documents: 2,
             heldout_bytes: 1536,
@@ -185,7 +191,7 @@ impl Settings {
             ("blocked_domains", &self.blocked_domains),
             ("digest_key", &self.digest_key),
         ];
-        let many = [("robots", &self.robots)];
+        let many = [("robots", &self.robots), ("decontaminate", &self.decontaminate)];
         let one = one.into_iter().filter_map(|(key, path)| Some((key, path.as_deref()?)));
         one.chain(
             many.into_iter().flat_map(|(key, paths)| paths.iter().map(move |path| (key, path.as_path()))),
@@ -222,6 +228,7 @@ impl Settings {
         if !self.own_agent.is_empty() && !is_token(&self.own_agent) {
             return wrong("own_agent", "a product token such as \"ourbot\"", format!("{:?}", self.own_agent));
         }
+        self.decontamination.check()?;
         let shares = [
             ("minimum_language_score", f64::from(self.minimum_language_score)),
             ("maximum_list_line_share", self.maximum_list_line_share),

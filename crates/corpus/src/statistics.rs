@@ -6,6 +6,7 @@ use languages::Language;
 use personal_data::PersonalData;
 use serde::{Deserialize, Serialize};
 
+use crate::decontaminate::SetStatistics;
 use crate::reason::{Reason, Repair};
 
 /// Everything that `statistics.json` says.
@@ -17,6 +18,9 @@ pub struct Statistics {
     pub total: LanguageStatistics,
     /// Input files that were truncated or empty and skipped.
     pub damaged_files: u64,
+    /// The evaluation sets that were looked for, by name, each with the outcome of its self-test.
+    #[serde(default)]
+    pub decontamination: BTreeMap<String, SetStatistics>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! The stage on real files: the bundled sample with its planted faults, and the promises about bytes, threads and rights.
 
 mod behaviour;
+mod decontamination;
 mod rights;
 mod sample;
 
