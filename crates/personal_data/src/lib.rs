@@ -1,25 +1,25 @@
 //! Personal data become typed placeholders: e-mail and IP addresses, telephone numbers, bank accounts, payment cards,
 //! national identifiers.
 //!
-//! Every kind is found by its form and, where it has one, proved by its check digits; forms that ordinary numbers share
-//! count only after a word that announces them. What is certain is looked for first, and no two findings overlap.
+//! One pass over the bytes stops at digits and colons (and at `@`, in a pass of its own); only there is anything looked
+//! at more closely. Every kind is found by its form and, where it has one, proved by its check digits; forms that ordinary
+//! numbers share count only where the words around them call them so. Findings never overlap.
 
 mod banking;
+mod check_digits;
 mod identifiers;
 mod network;
 mod numbers;
 mod phones;
+mod scan;
+mod words;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::LazyLock;
 
 use languages::Language;
-use regex::Regex;
 use serde::{Deserialize, Serialize};
-
-use numbers::NumberRun;
 
 /// A kind of personal data, by the name that the statistics use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ pub struct Finding {
     pub range: Range<usize>,
 }
 
-/// Replaces personal data. The language, where it is known, says which national forms of telephone numbers to look for.
+/// Replaces personal data by placeholders; see [`find`].
 pub fn redact(text: &str, language: Option<Language>) -> Redaction<'_> {
     let findings = find(text, language);
     let mut counts = BTreeMap::new();
@@ -81,104 +81,10 @@ pub fn redact(text: &str, language: Option<Language>) -> Redaction<'_> {
     Redaction { text: Cow::Owned(redacted), counts }
 }
 
-/// All personal data of a text, in its order, never overlapping.
+/// All personal data of a text, in its order, never overlapping. The language, where it is known, says in whose words
+/// numbers are named and which national forms to look for; where it is not, all 24 count.
 pub fn find(text: &str, language: Option<Language>) -> Vec<Finding> {
-    let mut findings = Findings { spans: Vec::new() };
-    if may_hold_personal_data(text) {
-        network::find_email_addresses(text, &mut findings);
-        let addresses: Vec<Range<usize>> = WEB_ADDRESS.find_iter(text).map(|found| found.range()).collect();
-        findings.closed_to(&addresses, |findings| {
-            network::find_ip_addresses(text, findings);
-            banking::find_ibans(text, findings);
-            identifiers::find_with_letters(text, findings);
-            for run in numbers::number_runs(text) {
-                find_in_run(text, &run, language, findings);
-            }
-        });
-    }
-    findings.in_order()
-}
-
-/// A number in a web address belongs to the page, not to a person.
-static WEB_ADDRESS: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"(?i)(?-u:\b)(?:https?://|www\.)\S+").expect("a fixed pattern"));
-
-fn may_hold_personal_data(text: &str) -> bool {
-    text.contains('@') || text.contains("::") || text.bytes().filter(u8::is_ascii_digit).nth(3).is_some()
-}
-
-/// Looks at every stretch of a run, the longest first: "Tel. 030 23125 000, 4111 1111 1111 1111" is one run.
-fn find_in_run(text: &str, run: &NumberRun, language: Option<Language>, findings: &mut Findings) {
-    let mut first = 0;
-    while first < run.groups.len() {
-        let found = (first..run.groups.len()).rev().find_map(|last| {
-            let stretch = run.stretch(text, first, last)?;
-            let kind = if banking::is_payment_card(&stretch) {
-                PersonalData::PaymentCard
-            } else if identifiers::is_identifier(&stretch) {
-                PersonalData::NationalIdentifier
-            } else if phones::is_phone_number(&stretch, language) {
-                PersonalData::PhoneNumber
-            } else {
-                return None;
-            };
-            Some((last, stretch.range(), kind))
-        });
-        match found {
-            Some((last, range, kind)) => {
-                findings.add(range, kind);
-                first = last + 1;
-            }
-            None => first += 1,
-        }
-    }
-}
-
-/// Spans of the text, each with its kind, never overlapping: what was found first stays.
-struct Findings {
-    spans: Vec<(Range<usize>, Option<PersonalData>)>,
-}
-
-impl Findings {
-    fn add(&mut self, range: Range<usize>, kind: PersonalData) {
-        if self.is_free(&range) {
-            self.spans.push((range, Some(kind)));
-        }
-    }
-
-    fn is_free(&self, range: &Range<usize>) -> bool {
-        self.spans.iter().all(|(taken, _)| range.end <= taken.start || taken.end <= range.start)
-    }
-
-    /// Runs `find` with these stretches of the text closed.
-    fn closed_to(&mut self, stretches: &[Range<usize>], find: impl FnOnce(&mut Findings)) {
-        let closed =
-            stretches.iter().filter(|stretch| self.is_free(stretch)).map(|stretch| (stretch.clone(), None));
-        let closed: Vec<_> = closed.collect();
-        self.spans.extend(closed);
-        find(self);
-        self.spans.retain(|(_, kind)| kind.is_some());
-    }
-
-    fn in_order(mut self) -> Vec<Finding> {
-        self.spans.sort_by_key(|(range, _)| range.start);
-        let with_kind =
-            |(range, kind): (Range<usize>, Option<PersonalData>)| kind.map(|kind| Finding { kind, range });
-        self.spans.into_iter().filter_map(with_kind).collect()
-    }
-}
-
-/// Whether one of the last words before `place`, on the same line, begins with one of these stems.
-fn is_announced(text: &str, place: usize, words: usize, stems: &[&str]) -> bool {
-    let line = text[..place].rsplit('\n').next().unwrap_or_default();
-    line.split(|character: char| !character.is_alphanumeric())
-        .rev()
-        .filter(|word| !word.is_empty())
-        .take(words)
-        .any(|word| {
-            let word = word.to_lowercase();
-            stems.iter().any(|stem| word.starts_with(stem))
-        })
+    scan::scan(text, language)
 }
 
 #[cfg(test)]

@@ -5,13 +5,13 @@ use std::sync::LazyLock;
 use languages::Language;
 use serde::Deserialize;
 
-use super::is_announced;
-use super::numbers::Stretch;
+use super::numbers::{DOT, HYPHEN, SLASH, SPACE, Separators, Stretch, WIDE};
+use super::words::Name;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Plans {
-    cues: Vec<String>,
+    other_calling_codes: Vec<String>,
     country: Vec<Country>,
 }
 
@@ -21,10 +21,20 @@ struct Country {
     #[serde(rename = "code")]
     _code: String,
     calling_code: String,
-    trunk: String,
+    trunks: Vec<String>,
+    first_group: (usize, usize),
+    #[serde(default)]
+    trunk_stands_apart: bool,
+    numbers: Vec<Numbers>,
+    languages: Vec<Language>,
+}
+
+/// National numbers that begin alike.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Numbers {
     starts: Vec<String>,
     digits: (usize, usize),
-    languages: Vec<Language>,
 }
 
 static PLANS: LazyLock<Plans> = LazyLock::new(|| {
@@ -32,62 +42,171 @@ static PLANS: LazyLock<Plans> = LazyLock::new(|| {
         .expect("data/phone_numbers.toml is built in and tested")
 });
 
-/// ITU-T E.164: at most 15 digits; shorter than 8 with the country is no subscriber in any of the 27.
-const INTERNATIONAL_DIGITS: std::ops::RangeInclusive<usize> = 8..=15;
+/// "1. 2. 2026"
+const DOT_SPACE: Separators = DOT | SPACE;
 
-/// Whether a stretch of digits is a telephone number, in a text of this language.
-pub fn is_phone_number(stretch: &Stretch, language: Option<Language>) -> bool {
-    if stretch.lengths.len() > 8 {
+/// Digits after the calling code, in countries whose plan is not in the table (ITU-T E.164: at most 15 with the code).
+const FOREIGN_DIGITS: std::ops::RangeInclusive<usize> = 7..=12;
+
+/// Shorter numbers than this without a word that names them are something else.
+const LEAST_UNNAMED_DIGITS: usize = 9;
+
+/// Shorter numbers than this are looked for by the plans of the text's own countries alone.
+const LEAST_FOREIGN_DIGITS: usize = 8;
+
+/// Whether a stretch of digits is a telephone number, in a text of this language, where the words around it call it so.
+pub fn is_phone_number(
+    stretch: &Stretch,
+    language: Option<Language>,
+    name: impl Fn() -> Option<Name>,
+) -> bool {
+    if stretch.groups.len() > 9 {
         return false;
     }
+    let mut digits = [0; super::numbers::MOST_DIGITS];
+    let digits = &mut digits[..stretch.digits.len()];
+    digits.iter_mut().zip(stretch.digits).for_each(|(character, digit)| *character = b'0' + digit);
+    let digits = std::str::from_utf8(digits).expect("digits");
     if stretch.has_plus {
-        return INTERNATIONAL_DIGITS.contains(&stretch.digits.len()) && stretch.digits[0] != 0;
+        return is_international(digits);
     }
-    if is_date(stretch) || is_announced(stretch.text, stretch.start, 1, &["isbn", "issn", "doi"]) {
+    if let Some(rest) = digits.strip_prefix("00") {
+        let is_foreign = PLANS.country.iter().any(|country| country.has_international(rest));
+        let is_grouped = stretch.groups.len() > 1;
+        let is_table = stretch.separators().any(|separator| separator & WIDE != 0);
+        return is_foreign
+            && !is_table
+            && stretch.groups[0].length >= 2
+            && !looks_like_something_else(stretch)
+            && match name() {
+                Some(Name::Other | Name::Identifier) => false,
+                Some(Name::Account) => is_grouped,
+                _ => true,
+            };
+    }
+    let speaks = |country: &Country| language.is_none_or(|language| country.languages.contains(&language));
+    let mut countries = PLANS.country.iter().filter(|country| speaks(country));
+    if looks_dialled(stretch) && countries.any(|country| country.has_area(stretch, digits)) {
+        return matches!(name(), None | Some(Name::Phone)) && !looks_like_something_else(stretch);
+    }
+    if name() != Some(Name::Phone) || looks_like_something_else(stretch) {
         return false;
     }
-    let digits: String = stretch.digits.iter().map(|digit| char::from(b'0' + digit)).collect();
-    if let Some(rest) = digits.strip_prefix("00") {
-        return PLANS.country.iter().any(|country| {
-            rest.strip_prefix(country.calling_code.as_str())
-                .is_some_and(|national| country.has_number(national))
-        });
-    }
-    let here = |country: &&Country| language.is_none_or(|language| country.languages.contains(&language));
-    let cues: Vec<&str> = PLANS.cues.iter().map(String::as_str).collect();
-    let announced = is_announced(stretch.text, stretch.start, 4, &cues);
-    PLANS.country.iter().filter(here).any(|country| {
-        let national = match country.trunk.as_str() {
-            "" => announced.then_some(digits.as_str()),
-            trunk => digits.strip_prefix(trunk).filter(|_| announced || has_trunk_group(stretch)),
-        };
-        national.is_some_and(|national| country.has_number(national))
-    })
+    let is_long = digits.len() >= LEAST_FOREIGN_DIGITS;
+    PLANS
+        .country
+        .iter()
+        .filter(|country| is_long || speaks(country))
+        .any(|country| country.has_national(digits) || is_long && country.has_international(digits))
+}
+
+/// Calling code and number, without `+` or `00`.
+fn is_international(digits: &str) -> bool {
+    PLANS.country.iter().any(|country| country.has_international(digits))
+        || PLANS.other_calling_codes.iter().any(|code| {
+            digits.strip_prefix(code.as_str()).is_some_and(|national| {
+                FOREIGN_DIGITS.contains(&national.len()) && !national.starts_with("00")
+            })
+        })
 }
 
 impl Country {
     fn has_number(&self, national: &str) -> bool {
-        (self.digits.0..=self.digits.1).contains(&national.len())
-            && self.starts.iter().any(|start| national.starts_with(start.as_str()))
+        let starts = self.numbers.iter().flat_map(|numbers| {
+            let fits = |start: &&String| national.starts_with(start.as_str());
+            numbers.starts.iter().filter(fits).map(|start| (start.len(), numbers.digits))
+        });
+        let longest = starts.max_by_key(|(length, _)| *length);
+        longest.is_some_and(|(_, (shortest, longest))| (shortest..=longest).contains(&national.len()))
+    }
+
+    /// A number with a trunk digit whose first group is as long as an area code is.
+    fn has_area(&self, stretch: &Stretch, digits: &str) -> bool {
+        let trunks = || self.trunks.iter().filter_map(|trunk| digits.strip_prefix(trunk.as_str()));
+        let group = stretch.groups[0].length;
+        // Some write the trunk as a group of its own: "06 20 123 4567", "8 612 34567".
+        let is_apart = self.trunk_stands_apart
+            && self.trunks.iter().any(|trunk| trunk.len() == group)
+            && stretch.groups[1].length <= 3;
+        (is_apart || (self.first_group.0..=self.first_group.1).contains(&group))
+            && trunks().any(|national| self.has_number(national))
+    }
+
+    /// A number as it is dialled at home.
+    fn has_national(&self, digits: &str) -> bool {
+        match self.trunks.as_slice() {
+            [] => self.has_number(digits),
+            trunks => trunks.iter().any(|trunk| {
+                digits.strip_prefix(trunk.as_str()).is_some_and(|national| self.has_number(national))
+            }),
+        }
+    }
+
+    /// Many write the trunk digit in brackets after the calling code, and some without.
+    fn has_international(&self, digits: &str) -> bool {
+        digits.strip_prefix(self.calling_code.as_str()).is_some_and(|national| {
+            let without_trunk =
+                || self.trunks.iter().filter_map(|trunk| national.strip_prefix(trunk.as_str()));
+            self.has_number(national) || without_trunk().any(|national| self.has_number(national))
+        })
     }
 }
 
-/// Without a word that announces it, a number with a trunk digit must look dialled: at least nine digits, an area code
-/// of two to five digits as its first group, another group, and no other number before it. (A lone `0` begins a decimal or a book number.)
-fn has_trunk_group(stretch: &Stretch) -> bool {
-    stretch.is_first
-        && stretch.digits.len() >= 9
-        && stretch.lengths.len() >= 2
-        && (2..=5).contains(&stretch.lengths[0])
+/// Without a word that names it, a number must look dialled: at least nine digits, another group after the area code,
+/// and no other number before it. (A lone `0` begins a decimal or a book number, and `01.234567` is a decimal as well.)
+fn looks_dialled(stretch: &Stretch) -> bool {
+    stretch.digits.len() >= LEAST_UNNAMED_DIGITS
+        && stretch.groups.len() >= 2
+        && matches!(stretch.digits[0], 0 | 8)
+        && stretch.separators().all(|separator| separator & WIDE == 0)
+        && stretch.is_first()
 }
 
-/// 01.02.2026, 1/2/26, 2026-01-02 at the head.
-fn is_date(stretch: &Stretch) -> bool {
-    let [first, second, ..] = stretch.separators[..] else { return false };
-    first == second
-        && matches!(first, "." | "/" | "-" | ". ")
-        && matches!(stretch.lengths[..3], [1 | 2, 1 | 2, 4] | [4, 2, 2] | [2, 2, 2])
-        && (stretch.lengths.len() == 3 || stretch.lengths[..3] != [2, 2, 2])
+/// Dates, years, times, numbers of chemicals, results of matches.
+fn looks_like_something_else(stretch: &Stretch) -> bool {
+    let groups = stretch.groups;
+    let length = |place: usize| groups.get(place).map_or(0, |group| group.length);
+    let separator = |place: usize| groups.get(place).map_or(0, |group| group.before);
+
+    // 01.02.2026, 1/2/26, 2026-01-02, alone or before a time.
+    let is_even = separator(1) == separator(2) && matches!(separator(1), DOT | SLASH | HYPHEN | DOT_SPACE);
+    let is_date = is_even
+        && match (length(0), length(1), length(2)) {
+            (1 | 2, 1 | 2, 4) | (4, 2, 2) => is_day_and_month(stretch),
+            (2, 2, 2) => groups.len() == 3,
+            _ => false,
+        };
+    // 1939-1945
+    let is_years = groups.len() >= 2
+        && groups.iter().all(|group| group.length == 4)
+        && stretch.separators().any(|separator| separator & (HYPHEN | SLASH) != 0)
+        && (0..groups.len()).all(|group| (1000..2100).contains(&stretch.number(4 * group, 4)));
+    // 20240131
+    let is_compact_date = stretch.has_lengths(&[8])
+        && (1900..2100).contains(&stretch.number(0, 4))
+        && (1..=12).contains(&stretch.number(4, 2))
+        && (1..=31).contains(&stretch.number(6, 2));
+    // 18.00-20.00
+    let is_times = stretch.has_lengths(&[2, 2, 2, 2]) && separator(1) == DOT && separator(2) & HYPHEN != 0;
+    // 64-17-5 (CAS)
+    let is_chemical = groups.len() == 3
+        && stretch.separators().all(|separator| separator == HYPHEN)
+        && (length(1), length(2)) == (2, 1);
+    // 6-4 3-6 7-6
+    let single = groups.iter().filter(|group| group.length == 1).count();
+    let is_result = single > 3 || single == groups.len();
+    is_date || is_years || is_compact_date || is_times || is_chemical || is_result
+}
+
+/// The first three groups are day, month and year, or year, month and day.
+fn is_day_and_month(stretch: &Stretch) -> bool {
+    let lengths: Vec<usize> = stretch.groups[..3].iter().map(|group| group.length).collect();
+    let first = stretch.number(0, lengths[0]);
+    let second = stretch.number(lengths[0], lengths[1]);
+    let third = stretch.number(lengths[0] + lengths[1], lengths[2]);
+    let (day, month) = if lengths[0] == 4 { (third, second) } else { (first, second) };
+    (1..=31).contains(&day) && (1..=12).contains(&month)
+        || (1..=31).contains(&month) && (1..=12).contains(&day)
 }
 
 #[cfg(test)]
@@ -98,8 +217,12 @@ mod tests {
     fn the_table_has_all_27() {
         assert_eq!(PLANS.country.len(), 27);
         for country in &PLANS.country {
-            assert!(country.digits.0 <= country.digits.1 && !country.languages.is_empty());
-            assert!(country.starts.iter().all(|start| start.bytes().all(|byte| byte.is_ascii_digit())));
+            assert_eq!(country.trunks.is_empty(), country.first_group == (0, 0), "{}", country._code);
+            for numbers in &country.numbers {
+                assert!(numbers.digits.0 <= numbers.digits.1, "{}", country._code);
+                let is_digits = |start: &String| start.bytes().all(|byte| byte.is_ascii_digit());
+                assert!(numbers.starts.iter().all(is_digits), "{}", country._code);
+            }
         }
         let spoken = |language| PLANS.country.iter().any(|country| country.languages.contains(&language));
         assert!(Language::all().all(spoken), "every language has a country whose numbers are looked for");

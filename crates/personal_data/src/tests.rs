@@ -60,7 +60,8 @@ fn phone_numbers() {
     check_in("el", "τηλ. 210 123 4567", "τηλ. <PHONE_NUMBER>");
     check_in("bg", "тел. 02 123 4567", "тел. <PHONE_NUMBER>");
     check_in("lv", "tālr. 67 123 456", "tālr. <PHONE_NUMBER>");
-    check_in("mt", "ċempel 2123 4567 (tel)", "ċempel 2123 4567 (tel)");
+    check_in("mt", "ċempel 2123 4567", "ċempel <PHONE_NUMBER>");
+    check_in("mt", "2123 4567 (tel)", "<PHONE_NUMBER> (tel)");
     check_in("da", "tlf. eller mobil 20 12 34 56", "tlf. eller mobil <PHONE_NUMBER>");
 }
 
@@ -136,4 +137,185 @@ fn counts_by_kind() {
     let text = "a@b.example, c@d.example, IBAN DE89370400440532013000";
     let counts = redact(text, None).counts;
     assert_eq!(counts, BTreeMap::from([(PersonalData::EmailAddress, 2), (PersonalData::Iban, 1)]));
+}
+
+#[test]
+fn addresses_of_all_forms() {
+    for address in
+        ["a@b.co", "A.B-C_d%e+f@sub.site-3.example.org", "x@xn--mller-kva.example", "мария@школа.бг"]
+    {
+        check(&format!("<{address}>"), "<<EMAIL>>");
+    }
+    for left in
+        ["logo@2x.png", "a@b", "@anna", "a@.example.org", "a@-b.example", "price@3.50", "a.@b.example"]
+    {
+        check(left, left);
+    }
+    check("x@site.example. Next", "<EMAIL>. Next");
+    check("0301234567@post.example", "<EMAIL>");
+    check("2a02:810:0:1::17, ::ffff:192.0.2.1", "<IP_ADDRESS>, <IP_ADDRESS>");
+    check("[2001:db8::1]:443", "[<IP_ADDRESS>]:443");
+    for left in [
+        "fe80::1",
+        "fd00:1::2",
+        "00:1a:2b:3c:4d:5e",
+        "10:30:00",
+        "chapter 2.1.4.3",
+        "1.2.3.4",
+        "10.0.19045.3086",
+    ] {
+        check(left, left);
+    }
+    check("the server at 1.2.3.4", "the server at <IP_ADDRESS>");
+}
+
+#[test]
+fn numbers_in_disguise() {
+    check_in("de", "Tel. ０３０ ２３１２５ ０００", "Tel. <PHONE_NUMBER>");
+    check_in("de", "Tel. 030\u{200B} 231\u{200B}25 0\u{AD}00", "Tel. <PHONE_NUMBER>");
+    check("card 4111\u{A0}1111\u{202F}1111\u{2009}1111", "card <PAYMENT_CARD>");
+    check("DE89\u{200B}3704 0044 0532 0130\u{FEFF}00", "<IBAN>");
+    check("DE 89 3704 0044 0532 0130 00", "<IBAN>");
+    check_in("fr", "au 01‑99‑00‑12‑34", "au <PHONE_NUMBER>");
+}
+
+#[test]
+fn what_numbers_are_called() {
+    check_in("hu", "a 123456788 TAJ-számon", "a <NATIONAL_ID> TAJ-számon");
+    check_in("el", "Α.Φ.Μ. 094259216", "Α.Φ.Μ. <NATIONAL_ID>");
+    check_in("cs", "r. č. 7103192745", "r. č. <NATIONAL_ID>");
+    check_in("en", "identity card 0123456M", "identity card <NATIONAL_ID>");
+    check_in("es", "DNI 54.362.315-K", "DNI <NATIONAL_ID>");
+    check_in("es", "NIE X-2482300-W", "NIE <NATIONAL_ID>");
+    check_in("it", "rccmnl83s18d969h", "<NATIONAL_ID>");
+    check_in("fi", "puh.\n040 123 4567", "puh.\n<PHONE_NUMBER>");
+    for (language, left) in [
+        ("de", "Bestellnummer 0301-2345-678"),
+        ("en", "phones sold: 912 345 678 units"),
+        ("fr", "commande n° 4111111111111111"),
+        ("pl", "zamówienie nr 44051401359"),
+        ("es", "ISBN 978-84-376-0494-7"),
+        ("da", "ring mellem 18.00-20.00"),
+        ("lv", "zvanīja 2019-2024"),
+        ("ro", "la tel. 12.03.2024"),
+    ] {
+        check_in(language, left, left);
+    }
+}
+
+/// Texts made to be slow: each has to be looked through in a time that grows with its length alone.
+#[test]
+fn hostile_texts_are_no_slower_than_their_length() {
+    let long = |unit: &str| unit.repeat((1 << 18) / unit.len());
+    let units = [
+        "1",
+        "@",
+        "a@",
+        "a@a.",
+        "1 ",
+        "1.",
+        "1-",
+        "12 34 ",
+        "+",
+        "(0",
+        "::",
+        "1:",
+        "a:1:",
+        "DE89",
+        "DE89 ",
+        "X1",
+        "A1 ",
+        "１",
+        "1\u{200B}",
+        "\u{200B}",
+        "0",
+        "00",
+        "0049 30 ",
+        "tel 1",
+        "tel. 030 123 ",
+        "www.1",
+        "http://1",
+        "4111 ",
+        "4111111111111111 ",
+        "1.2.3.4.",
+        "192.0.2.1 ",
+        "192.0.2.1,",
+        "a1@b2.c",
+        "..@",
+        "\u{FF10}a",
+        "\u{EFBF}",
+        "131052-308T",
+        "1234567A ",
+        "ÄÖ1",
+    ];
+    for unit in units {
+        let text = long(unit);
+        let started = std::time::Instant::now();
+        find(&text, None);
+        let seconds = started.elapsed().as_secs_f64();
+        assert!(seconds < 30.0, "{unit:?}: {seconds} s for {} bytes", text.len());
+    }
+}
+
+/// Whatever the text, findings stand in their order, do not overlap, and begin and end at characters.
+#[test]
+fn findings_are_in_order_in_any_text() {
+    let pieces = [
+        "1",
+        "23",
+        "456",
+        "0",
+        "+49",
+        "00",
+        " ",
+        " ",
+        "-",
+        ".",
+        "/",
+        "(",
+        ")",
+        ":",
+        "::",
+        "@",
+        "a",
+        "é",
+        "α",
+        "я",
+        "x.example",
+        "DE89",
+        "\n",
+        "\u{200B}",
+        "\u{FEFF}",
+        "４",
+        "tel. ",
+        "BSN ",
+        "www.",
+        "://",
+        "X",
+        "-A",
+        "T",
+        "\u{A0}",
+        "4111111111111111",
+        "192.0.2.1",
+        "2001:db8",
+        "131052-308T",
+        ",",
+        "€",
+    ];
+    let mut state = 1u64;
+    let mut draw = |bound: usize| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as usize % bound
+    };
+    for round in 0..20_000 {
+        let text: String = (0..draw(40)).map(|_| pieces[draw(pieces.len())]).collect();
+        let language = Language::all().nth(round % 25);
+        let mut last = 0;
+        for Finding { range, .. } in find(&text, language) {
+            assert!(last <= range.start && range.start < range.end, "{text:?}");
+            assert!(text.get(range.clone()).is_some(), "{text:?}");
+            last = range.end;
+        }
+        redact(&text, language);
+    }
 }
