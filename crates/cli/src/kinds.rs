@@ -149,6 +149,12 @@ pub static KINDS: &[Kind] = &[
                 what: "Evaluation sets that the corpus must not hold: JSONL, TSV or text, or folders of them",
             },
             FileInput {
+                key: "good_texts",
+                many: true,
+                required: false,
+                what: "Texts that you call good: documents are scored by how much they read like them",
+            },
+            FileInput {
                 key: "digest_key",
                 many: false,
                 required: false,
@@ -156,7 +162,15 @@ pub static KINDS: &[Kind] = &[
             },
         ],
         defaults: || {
-            let files = ["opt_outs", "existing", "blocked_domains", "robots", "decontaminate", "digest_key"];
+            let files = [
+                "opt_outs",
+                "existing",
+                "blocked_domains",
+                "robots",
+                "decontaminate",
+                "good_texts",
+                "digest_key",
+            ];
             files.into_iter().fold(defaults::<corpus::Settings>(), without)
         },
         parse: parse::<corpus::Settings>,
@@ -171,6 +185,7 @@ pub static KINDS: &[Kind] = &[
             settings.blocked_domains = call.files("blocked_domains").first().cloned();
             settings.robots = call.files("robots").to_vec();
             settings.decontaminate = call.files("decontaminate").to_vec();
+            settings.good_texts = call.files("good_texts").to_vec();
             settings.digest_key = call.files("digest_key").first().cloned();
             report(corpus::build(&settings, call.files("documents"), call.output, call.context)?)
         },

@@ -11,16 +11,18 @@ use std::path::{Path, PathBuf};
 use documents::InputDigest;
 use provenance::{Context, StageOutput};
 
+use crate::balance::Choose;
 use crate::block;
 use crate::boilerplate;
 use crate::clean;
-use crate::decide::{self, Fates};
+use crate::decide::{self, Fates, Judged, Standing};
 use crate::decontaminate::Decontamination;
 use crate::duplicates::{self, Duplicate};
 use crate::error::Error;
 use crate::examine::Examiner;
 use crate::holding::Holding;
 use crate::reason::Reason;
+use crate::scoring;
 use crate::settings::Settings;
 use crate::shards::{self, ExaminedShards};
 use crate::site_rules;
@@ -65,6 +67,10 @@ pub fn build(
     context: &Context,
 ) -> Result<Report, Error> {
     settings.check()?;
+    if settings.balance.choose == Choose::Score && settings.good_texts.is_empty() {
+        let expected = "\"random\", or `good_texts` to score with";
+        return Err(Error::Setting { key: "balance.choose", expected, found: "\"score\"".to_string() });
+    }
     let mut examiner = Examiner::new(settings)?;
     let shards = shards::list(&settings.existing, inputs)?;
     let pool = rayon::ThreadPoolBuilder::new()
@@ -85,11 +91,19 @@ pub fn build(
         let cleaned = clean::clean(&examiner, &holding, &removals, &team)?;
         holding.extend(cleaned)?;
         duplicates.extend(find_duplicates(&holding, &duplicates, settings, &team, "second")?);
-        let decided = decide(&examiner, &holding, &duplicates, damaged_files, &team);
+        let standing = Standing::of(&holding, &duplicates)?;
+        let scores = scoring::find(&holding, &standing, settings, &team)?;
+        let judged = Judged { holding: &holding, duplicates: &duplicates, standing, scores: &scores };
+        let decided = decide(&examiner, judged, damaged_files, &team);
         warn_of_unreadable(&holding, context);
         let (fates, statistics) = decided?;
-        let decided =
-            Decided { examiner: &examiner, holding: &holding, fates: &fates, duplicates: &duplicates };
+        let decided = Decided {
+            examiner: &examiner,
+            holding: &holding,
+            fates: &fates,
+            duplicates: &duplicates,
+            scores: &scores,
+        };
         let names = write::write(&decided, &team)?;
         assemble(&names, &statistics, &output.payload, &team)?;
         Ok(statistics)
@@ -147,18 +161,17 @@ fn find_boilerplate(
 /// The fates and the counts, made by one process and read by all.
 fn decide(
     examiner: &Examiner,
-    holding: &Holding,
-    duplicates: &[Duplicate],
+    judged: Judged,
     damaged_files: u64,
     team: &Team,
 ) -> Result<(Fates, Statistics), Error> {
     let (fates, statistics) = (team.scratch.join("fates"), team.scratch.join("statistics.json"));
-    let settings = examiner.settings;
+    let holding = judged.holding;
     team.once(&statistics, || {
-        let (found, mut counts) = decide::decide(holding, duplicates, settings, damaged_files)?;
+        let (found, mut counts) = decide::decide(&judged, examiner.settings, damaged_files)?;
         let sets = examiner.decontamination.iter().flat_map(Decontamination::statistics);
         counts.decontamination = sets.map(|(name, set)| (name.to_string(), set.clone())).collect();
-        team.commit(&fates, found.bytes())?;
+        team.commit(&fates, &found.to_bytes())?;
         let mut json = serde_json::to_vec_pretty(&counts).expect("counts always serialise");
         json.push(b'\n');
         team.commit(&statistics, &json)

@@ -6,11 +6,14 @@ use std::path::Path;
 use languages::Language;
 use rayon::prelude::*;
 
-use crate::block::Note;
+use crate::balancing;
+use crate::block::{Note, collect};
 use crate::duplicates::Duplicate;
 use crate::error::Error;
 use crate::heldout::Selection;
 use crate::holding::Holding;
+use crate::reason::Reason;
+use crate::scoring::Scores;
 use crate::settings::{Settings, SmallLanguage};
 use crate::statistics::{PartStatistics, Statistics};
 
@@ -23,13 +26,17 @@ pub enum Fate {
     Duplicate,
     /// Dropped for the fault that its note names.
     Faulty,
+    /// Dropped for its score.
+    LowScore,
+    OverBudget,
     Train,
     HeldOut,
 }
 
 impl Fate {
     fn of(byte: u8) -> Fate {
-        [Fate::Elsewhere, Fate::Duplicate, Fate::Faulty, Fate::Train, Fate::HeldOut][usize::from(byte).min(4)]
+        use Fate::*;
+        [Elsewhere, Duplicate, Faulty, LowScore, OverBudget, Train, HeldOut][usize::from(byte).min(6)]
     }
 }
 
@@ -38,6 +45,45 @@ pub struct Fates {
     bytes: Vec<u8>,
     /// The cleaned document that stands in another's place.
     replaced: HashMap<u32, u32>,
+    /// How often a document stands in the training part, where that is more than once.
+    copies: HashMap<u32, u32>,
+}
+
+/// Which documents are still in when duplicates and faults are out.
+pub struct Standing {
+    bytes: Vec<u8>,
+    replaced: HashMap<u32, u32>,
+    faults: Vec<(u32, Note)>,
+}
+
+/// All that fates are decided by.
+pub struct Judged<'a> {
+    pub holding: &'a Holding,
+    pub duplicates: &'a [Duplicate],
+    pub standing: Standing,
+    pub scores: &'a Scores,
+}
+
+impl Standing {
+    pub fn of(holding: &Holding, duplicates: &[Duplicate]) -> Result<Standing, Error> {
+        let replaced = replacements(holding)?;
+        let mut bytes = vec![Fate::Train as u8; holding.len()];
+        for (block, starts) in holding.blocks.iter().zip(holding.starts.windows(2)) {
+            if block.head.existing {
+                bytes[starts[0] as usize..starts[1] as usize].fill(Fate::Elsewhere as u8);
+            }
+        }
+        replaced.keys().for_each(|&document| bytes[document as usize] = Fate::Elsewhere as u8);
+        duplicates.iter().for_each(|duplicate| bytes[duplicate.document as usize] = Fate::Duplicate as u8);
+        let gone: Vec<bool> = bytes.iter().map(|&byte| byte != Fate::Train as u8).collect();
+        let faults = faults(holding, &gone)?;
+        faults.iter().for_each(|(document, _)| bytes[*document as usize] = Fate::Faulty as u8);
+        Ok(Standing { bytes, replaced, faults })
+    }
+
+    pub fn is_in(&self, document: u32) -> bool {
+        self.bytes[document as usize] == Fate::Train as u8
+    }
 }
 
 impl Fates {
@@ -49,17 +95,39 @@ impl Fates {
         self.replaced.get(&document).copied()
     }
 
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+    /// How often a document of the training part stands there.
+    pub fn copies(&self, document: u32) -> u32 {
+        self.copies.get(&document).copied().unwrap_or(1)
+    }
+
+    pub fn most_copies(&self) -> u32 {
+        self.copies.values().copied().max().unwrap_or(1)
+    }
+
+    /// The documents with this fate.
+    pub fn with(&self, fate: Fate) -> impl Iterator<Item = u32> {
+        (0..).zip(&self.bytes).filter(move |(_, byte)| **byte == fate as u8).map(|(document, _)| document)
+    }
+
+    /// A byte for each document, then the copies: pairs of a document and how often it stands.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut copies: Vec<[u32; 2]> =
+            self.copies.iter().map(|(document, copies)| [*document, *copies]).collect();
+        copies.sort_unstable();
+        [&self.bytes, bytemuck::cast_slice::<[u32; 2], u8>(&copies)].concat()
     }
 
     /// Reads the bytes that a process wrote down.
     pub fn read(path: &Path, holding: &Holding) -> Result<Fates, Error> {
-        let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.to_path_buf(), source })?;
-        if bytes.len() != holding.len() {
+        let mut bytes =
+            std::fs::read(path).map_err(|source| Error::Read { path: path.to_path_buf(), source })?;
+        if bytes.len() < holding.len() || !(bytes.len() - holding.len()).is_multiple_of(size_of::<[u32; 2]>())
+        {
             return Err(Error::BadBlock { path: path.to_path_buf() });
         }
-        Ok(Fates { bytes, replaced: replacements(holding)? })
+        let copies: Vec<[u32; 2]> = collect(&bytes.split_off(holding.len()));
+        let copies = copies.into_iter().map(|[document, copies]| (document, copies)).collect();
+        Ok(Fates { bytes, replaced: replacements(holding)?, copies })
     }
 }
 
@@ -87,26 +155,14 @@ pub fn faults(holding: &Holding, gone: &[bool]) -> Result<Vec<(u32, Note)>, Erro
     Ok(found.into_iter().flatten().collect())
 }
 
-/// Decides about every document and counts. `duplicates` holds those of both rounds, `damaged_files` is only counted.
+/// Decides about every document and counts. `damaged_files` is only counted.
 pub fn decide(
-    holding: &Holding,
-    duplicates: &[Duplicate],
+    judged: &Judged,
     settings: &Settings,
     damaged_files: u64,
 ) -> Result<(Fates, Statistics), Error> {
-    let replaced = replacements(holding)?;
-    let mut bytes = vec![Fate::Train as u8; holding.len()];
-    for (block, starts) in holding.blocks.iter().zip(holding.starts.windows(2)) {
-        if block.head.existing {
-            bytes[starts[0] as usize..starts[1] as usize].fill(Fate::Elsewhere as u8);
-        }
-    }
-    replaced.keys().for_each(|&document| bytes[document as usize] = Fate::Elsewhere as u8);
-    duplicates.iter().for_each(|duplicate| bytes[duplicate.document as usize] = Fate::Duplicate as u8);
-    let gone: Vec<bool> = bytes.iter().map(|&byte| byte != Fate::Train as u8).collect();
-    let faults = faults(holding, &gone)?;
-    faults.iter().for_each(|(document, _)| bytes[*document as usize] = Fate::Faulty as u8);
-
+    let Judged { holding, duplicates, standing, scores } = judged;
+    let mut bytes = standing.bytes.clone();
     let mut statistics = Statistics::new(&settings.languages);
     statistics.damaged_files = damaged_files;
     for block in holding.blocks.iter().filter(|block| !block.head.existing) {
@@ -117,26 +173,46 @@ pub fn decide(
             statistics.count_lost(language, reason, bytes);
         }
     }
-    for duplicate in duplicates {
+    for duplicate in *duplicates {
         let (block, place) = holding.place(duplicate.document);
         let existing = holding.blocks[holding.place(duplicate.of).0].head.existing;
         let reason = duplicate.reason("", existing).reason;
         statistics.count_dropped(Some(holding.blocks[block].language(place)), reason, 1);
     }
-    for (document, note) in &faults {
+    for (document, note) in &standing.faults {
         let (block, place) = holding.place(*document);
         if let Some(fault) = &note.fault {
             statistics.count_dropped(Some(holding.blocks[block].language(place)), fault.reason, 1);
         }
     }
+    drop_low_scores(holding, scores, &mut bytes, &mut statistics);
+    statistics.scores.clone_from(&scores.statistics);
     if !bytes.contains(&(Fate::Train as u8)) {
         return Err(nothing_kept(&statistics, holding));
     }
     for document in hold_out(holding, &bytes, settings)? {
         bytes[document as usize] = Fate::HeldOut as u8;
     }
+    let copies = match settings.balance.is_on() {
+        true => balancing::balance(holding, scores, &mut bytes, settings, &mut statistics)?,
+        false => HashMap::new(),
+    };
     count_kept(holding, &bytes, &mut statistics)?;
-    Ok((Fates { bytes, replaced }, statistics))
+    Ok((Fates { bytes, replaced: standing.replaced.clone(), copies }, statistics))
+}
+
+fn drop_low_scores(holding: &Holding, scores: &Scores, bytes: &mut [u8], statistics: &mut Statistics) {
+    for (block, starts) in holding.blocks.iter().zip(holding.starts.windows(2)) {
+        for &(language, first, end) in &block.head.languages {
+            for document in starts[0] + first..starts[0] + end {
+                let byte = &mut bytes[document as usize];
+                if *byte == Fate::Train as u8 && scores.is_too_low(document, language) {
+                    *byte = Fate::LowScore as u8;
+                    statistics.count_dropped(Some(language), Reason::LowScore, 1);
+                }
+            }
+        }
+    }
 }
 
 fn nothing_kept(statistics: &Statistics, holding: &Holding) -> Error {

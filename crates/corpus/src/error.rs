@@ -27,6 +27,20 @@ pub enum Error {
     #[error("{path}: {problem}")]
     SiteRules { path: PathBuf, problem: String },
 
+    #[error(
+        "too few good texts to score with, in pieces of 500 words at most ({needed} are needed): {found}; add texts of these \
+             languages to `good_texts`, or set `score.missing_language = \"unscored\"`"
+    )]
+    GoodTexts { needed: usize, found: String },
+
+    #[error("good texts: {place}")]
+    BadGoodText { place: String },
+
+    #[error(
+        "`balance.budgets` leave no document of {languages} for training: raise the `amount` that concerns them"
+    )]
+    NothingInBudget { languages: String },
+
     #[error("{path}: not an evaluation set to look for: {problem}")]
     EvaluationSet { path: PathBuf, problem: String },
 

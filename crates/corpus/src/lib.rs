@@ -6,6 +6,8 @@
 //! and `statistics.json` counts all of it. The bytes depend on the documents and the settings alone, never on threads.
 
 mod addresses;
+mod balance;
+mod balancing;
 mod block;
 mod block_list;
 mod boilerplate;
@@ -28,6 +30,8 @@ mod reservation;
 mod rights;
 mod robots;
 mod runs;
+mod score;
+mod scoring;
 mod settings;
 mod shards;
 mod site_rules;
@@ -37,10 +41,12 @@ mod words;
 mod write;
 mod writers;
 
+pub use balance::{BalanceSettings, BalanceStatistics, Budget, Choose, Scope, Unit};
 pub use build::{Report, build, digest_inputs};
 pub use decontaminate::{Action, DecontaminationSettings, SetStatistics};
 pub use error::Error;
 pub use reason::{Kind, Reason, Repair};
+pub use score::{MissingLanguage, ScoreSettings, ScoreStatistics};
 pub use settings::{DamagedInput, Settings, SmallLanguage, TextUnit, WrongLanguage};
 pub use statistics::{LanguageStatistics, PartStatistics, Statistics};
 

@@ -56,10 +56,14 @@ pub enum Reason {
     ListLines,
     /// Nothing was left when paragraphs shared with other documents were taken out.
     OnlyBoilerplate,
+    /// Its score is below the cut of its language.
+    LowScore,
     /// It repeats an item of an evaluation set.
     Contaminated,
     ExactDuplicate,
     NearDuplicate,
+    /// It fits into no budget of the balance.
+    OverBudget,
     /// The document, or one near it, stands in a corpus that was made earlier (setting `existing`).
     InExistingCorpus,
     /// The record is not a document: its bytes or its JSON are wrong, or it is too long.
@@ -77,11 +81,12 @@ pub enum Kind {
     Quality,
     Contamination,
     Duplicates,
+    Budget,
     Unreadable,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 9] = [
         Kind::Rights,
         Kind::PersonalData,
         Kind::Encoding,
@@ -89,6 +94,7 @@ impl Kind {
         Kind::Quality,
         Kind::Contamination,
         Kind::Duplicates,
+        Kind::Budget,
         Kind::Unreadable,
     ];
 
@@ -101,6 +107,7 @@ impl Kind {
             Kind::Quality => "quality",
             Kind::Contamination => "contamination",
             Kind::Duplicates => "duplicates",
+            Kind::Budget => "budget",
             Kind::Unreadable => "unreadable",
         }
     }
@@ -123,9 +130,10 @@ impl Reason {
             LanguageNotWanted | LanguageUnclear | LanguageLabelWrong => Kind::Language,
             TooShort | TooLong | WordLength | Symbols | StopWords | Script | RepeatedLines
             | RepeatedNgrams | TopNgram | EllipsisLines | UnfinishedLines | ServiceLines | ListLines
-            | OnlyBoilerplate => Kind::Quality,
+            | OnlyBoilerplate | LowScore => Kind::Quality,
             Contaminated => Kind::Contamination,
             ExactDuplicate | NearDuplicate | InExistingCorpus => Kind::Duplicates,
+            OverBudget => Kind::Budget,
             Unreadable => Kind::Unreadable,
         }
     }

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use languages::{LANGUAGE_COUNT, Language};
 use serde::{Deserialize, Serialize};
 
+use crate::balance::BalanceSettings;
 use crate::decontaminate::DecontaminationSettings;
 use crate::error::Error;
+use crate::score::ScoreSettings;
 
 /// The settings of one corpus, as plain TOML.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,6 +62,12 @@ pub struct Settings {
     /// Evaluation sets, or folders of them, that the corpus must not hold; see `decontaminate`.
     pub decontaminate: Vec<PathBuf>,
     pub decontamination: DecontaminationSettings,
+    /// Files or folders of text that the owner calls good: every document is scored by how much it reads like them; see
+    /// `score`.
+    pub good_texts: Vec<PathBuf>,
+    pub score: ScoreSettings,
+    /// How much of each language and source is taken for training; see `balance`.
+    pub balance: BalanceSettings,
     /// A document with more placeholders for personal data per word than this is dropped.
     pub maximum_personal_data_share: f64,
     /// Each language keeps at least so many documents and bytes of text out of training, for evaluation.
@@ -171,6 +179,9 @@ impl Default for Settings {
             existing: Vec::new(),
             decontaminate: Vec::new(),
             decontamination: DecontaminationSettings::default(),
+            good_texts: Vec::new(),
+            score: ScoreSettings::default(),
+            balance: BalanceSettings::default(),
             maximum_personal_data_share: 0.1,
             heldout_documents: 2,
             heldout_bytes: 1536,
@@ -191,7 +202,11 @@ impl Settings {
             ("blocked_domains", &self.blocked_domains),
             ("digest_key", &self.digest_key),
         ];
-        let many = [("robots", &self.robots), ("decontaminate", &self.decontaminate)];
+        let many = [
+            ("robots", &self.robots),
+            ("decontaminate", &self.decontaminate),
+            ("good_texts", &self.good_texts),
+        ];
         let one = one.into_iter().filter_map(|(key, path)| Some((key, path.as_deref()?)));
         one.chain(
             many.into_iter().flat_map(|(key, paths)| paths.iter().map(move |path| (key, path.as_path()))),
@@ -229,6 +244,8 @@ impl Settings {
             return wrong("own_agent", "a product token such as \"ourbot\"", format!("{:?}", self.own_agent));
         }
         self.decontamination.check()?;
+        self.score.check()?;
+        self.balance.check(&self.languages)?;
         let shares = [
             ("minimum_language_score", f64::from(self.minimum_language_score)),
             ("maximum_list_line_share", self.maximum_list_line_share),

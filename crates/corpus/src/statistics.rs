@@ -6,8 +6,10 @@ use languages::Language;
 use personal_data::PersonalData;
 use serde::{Deserialize, Serialize};
 
+use crate::balance::BalanceStatistics;
 use crate::decontaminate::SetStatistics;
 use crate::reason::{Reason, Repair};
+use crate::score::ScoreStatistics;
 
 /// Everything that `statistics.json` says.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -21,6 +23,12 @@ pub struct Statistics {
     /// The evaluation sets that were looked for, by name, each with the outcome of its self-test.
     #[serde(default)]
     pub decontamination: BTreeMap<String, SetStatistics>,
+    /// Scores by language, where documents were scored.
+    #[serde(default)]
+    pub scores: BTreeMap<String, ScoreStatistics>,
+    /// The training part by language before and after it was balanced, where it was.
+    #[serde(default)]
+    pub balance: BTreeMap<String, BalanceStatistics>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -54,7 +62,7 @@ pub struct PartStatistics {
 /// The name under which documents of no known language are counted.
 const UNKNOWN: &str = "unknown";
 /// The name of a source or licence where a record names none.
-const NO_NAME: &str = "none";
+pub const NO_NAME: &str = "none";
 
 impl Statistics {
     /// Statistics with an entry for each of these languages, present even where nothing was read.

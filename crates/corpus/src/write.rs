@@ -1,5 +1,6 @@
 //! The last phase: `train/<language>.jsonl.zst`, `heldout/<language>.jsonl.zst`, and what was dropped, one file a thread.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use documents::ShardWriter;
@@ -11,7 +12,9 @@ use crate::duplicates::Duplicate;
 use crate::error::Error;
 use crate::examine::Examiner;
 use crate::holding::Holding;
-use crate::reason::Kind;
+use crate::reason::{Drop, Kind, Reason};
+use crate::score::as_share;
+use crate::scoring::Scores;
 use crate::team::Team;
 
 /// A file of the artefact.
@@ -27,6 +30,7 @@ pub struct Decided<'a> {
     pub holding: &'a Holding,
     pub fates: &'a Fates,
     pub duplicates: &'a [Duplicate],
+    pub scores: &'a Scores,
 }
 
 impl Part {
@@ -101,14 +105,29 @@ impl Decided<'_> {
         writer: &mut ShardWriter,
         team: &Team,
     ) -> Result<(), Error> {
+        self.write_round(fate, language, 1, writer, team)?;
+        let rounds = if fate == Fate::Train { self.fates.most_copies() } else { 1 };
+        // Copies come after all that stands once, so that no batch holds a text twice for nothing.
+        (2..=rounds).try_for_each(|round| self.write_round(fate, language, round, writer, team))
+    }
+
+    /// The documents that stand so often at least, each with its score and the number of the copy.
+    fn write_round(
+        &self,
+        fate: Fate,
+        language: Language,
+        round: u32,
+        writer: &mut ShardWriter,
+        team: &Team,
+    ) -> Result<(), Error> {
         for (number, block) in self.holding.blocks.iter().enumerate().filter(|(_, block)| !block.is_cleaned())
         {
             let start = self.holding.starts[number];
             let ranges = block.head.languages.iter().filter(|(found, ..)| *found == language);
             for &(_, first, end) in ranges {
                 team.context.cancellation.check()?;
-                self.write_range(fate, block, start, first..end, writer)?;
-                if fate == Fate::Train {
+                self.write_range((fate, round), block, start, first..end, writer)?;
+                if fate == Fate::Train && round == 1 {
                     team.context.progress.advance(u64::from(end - first));
                 }
             }
@@ -119,16 +138,17 @@ impl Decided<'_> {
     /// The documents with this fate, in their order: each from the block, or the cleaned one in its place.
     fn write_range(
         &self,
-        fate: Fate,
+        (fate, round): (Fate, u32),
         block: &Block,
         start: u32,
         range: std::ops::Range<u32>,
         writer: &mut ShardWriter,
     ) -> Result<(), Error> {
         let documents = start + range.start..start + range.end;
+        let stands = |document: u32| self.fates.of(document) == fate && self.fates.copies(document) >= round;
         let concerns = |document: u32| {
-            let found = self.fates.of(document);
-            found == fate || found == Fate::Elsewhere && self.fates.replacement(document).is_some()
+            stands(document)
+                || self.fates.of(document) == Fate::Elsewhere && self.fates.replacement(document).is_some()
         };
         if !documents.clone().any(concerns) {
             return Ok(());
@@ -139,19 +159,54 @@ impl Decided<'_> {
         let text_end = last.line_start + u64::from(last.line_bytes);
         let texts = block.read("texts", text_start, (text_end - text_start) as usize)?;
         for (document, row) in documents.zip(&rows) {
-            if self.fates.of(document) == fate {
+            if stands(document) {
                 let line = (row.line_start - text_start) as usize;
-                writer.write_line(&texts[line..line + row.line_bytes as usize])?;
+                writer.write_line(&self.with_keys(
+                    document,
+                    round,
+                    &texts[line..line + row.line_bytes as usize],
+                ))?;
             } else if let Some(cleaned) = self.fates.replacement(document)
-                && self.fates.of(cleaned) == fate
+                && stands(cleaned)
             {
-                writer.write_line(&self.holding.line(cleaned)?)?;
+                writer.write_line(&self.with_keys(cleaned, round, &self.holding.line(cleaned)?))?;
             }
         }
         Ok(())
     }
 
-    /// What was dropped as it was read, then duplicates, then faults.
+    /// The line of a document with what the stage has to say of it: `copy` from the second on, and its `score`.
+    fn with_keys<'a>(&self, document: u32, round: u32, line: &'a [u8]) -> Cow<'a, [u8]> {
+        let score = self.scores.of(document);
+        let Some(object) = line.strip_suffix(b"}\n").filter(|_| score.is_some() || round > 1) else {
+            return Cow::Borrowed(line);
+        };
+        let mut longer = object.to_vec();
+        if round > 1 {
+            longer.extend_from_slice(format!(",\"copy\":{round}").as_bytes());
+        }
+        if let Some(score) = score {
+            longer.extend_from_slice(
+                format!(",\"score\":{}", serde_json::Value::from(as_share(score))).as_bytes(),
+            );
+        }
+        longer.extend_from_slice(b"}\n");
+        Cow::Owned(longer)
+    }
+
+    /// Why a document with this fate was dropped.
+    fn drop_of(&self, fate: Fate, document: u32) -> Drop {
+        let score = self.scores.of(document).map(as_share);
+        if fate == Fate::LowScore {
+            let (block, place) = self.holding.place(document);
+            let limit = as_share(self.scores.cut(self.holding.blocks[block].language(place)));
+            return Drop::measured(Reason::LowScore, score.unwrap_or_default(), limit);
+        }
+        let drop = Drop::new(Reason::OverBudget);
+        score.map_or(drop.clone(), |score| drop.with("score", score))
+    }
+
+    /// What was dropped as it was read, then duplicates, then faults, scores and budgets.
     fn write_dropped(&self, kind: Kind, writer: &mut ShardWriter, team: &Team) -> Result<(), Error> {
         let dropped = &self.examiner.dropped;
         for block in &self.holding.blocks {
@@ -161,7 +216,7 @@ impl Decided<'_> {
                 writer.write_line(line)?;
             }
         }
-        let mut write = |document: u32, drop: &crate::reason::Drop| {
+        let mut write = |document: u32, drop: &Drop| {
             let mut line = dropped.document(self.holding.document(document)?, drop);
             line.push(b'\n');
             writer.write_line(&line)?;
@@ -182,6 +237,16 @@ impl Decided<'_> {
         for (document, note) in faults(self.holding, &gone)? {
             if let Some(fault) = note.fault.filter(|fault| fault.reason.kind() == kind) {
                 write(document, &fault)?;
+            }
+        }
+        for (fate, reason) in [(Fate::LowScore, Reason::LowScore), (Fate::OverBudget, Reason::OverBudget)] {
+            if reason.kind() == kind {
+                for (number, document) in self.fates.with(fate).enumerate() {
+                    if number % 1024 == 0 {
+                        team.context.cancellation.check()?;
+                    }
+                    write(document, &self.drop_of(fate, document))?;
+                }
             }
         }
         Ok(())

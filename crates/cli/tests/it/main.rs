@@ -8,6 +8,7 @@ mod faults;
 mod golden;
 mod kills;
 mod licences;
+mod opt_outs;
 mod plots;
 mod recipes;
 mod reruns;

@@ -4,6 +4,7 @@ mod behaviour;
 mod decontamination;
 mod rights;
 mod sample;
+mod selection;
 
 use std::collections::BTreeMap;
 use std::fs;
