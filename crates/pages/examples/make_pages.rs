@@ -23,7 +23,7 @@ fn main() -> std::io::Result<()> {
             fs::write(folder.join(format!("{}.html", page.name)), &page.bytes)?;
             fs::write(folder.join(format!("{}.txt", page.name)), &page.expected)?;
             let line = serde_json::json!({
-                "name": page.name, "language": page.language, "layout": page.layout,
+                "name": page.name, "language": page.language, "layout": page.layout, "variant": page.variant,
                 "held_out": site::HELD_OUT.contains(&page.layout),
                 "content_type": page.content_type, "encoding": page.encoding.name(),
             });

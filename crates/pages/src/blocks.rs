@@ -180,7 +180,7 @@ impl Cutter<'_> {
 
     fn text(&mut self, index: usize) {
         let text = self.tree.text_of(&self.tree.nodes[index]);
-        let letters = count_letters(text);
+        let Count { letters, sentences, ends_a_sentence } = count(text);
         if letters == 0 {
             return;
         }
@@ -197,7 +197,6 @@ impl Cutter<'_> {
         if self.away_depth > 0 {
             block.away_letters += letters;
         }
-        let (sentences, ends_a_sentence) = sentences(text);
         block.sentences += sentences;
         block.ends_a_sentence = ends_a_sentence;
         self.after_break = false;
@@ -244,31 +243,98 @@ impl Cutter<'_> {
     }
 }
 
-/// Characters other than white space.
-pub fn count_letters(text: &str) -> u32 {
-    // Bytes that begin a character, without those of ASCII white space: counted without decoding.
-    let count = text.bytes().filter(|byte| (*byte as i8) >= -0x40 && *byte > b' ').count();
-    let wide = if text.is_ascii() { 0 } else { text.matches('\u{a0}').count() };
-    (count - wide) as u32
+/// What a text node adds to its block.
+#[derive(Default)]
+struct Count {
+    /// Characters other than white space.
+    letters: u32,
+    /// Ends of sentences.
+    sentences: u32,
+    ends_a_sentence: bool,
 }
 
-/// How many sentences end in the text, and whether it ends with one.
-fn sentences(text: &str) -> (u32, bool) {
-    let mut count = 0;
+/// What a byte is to [`count`].
+#[derive(Clone, Copy, PartialEq)]
+enum Class {
+    Letter,
+    /// Inside a character of several bytes.
+    Continuation,
+    Space,
+    /// Ends a sentence.
+    Mark,
+    /// May stand between a mark and the white space behind it.
+    Closing,
+    /// Begins a character of several bytes that may be any of these.
+    Lead,
+}
+
+const CLASSES: [Class; 256] = {
+    let mut classes = [Class::Letter; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        classes[byte] = match byte as u8 {
+            0..=b' ' => Class::Space,
+            b'.' | b'!' | b'?' | b';' | b':' => Class::Mark,
+            b'"' | b'\'' | b')' => Class::Closing,
+            0x80..=0xbf => Class::Continuation,
+            // U+0080–U+00BF, the Greek block with its question mark, general punctuation
+            0xc2 | 0xcd | 0xe2 => Class::Lead,
+            _ => Class::Letter,
+        };
+        byte += 1;
+    }
+    classes
+};
+
+/// One pass over the bytes: text nodes are most of a page.
+fn count(text: &str) -> Count {
+    let bytes = text.as_bytes();
+    let mut count = Count::default();
     let mut after_mark = false;
-    for letter in text.chars() {
-        if letter.is_whitespace() {
-            count += u32::from(std::mem::take(&mut after_mark));
-        } else if matches!(letter, '.' | '!' | '?' | '…' | ';' | ':' | '\u{37e}') {
-            after_mark = true;
-        } else if !matches!(letter, '"' | '\'' | '”' | '“' | '»' | '«' | '’' | ')') {
-            after_mark = false;
+    for (place, byte) in bytes.iter().enumerate() {
+        let class = match CLASSES[*byte as usize] {
+            Class::Lead => class_of_several(&bytes[place..]),
+            class => class,
+        };
+        match class {
+            Class::Continuation | Class::Lead => {}
+            Class::Space => {
+                count.sentences += u32::from(after_mark);
+                count.ends_a_sentence |= after_mark;
+                after_mark = false;
+            }
+            Class::Letter => {
+                count.letters += 1;
+                count.ends_a_sentence = false;
+                after_mark = false;
+            }
+            Class::Mark => {
+                count.letters += 1;
+                after_mark = true;
+            }
+            Class::Closing => count.letters += 1,
         }
     }
-    let trimmed = text.trim_end();
-    let trimmed = trimmed.trim_end_matches(['"', '\'', '”', '“', '»', '«', '’', ')']);
-    let ends = trimmed.ends_with(['.', '!', '?', '…', ';', ':', '\u{37e}']);
-    (count + u32::from(after_mark), ends)
+    count.sentences += u32::from(after_mark);
+    count.ends_a_sentence |= after_mark;
+    count
+}
+
+fn class_of_several(bytes: &[u8]) -> Class {
+    match bytes {
+        [0xc2, 0xa0, ..] => Class::Space,
+        [0xc2, 0xab | 0xbb, ..] => Class::Closing,
+        // … and the Greek question mark
+        [0xe2, 0x80, 0xa6, ..] | [0xcd, 0xbe, ..] => Class::Mark,
+        [0xe2, 0x80, 0x98..=0x9f, ..] => Class::Closing,
+        [0xe2, 0x80, 0x80..=0x8b | 0xaf, ..] => Class::Space,
+        _ => Class::Letter,
+    }
+}
+
+/// Characters other than white space.
+fn count_letters(text: &str) -> u32 {
+    count(text).letters
 }
 
 /// Tables with data have rows of several short cells, and no headings, lists or tables inside them.

@@ -20,6 +20,8 @@ pub struct Chosen {
 const MOST_TO_RULE_OUT: f32 = 0.4;
 /// An element that holds this share of the text of its parent is the better choice.
 const SHARE_OF_PARENT: f32 = 0.8;
+/// The weight of a paragraph of about 270 letters: too much to be left out for its place alone.
+const WEIGHT_OF_A_PARAGRAPH: f32 = 170.0;
 /// Blocks with more links than this are lists of links, however long.
 const MOST_LINKS: f32 = 0.6;
 
@@ -37,19 +39,30 @@ struct Choice<'a> {
     tree: &'a Tree,
     blocks: &'a Blocks,
     sums: Vec<Sums>,
+    /// By node: not content, with everything inside.
     out: Vec<bool>,
+    /// By block: not content, whatever is around it.
+    block_out: Vec<bool>,
     title: Option<usize>,
 }
 
 pub fn choose(tree: &Tree, blocks: &Blocks) -> Chosen {
-    let mut choice =
-        Choice { tree, blocks, sums: Vec::new(), out: vec![false; tree.nodes.len()], title: None };
+    let mut choice = Choice {
+        tree,
+        blocks,
+        sums: Vec::new(),
+        out: vec![false; tree.nodes.len()],
+        block_out: vec![false; blocks.list.len()],
+        title: None,
+    };
     choice.title = choice.find_title();
     choice.sums = choice.add_up();
     choice.rule_out_names();
     choice.rule_out_controls();
     choice.rule_out_link_lists();
     choice.rule_out_teasers();
+    choice.rule_out_runs_of_teasers();
+    choice.rule_out_repeated_words();
     choice.spread();
     choice.sums = choice.add_up();
     let root = choice.root();
@@ -76,8 +89,8 @@ fn weight(block: &Block) -> f32 {
 impl Choice<'_> {
     fn add_up(&self) -> Vec<Sums> {
         let mut sums = vec![Sums::default(); self.tree.nodes.len()];
-        for block in &self.blocks.list {
-            if self.out[block.owner as usize] {
+        for (index, block) in self.blocks.list.iter().enumerate() {
+            if self.out[block.owner as usize] || self.block_out[index] {
                 continue;
             }
             let sum = &mut sums[block.owner as usize];
@@ -119,19 +132,25 @@ impl Choice<'_> {
     /// The block that repeats the document's title, a heading if possible; else the first heading of the first rank.
     fn find_title(&self) -> Option<usize> {
         let wanted = self.tree.hints.titles();
+        let longest = wanted.iter().map(|title| title.chars().count() as u32).max().unwrap_or(0);
         let mut best: Option<(u32, usize)> = None;
         for (index, block) in self.blocks.list.iter().enumerate() {
             let rank = match block.kind {
                 Kind::Heading(rank) => u32::from(rank),
                 _ => 8,
             };
-            if block.letters > 300 || (rank > 1 && wanted.is_empty()) {
+            // Signs are no part of the comparison: allow for some.
+            if block.letters > 300 || (rank > 1 && block.letters > longest + longest / 4 + 2) {
                 continue;
             }
             let text = comparable(&crate::render::block_text(self.tree, self.blocks, index));
+            // A heading may be much shorter than the title; anything else must be most of it, and no link in a menu.
+            let least = |title: &str| if rank < 8 { title.len() / 5 } else { title.len() * 2 / 5 };
             let matches = text.len() >= 4
-                && wanted.iter().any(|title| title.contains(&text) && text.len() * 5 >= title.len() * 2);
+                && (rank < 8 || block.link_share() < 0.5)
+                && wanted.iter().any(|title| text.len() >= least(title) && title.contains(&text));
             let score = match (matches, rank) {
+                (true, 8) => 12,
                 (true, rank) => rank,
                 (false, 1) => 10,
                 _ => continue,
@@ -144,28 +163,32 @@ impl Choice<'_> {
     }
 
     fn rule_out_names(&mut self) {
+        const MOST_OF_MINOR: u32 = 150;
+        const MOST_OF_NOTICE: u32 = 1500;
         for index in 1..self.tree.nodes.len() {
             let node = &self.tree.nodes[index];
-            if node.tag == Tag::Text || node.tag == Tag::Link {
+            // A heading's id is made of its words.
+            if matches!(node.tag, Tag::Text | Tag::Link | Tag::Heading(_)) || self.holds_title(index) {
                 continue;
             }
-            let by_tag = matches!(node.tag, Tag::Navigation | Tag::Footer | Tag::Aside)
-                || (node.tag == Tag::Header && !self.holds_title(index));
-            let by_name = node.flags & (names::BOILERPLATE | names::OVERLAY) != 0 && !self.holds_title(index);
-            let minor = node.flags & names::MINOR != 0
-                && self.sums[index].letters < 150
-                && !matches!(node.tag, Tag::Heading(_) | Tag::Table)
-                && !self.holds_title(index);
-            if minor || ((by_tag || by_name) && self.is_small(index)) {
+            let letters = self.sums[index].letters;
+            let by_tag = matches!(node.tag, Tag::Navigation | Tag::Footer | Tag::Aside | Tag::Header);
+            let by_name = node.flags & (names::BOILERPLATE | names::OVERLAY) != 0;
+            let minor = node.flags & names::MINOR != 0 && letters < MOST_OF_MINOR && node.tag != Tag::Table;
+            let notice = node.flags & names::NOTICE != 0 && letters < MOST_OF_NOTICE;
+            if minor || notice || ((by_tag || by_name) && self.is_small(index)) {
                 self.out[index] = true;
             }
         }
     }
 
-    /// A notice, a form or a sign-up box is a little text beside something to press.
+    /// A notice, a form or a sign-up box is a little text beside something to press. What comes three times and more
+    /// with something to press is something else: the contributions of readers, the questions of a guide.
     fn rule_out_controls(&mut self) {
         const MOST_LETTERS: u32 = 350;
         const LEVELS: usize = 3;
+        const FEWEST_ALIKE: usize = 3;
+        let mut boxes = Vec::new();
         for index in 1..self.tree.nodes.len() {
             let node = &self.tree.nodes[index];
             let is_control = node.tag == Tag::Control
@@ -173,9 +196,9 @@ impl Choice<'_> {
             if !is_control {
                 continue;
             }
-            let mut box_around = index;
+            let mut around = index;
             for _ in 0..LEVELS {
-                let parent = self.tree.nodes[box_around].parent as usize;
+                let parent = self.tree.nodes[around].parent as usize;
                 let fits = parent > 0
                     && self.sums[parent].letters <= MOST_LETTERS
                     && !self.holds_title(parent)
@@ -183,10 +206,18 @@ impl Choice<'_> {
                 if !fits {
                     break;
                 }
-                box_around = parent;
+                around = parent;
             }
-            if self.is_small(box_around) {
-                self.out[box_around] = true;
+            if self.title.is_some() || self.is_small(around) {
+                boxes.push((self.tree.nodes[around].parent, self.tree.nodes[around].from, around));
+            }
+        }
+        boxes.sort_unstable();
+        boxes.dedup();
+        for alike in boxes.chunk_by(|one, other| (one.0, one.1) == (other.0, other.1)) {
+            let letters: u32 = alike.iter().map(|(_, _, node)| self.sums[*node].letters).sum();
+            if alike.len() < FEWEST_ALIKE || letters < 60 * alike.len() as u32 {
+                alike.iter().for_each(|(_, _, node)| self.out[*node] = true);
             }
         }
     }
@@ -247,6 +278,88 @@ impl Choice<'_> {
         }
     }
 
+    /// The same without regard to elements, which lost tags may have mixed up: again and again a link for a title, then
+    /// a little text.
+    fn rule_out_runs_of_teasers(&mut self) {
+        const FEWEST: usize = 4;
+        const MOST_LETTERS: u32 = 250;
+        const MOST_BLOCKS: usize = 3;
+        let list = &self.blocks.list;
+        let is_title = |block: &Block| {
+            block.letters >= 10 && block.away_letters * 5 >= block.letters * 4 && block.kind != Kind::Row
+        };
+        let mut titles: Vec<usize> = Vec::new();
+        let mut at = 0;
+        while at < list.len() {
+            if is_title(&list[at]) {
+                titles.push(at);
+                // The text below the title is short, and the next title follows it.
+                let next = (at + 1..list.len().min(at + 2 + MOST_BLOCKS)).find(|next| is_title(&list[*next]));
+                let is_short =
+                    |next: usize| list[at + 1..next].iter().all(|block| block.letters <= MOST_LETTERS);
+                match next {
+                    Some(next)
+                        if is_short(next) && self.title.is_none_or(|title| !(at..next).contains(&title)) =>
+                    {
+                        at = next;
+                        continue;
+                    }
+                    _ => {}
+                }
+            }
+            if titles.len() >= FEWEST {
+                // The last title's text ends with the first block that is no part of it.
+                let last = titles[titles.len() - 1];
+                let own =
+                    list[last + 1..].iter().take(1).filter(|block| block.letters <= MOST_LETTERS).count();
+                self.block_out[titles[0]..last + 1 + own].fill(true);
+            }
+            titles.clear();
+            at += 1;
+        }
+    }
+
+    /// Labels that come again and again (“posts: 12”), and short texts that end in the same link each (“read more”).
+    fn rule_out_repeated_words(&mut self) {
+        const FEWEST: usize = 3;
+        const MOST_OF_LABEL: u32 = 60;
+        const MOST_OF_TEASER: u32 = 250;
+        let mut repeated: Vec<(u64, usize)> = Vec::new();
+        for (index, block) in self.blocks.list.iter().enumerate() {
+            if block.kind != Kind::Paragraph || block.letters > MOST_OF_TEASER || self.title == Some(index) {
+                continue;
+            }
+            let is_label = block.letters <= MOST_OF_LABEL && !block.ends_a_sentence;
+            let is_link_at_end = block.link_letters > 0 && block.link_letters <= 40;
+            if !is_label && !is_link_at_end {
+                continue;
+            }
+            let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+            let mut words = 0;
+            for node in block.from..block.to {
+                let node = &self.tree.nodes[node as usize];
+                let counts = node.tag == Tag::Text
+                    && (is_label
+                        || self.tree.nodes[node.parent as usize].tag == Tag::Link && node.end == block.to);
+                if counts {
+                    for byte in
+                        self.tree.text_of(node).bytes().filter(|byte| *byte > b' ' && !byte.is_ascii_digit())
+                    {
+                        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+                        words += 1;
+                    }
+                }
+            }
+            if words >= 3 {
+                repeated.push((hash ^ u64::from(is_label), index));
+            }
+        }
+        repeated.sort_unstable();
+        for alike in repeated.chunk_by(|one, other| one.0 == other.0).filter(|alike| alike.len() >= FEWEST) {
+            alike.iter().for_each(|(_, index)| self.block_out[*index] = true);
+        }
+    }
+
     /// The innermost element that holds nearly all of what is left.
     fn root(&self) -> usize {
         let mut root = 0;
@@ -266,22 +379,28 @@ impl Choice<'_> {
         if let Some(body) = marked(|node| node.flags & names::ARTICLE_BODY != 0, 0.5, root) {
             root = body;
         }
-        loop {
-            let best = self
-                .tree
-                .children(root)
-                .filter(|child| self.tree.nodes[*child].tag.is_block())
-                .max_by(|one, other| self.sums[*one].weight.total_cmp(&self.sums[*other].weight));
-            match best {
-                Some(child)
-                    if self.sums[child].weight > SHARE_OF_PARENT * self.sums[root].weight
-                        && self.sums[child].blocks > 1 =>
-                {
-                    root = child;
-                }
-                _ => return root,
-            }
+        while let Some(child) = self.child_with_the_text(root) {
+            root = child;
         }
+        root
+    }
+
+    /// The child that holds nearly all text of an element, unless another one has text of its own: a paragraph of some
+    /// length, or anything in an element of the same kind.
+    fn child_with_the_text(&self, parent: usize) -> Option<usize> {
+        let children = || self.tree.children(parent).filter(|child| self.tree.nodes[*child].tag.is_block());
+        let weight = |child: &usize| self.sums[*child].weight;
+        let best = children().max_by(|one, other| weight(one).total_cmp(&weight(other)))?;
+        let node = &self.tree.nodes[best];
+        // What swallowed the content for want of a closing tag has more of it beside itself.
+        let is_boilerplate = node.flags & (names::BOILERPLATE | names::MINOR) != 0;
+        let is_enough =
+            weight(&best) > SHARE_OF_PARENT * self.sums[parent].weight && self.sums[best].blocks > 1;
+        let is_alone = children().filter(|child| *child != best).all(|child| {
+            weight(&child) < WEIGHT_OF_A_PARAGRAPH
+                && (weight(&child) == 0.0 || self.tree.nodes[child].from != node.from)
+        });
+        (is_enough && is_alone && !is_boilerplate).then_some(best)
     }
 
     fn blocks_of(&self, root: usize) -> Vec<usize> {
@@ -289,12 +408,25 @@ impl Choice<'_> {
         let mut chosen = Vec::new();
         for (index, block) in self.blocks.list.iter().enumerate() {
             let inside = (start..end).contains(&block.owner) && (block.from >= start && block.from < end);
-            if inside && !self.out[block.owner as usize] && (self.is_text(block) || self.title == Some(index))
+            if inside
+                && !self.out[block.owner as usize]
+                && !self.block_out[index]
+                && (self.is_text(block) || self.title == Some(index))
             {
                 chosen.push(index);
             }
         }
-        self.without_bare_headings(chosen)
+        self.without_bare_headings(self.without_tail(self.from_the_title_on(chosen)))
+    }
+
+    /// What stands above the title belongs to the site, unless it is the larger part.
+    fn from_the_title_on(&self, mut chosen: Vec<usize>) -> Vec<usize> {
+        let above = self.title.map_or(0, |title| chosen.partition_point(|index| *index < title));
+        let weigh = |part: &[usize]| part.iter().map(|index| weight(&self.blocks.list[*index])).sum::<f32>();
+        if above < chosen.len() && weigh(&chosen[..above]) < weigh(&chosen[above..]) {
+            chosen.drain(..above);
+        }
+        chosen
     }
 
     fn is_text(&self, block: &Block) -> bool {
@@ -309,6 +441,40 @@ impl Choice<'_> {
                 is_paragraph || block.letters >= 40 || block.ends_a_sentence
             }
         }
+    }
+
+    /// A little text at the end, beyond what was ruled out and somewhere else in the tree, belongs to the site; so does
+    /// a line with a copyright sign.
+    fn without_tail(&self, mut chosen: Vec<usize>) -> Vec<usize> {
+        const MOST_OF_ALL: f32 = 0.2;
+        let list = &self.blocks.list;
+        let place = |index: usize| self.tree.nodes[list[index].owner as usize].parent;
+        let all: f32 = chosen.iter().map(|index| weight(&list[*index])).sum();
+        let mut tail = 0.0;
+        let mut end = chosen.len();
+        for at in (1..chosen.len()).rev() {
+            tail += weight(&list[chosen[at]]);
+            if tail > MOST_OF_ALL * all || chosen.len() - at > 8 {
+                break;
+            }
+            let is_apart = chosen[at] - chosen[at - 1] > 1
+                && chosen[at..end].iter().all(|late| {
+                    chosen[..at].iter().rev().take(50).all(|early| place(*early) != place(*late))
+                });
+            if is_apart || self.has_copyright_sign(chosen[at]) {
+                end = at;
+            }
+        }
+        chosen.truncate(end);
+        chosen
+    }
+
+    fn has_copyright_sign(&self, index: usize) -> bool {
+        let block = &self.blocks.list[index];
+        block.letters < 400
+            && self.tree.nodes[block.from as usize..block.to as usize]
+                .iter()
+                .any(|node| self.tree.text_of(node).contains('©'))
     }
 
     /// Headings without text below them are titles of what was left out.

@@ -23,7 +23,8 @@ pub fn decode<'a>(
         return (encoding.decode_without_bom_handling(&bytes[length..]).0, encoding.name());
     }
     let whole_letters = without_cut_letter(bytes);
-    let is_utf8 = std::str::from_utf8(whole_letters).is_ok();
+    let checked = std::str::from_utf8(whole_letters);
+    let is_utf8 = checked.is_ok();
     let declared =
         content_type.and_then(|header| charset_of(header.as_bytes())).or_else(|| declaration(bytes));
     let encoding = match declared {
@@ -35,6 +36,12 @@ pub fn decode<'a>(
         None if is_utf8 => UTF_8,
         None => guess(bytes, url),
     };
+    if encoding == UTF_8
+        && let Ok(text) = checked
+        && whole_letters.len() == bytes.len()
+    {
+        return (Cow::Borrowed(text), encoding.name());
+    }
     (encoding.decode_without_bom_handling(bytes).0, encoding.name())
 }
 
@@ -105,8 +112,8 @@ fn find(text: &[u8], what: &[u8]) -> Option<usize> {
 fn without_cut_letter(bytes: &[u8]) -> &[u8] {
     let tail = bytes.len() - bytes.len().min(3);
     match bytes[tail..].iter().rposition(|byte| *byte >= 0xc0) {
-        Some(start) => &bytes[..tail + start],
-        None => bytes,
+        Some(start) if std::str::from_utf8(&bytes[tail + start..]).is_err() => &bytes[..tail + start],
+        _ => bytes,
     }
 }
 

@@ -16,8 +16,10 @@ pub const MAIN: u16 = 16;
 pub const ARTICLE_BODY: u16 = 32;
 /// The element can be pressed.
 pub const CONTROL: u16 = 64;
+/// A notice about cookies and consent: never content.
+pub const NOTICE: u16 = 128;
 /// A link that leads somewhere else than this page.
-pub const LEADS_AWAY: u16 = 128;
+pub const LEADS_AWAY: u16 = 256;
 
 /// The flags of a class or id attribute.
 pub fn flags_of_name(value: &str) -> u16 {
@@ -52,9 +54,8 @@ fn flags_of_word(word: &[u8]) -> u16 {
         b"nav" | b"navbar" | b"navbox" | b"navigation" | b"menu" | b"menus" | b"submenu" | b"breadcrumb"
         | b"breadcrumbs" | b"sidebar" | b"pagination" | b"pager" | b"paging" | b"toc" | b"sitemap" | b"catlinks"
         | b"editsection" | b"mw-jump-link" | b"skiplink" | b"footer" | b"masthead" | b"topbar" | b"toolbar"
-        // notices
-        | b"cookie" | b"cookies" | b"cookiebar" | b"cookiebanner" | b"consent" | b"gdpr" | b"cmp" | b"popup"
-        | b"modal" | b"lightbox" | b"paywall"
+        // over the page
+        | b"popup" | b"modal" | b"lightbox" | b"paywall"
         // what is to be passed on, bought or signed
         | b"share" | b"sharing" | b"sharedaddy" | b"social" | b"socials" | b"addtoany" | b"newsletter" | b"subscribe"
         | b"subscription" | b"signup" | b"login" | b"signin" | b"promo" | b"promotion" | b"sponsor" | b"sponsored"
@@ -62,8 +63,8 @@ fn flags_of_word(word: &[u8]) -> u16 {
         | b"werbung" | b"anzeige" | b"publicidad" | b"publicite" | b"pubblicita" | b"reklama" | b"reklam"
         | b"reklame" | b"annons" | b"mainos" | b"donate" | b"donation"
         // other pages
-        | b"related" | b"relatedposts" | b"recommended" | b"recommendation" | b"recommendations" | b"teaser"
-        | b"teasers" | b"outbrain" | b"taboola" | b"widget" | b"widgets" | b"tagcloud" | b"trending"
+        | b"related" | b"relatedposts" | b"recommended" | b"teaser"
+        | b"teasers" | b"outbrain" | b"taboola" | b"tagcloud" | b"trending"
         // what readers say, and ask for
         | b"comment" | b"comments" | b"commentlist" | b"disqus" | b"respond" | b"feedback"
         | b"reflist" | b"noprint" | b"searchform" | b"searchbox" => BOILERPLATE,
@@ -74,6 +75,7 @@ fn flags_of_word(word: &[u8]) -> u16 {
         | b"signature" | b"reference" | b"copyright" | b"search" | b"language" | b"languages" | b"downloads"
         | b"readmore" | b"more" | b"skip" | b"permalink" | b"vcard" | b"crumb" | b"crumbs" | b"label" | b"badge"
         | b"disclaimer" => MINOR,
+        b"cookie" | b"cookies" | b"cookiebar" | b"cookiebanner" | b"consent" | b"gdpr" | b"cmp" => NOTICE,
         b"overlay" => OVERLAY,
         _ => 0,
     }

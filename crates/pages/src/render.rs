@@ -83,21 +83,42 @@ fn write_block(tree: &Tree, blocks: &Blocks, block: &Block, text: &mut String) {
     }
 }
 
+/// Words are told apart by white space of any kind, but for the narrow space inside of numbers and before signs.
 fn write_words(words: &str, start: usize, space: &mut bool, text: &mut String) {
-    for word in words.split_inclusive(|letter: char| letter.is_whitespace() && letter != '\u{202f}') {
-        let trimmed = word.trim_end_matches(|letter: char| letter.is_whitespace() && letter != '\u{202f}');
-        if !trimmed.is_empty() {
-            if *space && text.len() > start && !text.ends_with(['\n', ' ']) {
-                text.push(' ');
-            }
-            text.extend(trimmed.chars().filter(|letter| !is_invisible(*letter)));
-            *space = false;
+    let is_plain = !words
+        .bytes()
+        .any(|byte| matches!(byte, 0xc2 | 0xe2 | 0xef | 0xe1 | 0xe3 | 0x00..0x09 | 0x0b | 0x0e..0x20 | 0x7f));
+    if is_plain {
+        // No signs but ASCII and letters: white space is ASCII, too.
+        for (place, word) in words.split(|letter: char| letter.is_ascii_whitespace()).enumerate() {
+            *space |= place > 0;
+            write_word(word, start, space, text);
         }
-        *space |= trimmed.len() < word.len();
+        return;
+    }
+    let is_space = |letter: char| letter.is_whitespace() && letter != '\u{202f}';
+    for (place, word) in words.split(is_space).enumerate() {
+        *space |= place > 0;
+        if word.contains(is_invisible) {
+            let visible: String = word.chars().filter(|letter| !is_invisible(*letter)).collect();
+            write_word(&visible, start, space, text);
+        } else {
+            write_word(word, start, space, text);
+        }
+    }
+}
+
+fn write_word(word: &str, start: usize, space: &mut bool, text: &mut String) {
+    if !word.is_empty() {
+        if *space && text.len() > start && !text.ends_with(['\n', ' ']) {
+            text.push(' ');
+        }
+        text.push_str(word);
+        *space = false;
     }
 }
 
 /// Signs that only guide the breaking of lines, and controls.
 fn is_invisible(letter: char) -> bool {
-    matches!(letter, '\u{ad}' | '\u{200b}' | '\u{2060}' | '\u{feff}') || (letter.is_control())
+    matches!(letter, '\u{ad}' | '\u{200b}' | '\u{2060}' | '\u{feff}') || letter.is_control()
 }

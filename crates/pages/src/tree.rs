@@ -17,6 +17,8 @@ use crate::tags::{Tag, is_void};
 pub const MAX_DEPTH: usize = 512;
 /// Nodes are counted in 32 bits, and so are bytes of text; longer pages are cut here.
 const MAX_BYTES: usize = 1 << 30;
+/// A heading or link that was never closed and holds more is taken for text.
+const MOST_BYTES_OF_UNCLOSED: usize = 120;
 /// How much of a page's JSON-LD is kept.
 const MAX_JSON_BYTES: usize = 1 << 18;
 
@@ -28,8 +30,8 @@ pub struct Node {
     pub parent: u32,
     /// One past the last node inside: the next node that is not.
     pub end: u32,
-    /// For text, its bytes in [`Tree::characters`]; for elements, a digest of name and class by which siblings of one
-    /// kind are recognised, in `from`.
+    /// For text, its bytes in [`Tree::characters`]. For elements, `from` is a digest of name and class by which siblings
+    /// of one kind are recognised, and `to` is where the text before them ends.
     pub from: u32,
     pub to: u32,
 }
@@ -199,12 +201,22 @@ impl Builder {
         }
     }
 
-    /// Closes the innermost element.
-    fn pop(&mut self) {
+    /// Closes the innermost element. One whose closing tag is missing may have swallowed what followed: a heading or a
+    /// link with much text in it is none.
+    fn pop(&mut self, is_closed_by_name: bool) {
         if self.open.len() > 1 {
             let index = self.open.pop().unwrap_or_default().0 as usize;
+            let bytes = self.characters.len() - self.nodes[index].to as usize;
             self.nodes[index].end = self.nodes.len() as u32;
-            match self.nodes[index].tag {
+            let tag = self.nodes[index].tag;
+            if !is_closed_by_name && bytes > MOST_BYTES_OF_UNCLOSED {
+                match tag {
+                    Tag::Link => self.nodes[index].tag = Tag::Inline,
+                    Tag::Heading(_) => self.nodes[index].tag = Tag::Division,
+                    _ => {}
+                }
+            }
+            match tag {
                 Tag::Paragraph => self.open_paragraphs -= 1,
                 Tag::Link => self.open_links -= 1,
                 tag if tag.is_dropped() => self.open_dropped -= 1,
@@ -213,10 +225,10 @@ impl Builder {
         }
     }
 
-    /// Closes everything down to and including `level`.
-    fn pop_to(&mut self, level: usize) {
+    /// Closes everything down to and including `level`, which alone may have been named.
+    fn pop_to(&mut self, level: usize, is_named: bool) {
         while self.open.len() > level && self.open.len() > 1 {
-            self.pop();
+            self.pop(is_named && self.open.len() == level + 1);
         }
     }
 
@@ -279,7 +291,7 @@ impl Builder {
             && self.open_paragraphs > 0
             && let Some(level) = self.find(|open| open == Tag::Paragraph, Tag::is_boundary)
         {
-            self.pop_to(level);
+            self.pop_to(level, false);
         }
         let level = match tag {
             Tag::Item => self.find(|open| open == Tag::Item, |open| open == Tag::List || open.is_boundary()),
@@ -315,7 +327,7 @@ impl Builder {
             _ => None,
         };
         if let Some(level) = level {
-            self.pop_to(level);
+            self.pop_to(level, false);
         }
     }
 
@@ -329,7 +341,7 @@ impl Builder {
             parent: self.top() as u32,
             end: index + 1,
             from: kind,
-            to: 0,
+            to: self.characters.len() as u32,
         });
         if void {
             return;
@@ -388,12 +400,12 @@ impl Builder {
             _ => self.find_named(Tag::is_boundary),
         };
         match level {
-            Some(level) => self.pop_to(level),
+            Some(level) => self.pop_to(level, true),
             // An empty paragraph by the standard; what matters is that a paragraph ends here.
             None if tag == Tag::Paragraph => {
                 self.attributes.clear();
                 self.push(Tag::Paragraph);
-                self.pop();
+                self.pop(true);
             }
             None => {}
         }
@@ -404,7 +416,7 @@ impl Builder {
         if self.open_links > 0
             && let Some(level) = self.find(|open| open == Tag::Link, Tag::is_boundary)
         {
-            self.pop_to(level);
+            self.pop_to(level, true);
         }
     }
 
@@ -454,19 +466,15 @@ impl Builder {
 
     fn finish(&mut self) -> Tree {
         self.flush_text();
-        self.pop_to(1);
+        self.pop_to(1, false);
         let count = self.nodes.len() as u32;
         self.nodes[0].end = count;
-        let mut characters = std::mem::take(&mut self.characters);
-        if std::str::from_utf8(&characters).is_err() {
-            // Cannot happen with what the tokenizer documents; the places of the texts must stay as they are.
-            characters.iter_mut().filter(|byte| !byte.is_ascii()).for_each(|byte| *byte = b'?');
-        }
-        Tree {
-            nodes: std::mem::take(&mut self.nodes),
-            characters: String::from_utf8(characters).unwrap_or_default(),
-            hints: std::mem::take(&mut self.hints),
-        }
+        // Cannot fail with what the tokenizer documents; if it did, the places of the texts must stay as they are.
+        let characters = String::from_utf8(std::mem::take(&mut self.characters)).unwrap_or_else(|error| {
+            let ascii = |byte: u8| if byte.is_ascii() { char::from(byte) } else { '?' };
+            error.into_bytes().into_iter().map(ascii).collect()
+        });
+        Tree { nodes: std::mem::take(&mut self.nodes), characters, hints: std::mem::take(&mut self.hints) }
     }
 }
 

@@ -25,11 +25,16 @@ pub const LANGUAGES: [&str; 24] = [
     "nl", "pl", "pt", "ro", "sk", "sl", "sv",
 ];
 
+/// What is done to a page before it is sent: nothing; all names of classes and meanings of elements taken away; closing
+/// tags lost.
+pub const VARIANTS: [&str; 3] = ["whole", "nameless", "broken"];
+
 /// A page as a server would send it, and the text that a reader would copy out of it.
 pub struct SyntheticPage {
     pub name: String,
     pub language: &'static str,
     pub layout: &'static str,
+    pub variant: &'static str,
     pub content_type: String,
     pub encoding: &'static encoding_rs::Encoding,
     pub bytes: Vec<u8>,
@@ -64,7 +69,10 @@ pub fn pages(language: &'static str, pages_each: usize) -> Vec<SyntheticPage> {
     for (place, layout) in LAYOUTS.into_iter().enumerate() {
         for number in 0..pages_each {
             let mut random = Random((seed * 10_000 + place * 100 + number) as u64);
-            pages.push(page(&environment, &furniture, &texts, language, layout, number, &mut random));
+            let whole = page(&environment, &furniture, &texts, language, layout, number, &mut random);
+            for variant in VARIANTS {
+                pages.push(whole.varied(variant, &mut random));
+            }
         }
     }
     pages
@@ -110,6 +118,7 @@ fn page(
         name: format!("{language}-{layout}-{number}"),
         language,
         layout,
+        variant: "whole",
         content_type: match place {
             1 => format!("text/html; charset={charset}"),
             _ => "text/html".to_string(),
@@ -122,6 +131,84 @@ fn page(
 
 fn value(anything: impl Serialize) -> Value {
     Value::from(Serde(anything))
+}
+
+impl SyntheticPage {
+    fn varied(&self, variant: &'static str, random: &mut Random) -> SyntheticPage {
+        let html = self.encoding.decode(&self.bytes).0;
+        let html = match variant {
+            "nameless" => each_tag(&html, without_meaning),
+            "broken" => {
+                each_tag(&html, |tag| if is_lost(tag, random) { String::new() } else { format!("<{tag}>") })
+            }
+            _ => html.into_owned(),
+        };
+        SyntheticPage {
+            name: format!("{}-{variant}", self.name),
+            variant,
+            content_type: self.content_type.clone(),
+            bytes: self.encoding.encode(&html).0.into_owned(),
+            expected: self.expected.clone(),
+            ..*self
+        }
+    }
+}
+
+/// The page with every tag outside of scripts and styles written anew.
+fn each_tag(html: &str, mut write: impl FnMut(&str) -> String) -> String {
+    let mut result = String::new();
+    let mut raw = false;
+    for (place, part) in html.split('<').enumerate() {
+        let (tag, rest) = part.split_once('>').unwrap_or((part, ""));
+        raw &= !tag.starts_with("/script") && !tag.starts_with("/style");
+        match place {
+            0 => result.push_str(part),
+            _ if raw => result.extend(["<", part]),
+            _ => result.extend([&write(tag), rest]),
+        }
+        raw |= place > 0 && (tag.starts_with("script") || tag.starts_with("style"));
+    }
+    result
+}
+
+/// A tag without class, id, role and the like; elements that say what they are for become `div`s.
+fn without_meaning(tag: &str) -> String {
+    let (slash, tag) = tag.strip_prefix('/').map_or(("", tag), |rest| ("/", rest));
+    let (name, attributes) = tag.split_once(' ').unwrap_or((tag, ""));
+    let name = match name {
+        "main" | "article" | "section" | "header" | "footer" | "nav" | "aside" | "figcaption" | "figure"
+        | "form" => "div",
+        name if name.contains('-') => "div",
+        name => name,
+    };
+    let mut kept = String::new();
+    for key in [
+        "href",
+        "charset",
+        "content",
+        "http-equiv",
+        "rel",
+        "src",
+        "type",
+        "name",
+        "property",
+        "lang",
+        "datetime",
+    ] {
+        for quoted in attributes.split(&format!("{key}=\"")).skip(1).take(1) {
+            kept.push_str(&format!(" {key}=\"{}\"", quoted.split('"').next().unwrap()));
+        }
+    }
+    if kept.is_empty() && attributes.contains('=') && !attributes.contains('"') {
+        kept = format!(" {attributes}");
+    }
+    format!("<{slash}{name}{kept}>")
+}
+
+/// One in twelve of the closing tags that authors forget.
+fn is_lost(tag: &str, random: &mut Random) -> bool {
+    matches!(tag, "/p" | "/li" | "/td" | "/tr" | "/div" | "/span" | "/b" | "/h2" | "/h3" | "/a" | "/ul")
+        && random.below(12) == 0
 }
 
 /// The words of a text, lower case: what two texts are compared by.
