@@ -239,7 +239,20 @@ impl Cutter<'_> {
             return matches!((children.next(), children.next()), (Some(child), None)
                 if self.tree.nodes[child].tag == Tag::Link && self.tree.nodes[child].flags & names::LEADS_AWAY == 0);
         }
-        node.tag != Tag::Link && node.flags & names::BOILERPLATE != 0
+        if node.tag == Tag::Link {
+            return node.flags & names::LEADS_AWAY == 0 && self.is_mark(index);
+        }
+        // In code, `comment` is a colour.
+        let is_code = self.tree.nodes[self.owner as usize].tag == Tag::Preformatted;
+        node.flags & names::BOILERPLATE != 0 && !is_code
+    }
+
+    /// Whether an element holds one sign and nothing else, such as the § by which headings are linked to.
+    fn is_mark(&self, index: usize) -> bool {
+        let inside = &self.tree.nodes[index + 1..self.tree.nodes[index].end as usize];
+        let [node] = inside else { return false };
+        let mut letters = self.tree.text_of(node).trim().chars();
+        matches!((letters.next(), letters.next()), (Some(sign), None) if !sign.is_alphanumeric())
     }
 }
 

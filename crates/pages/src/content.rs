@@ -90,7 +90,7 @@ impl Choice<'_> {
     fn add_up(&self) -> Vec<Sums> {
         let mut sums = vec![Sums::default(); self.tree.nodes.len()];
         for (index, block) in self.blocks.list.iter().enumerate() {
-            if self.out[block.owner as usize] || self.block_out[index] {
+            if self.is_ruled_out(index) {
                 continue;
             }
             let sum = &mut sums[block.owner as usize];
@@ -119,6 +119,10 @@ impl Choice<'_> {
         }
     }
 
+    fn is_ruled_out(&self, block: usize) -> bool {
+        self.block_out[block] || self.out[self.blocks.list[block].owner as usize]
+    }
+
     fn is_small(&self, node: usize) -> bool {
         self.sums[node].weight <= MOST_TO_RULE_OUT * self.sums[0].weight
     }
@@ -140,15 +144,18 @@ impl Choice<'_> {
                 _ => 8,
             };
             // Signs are no part of the comparison: allow for some.
-            if block.letters > 300 || (rank > 1 && block.letters > longest + longest / 4 + 2) {
+            if block.letters > 300 || (rank == 8 && block.letters > longest + longest / 4 + 2) {
                 continue;
             }
             let text = comparable(&crate::render::block_text(self.tree, self.blocks, index));
-            // A heading may be much shorter than the title; anything else must be most of it, and no link in a menu.
-            let least = |title: &str| if rank < 8 { title.len() / 5 } else { title.len() * 2 / 5 };
+            // Most of the title, or all of it and not much more; and no link in a menu.
+            let is_like = |title: &str| {
+                (title.contains(&text) && text.len() * 5 >= title.len() * 2)
+                    || (rank < 8 && text.contains(title) && title.len() * 5 >= text.len() * 2)
+            };
             let matches = text.len() >= 4
                 && (rank < 8 || block.link_share() < 0.5)
-                && wanted.iter().any(|title| text.len() >= least(title) && title.contains(&text));
+                && wanted.iter().any(|title| is_like(title));
             let score = match (matches, rank) {
                 (true, 8) => 12,
                 (true, rank) => rank,
@@ -326,7 +333,9 @@ impl Choice<'_> {
         const MOST_OF_TEASER: u32 = 250;
         let mut repeated: Vec<(u64, usize)> = Vec::new();
         for (index, block) in self.blocks.list.iter().enumerate() {
-            if block.kind != Kind::Paragraph || block.letters > MOST_OF_TEASER || self.title == Some(index) {
+            let is_linked_heading = matches!(block.kind, Kind::Heading(_)) && block.link_share() > 0.9;
+            let is_candidate = block.kind == Kind::Paragraph || is_linked_heading;
+            if !is_candidate || block.letters > MOST_OF_TEASER || self.title == Some(index) {
                 continue;
             }
             let is_label = block.letters <= MOST_OF_LABEL && !block.ends_a_sentence;
@@ -416,11 +425,11 @@ impl Choice<'_> {
                 chosen.push(index);
             }
         }
-        self.without_bare_headings(self.without_tail(self.from_the_title_on(chosen)))
+        self.without_bare_headings(self.without_tail(self.below_the_title(chosen)))
     }
 
     /// What stands above the title belongs to the site, unless it is the larger part.
-    fn from_the_title_on(&self, mut chosen: Vec<usize>) -> Vec<usize> {
+    fn below_the_title(&self, mut chosen: Vec<usize>) -> Vec<usize> {
         let above = self.title.map_or(0, |title| chosen.partition_point(|index| *index < title));
         let weigh = |part: &[usize]| part.iter().map(|index| weight(&self.blocks.list[*index])).sum::<f32>();
         if above < chosen.len() && weigh(&chosen[..above]) < weigh(&chosen[above..]) {
@@ -431,13 +440,15 @@ impl Choice<'_> {
 
     fn is_text(&self, block: &Block) -> bool {
         match block.kind {
-            Kind::Heading(_) => block.link_share() < 0.9,
+            // A link to its own place is how a heading is linked to.
+            Kind::Heading(_) => block.away_letters * 10 < block.letters * 9,
             Kind::Row | Kind::Preformatted => true,
             _ if block.link_share() > MOST_LINKS => false,
             Kind::Item => true,
             Kind::Paragraph => {
                 let tag = self.tree.nodes[block.owner as usize].tag;
-                let is_paragraph = matches!(tag, Tag::Paragraph | Tag::Definition | Tag::Term | Tag::Quote);
+                let is_paragraph =
+                    matches!(tag, Tag::Paragraph | Tag::Definition | Tag::Term | Tag::Quote | Tag::Caption);
                 is_paragraph || block.letters >= 40 || block.ends_a_sentence
             }
         }
@@ -457,7 +468,7 @@ impl Choice<'_> {
             if tail > MOST_OF_ALL * all || chosen.len() - at > 8 {
                 break;
             }
-            let is_apart = chosen[at] - chosen[at - 1] > 1
+            let is_apart = (chosen[at - 1] + 1..chosen[at]).any(|between| self.is_ruled_out(between))
                 && chosen[at..end].iter().all(|late| {
                     chosen[..at].iter().rev().take(50).all(|early| place(*early) != place(*late))
                 });

@@ -76,7 +76,7 @@ impl Hints {
             "og:site_name" | "application-name" => keep(&mut self.site_name, content),
             "og:locale" => self.language(2, content),
             "language" | "dc.language" | "dcterms.language" | "content-language" => self.language(3, content),
-            "robots" => self.robots.extend(directives(content)),
+            "robots" => directives(content).for_each(|directive| self.robot(directive)),
             "tdm-reservation" => keep(&mut self.tdm_reservation, content),
             "tdm-policy" => keep(&mut self.tdm_policy, content),
             "content-usage" => keep(&mut self.content_usage, content),
@@ -99,7 +99,7 @@ impl Hints {
             "copyright" if is_creative_commons(content) => self.license(2, content),
             "og:url" => keep(&mut self.address_elsewhere, content),
             agent if AGENTS.contains(&agent) => {
-                self.robots.extend(directives(content).map(|directive| format!("{agent}: {directive}")));
+                directives(content).for_each(|directive| self.robot(format!("{agent}: {directive}")));
             }
             _ => {}
         }
@@ -135,6 +135,14 @@ impl Hints {
             && primary != "und"
         {
             self.languages.push((rank, primary));
+        }
+    }
+
+    /// Each directive once, and no more than anyone would write.
+    fn robot(&mut self, directive: String) {
+        const MOST: usize = 100;
+        if self.robots.len() < MOST && !self.robots.contains(&directive) {
+            self.robots.push(directive);
         }
     }
 
@@ -224,9 +232,9 @@ fn directives(content: &str) -> impl Iterator<Item = String> + '_ {
 }
 
 fn primary_subtag(tag: &str) -> Option<String> {
-    let primary = tag.split(['-', '_']).next()?.to_ascii_lowercase();
-    (matches!(primary.len(), 2 | 3) && primary.bytes().all(|byte| byte.is_ascii_lowercase()))
-        .then_some(primary)
+    let primary = tag.trim().split(['-', '_', ';']).next()?.to_ascii_lowercase();
+    let is_one = matches!(primary.len(), 2 | 3) && primary.bytes().all(|byte| byte.is_ascii_lowercase());
+    (is_one && primary != "und" && primary != "mul").then_some(primary)
 }
 
 /// The day at the start of an ISO 8601 date, where it is one.
@@ -286,4 +294,122 @@ fn absolute(address: &str, page: Option<&str>) -> Option<String> {
     let path = rest[host.len()..].split(['?', '#']).next()?;
     let folder = path.rfind('/').map_or("/", |slash| &path[..=slash]);
     Some(format!("{scheme}://{host}{folder}{address}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Page, extract};
+
+    fn hints(head: &str) -> Page {
+        let html = format!("<!DOCTYPE html><html><head>{head}</head><body><p>Tekst.</p></body></html>");
+        extract(html.as_bytes(), None, Some("https://www.a.example/one/two?three#four"))
+    }
+
+    #[test]
+    fn languages_come_by_reliability() {
+        let page = hints(
+            "<meta property=og:locale content=nb_NO><meta name=language content=de>\
+             <meta http-equiv=content-language content='fr-BE, nl'></head><html lang=MT-mt>",
+        );
+        assert_eq!(page.languages, ["mt", "fr", "nl", "nb", "de"]);
+        assert_eq!(
+            hints("<meta name=language content=Deutsch><html lang=und>").languages,
+            Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn licences_are_spdx_where_creative_commons_is_linked() {
+        let check = |head: &str, expected: Option<&str>| {
+            assert_eq!(hints(head).license.as_deref(), expected, "{head}");
+        };
+        check(
+            "<link rel=license href=https://creativecommons.org/licenses/by-sa/4.0/deed.el>",
+            Some("CC-BY-SA-4.0"),
+        );
+        check("<link rel='author license' href=/licence.html>", Some("/licence.html"));
+        check(
+            "<meta name=DC.rights content='http://creativecommons.org/publicdomain/zero/1.0/'>",
+            Some("CC0-1.0"),
+        );
+        check(
+            "<meta name=dcterms.rights content='Alle Rechte vorbehalten'>",
+            Some("Alle Rechte vorbehalten"),
+        );
+        check(
+            "</head><footer><a href=//creativecommons.org/licenses/by-nc-nd/3.0/>CC</a></footer>",
+            Some("CC-BY-NC-ND-3.0"),
+        );
+        check(
+            "<script type=application/ld+json>{\"license\" : \"https://creativecommons.org/licenses/by/4.0/\"}</script>",
+            Some("CC-BY-4.0"),
+        );
+        check("<a href=https://creativecommons.org/about>CC</a>", None);
+        check("<meta name=copyright content='2026 A'>", None);
+    }
+
+    #[test]
+    fn reservations_are_kept_as_written() {
+        let page = hints(
+            "<meta name=ROBOTS content='noindex, NoAI'><meta name=robots content='noindex,noimageai'>\
+             <meta name=GPTBot content=noindex><meta name=someone content=noindex>\
+             <meta name=tdm-reservation content=1><meta name=tdm-policy content=https://a.example/tdm.json>\
+             <meta name=content-usage content='train-ai=n'>",
+        );
+        assert_eq!(page.robots, ["noindex", "noai", "noimageai", "gptbot: noindex"]);
+        assert_eq!(page.tdm_reservation.as_deref(), Some("1"));
+        assert_eq!(page.tdm_policy.as_deref(), Some("https://a.example/tdm.json"));
+        assert_eq!(page.content_usage.as_deref(), Some("train-ai=n"));
+        assert_eq!(hints("").robots, Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_day_of_publication_is_the_best_of_several() {
+        let check =
+            |head: &str, expected: Option<&str>| assert_eq!(hints(head).date.as_deref(), expected, "{head}");
+        check(
+            "<time datetime=2020-01-02>x</time><meta property=article:published_time content=2026-03-04T05:06:07Z>",
+            Some("2026-03-04"),
+        );
+        check(
+            "<script type=application/ld+json>[{\"datePublished\":\"2025-12-31\"}]</script><time datetime=2020-01-02>",
+            Some("2025-12-31"),
+        );
+        check("<meta name=dcterms.date content=2024-02-30>", Some("2024-02-30"));
+        check("<meta name=date content='31. 12. 2024'><time datetime=12:30>", None);
+        check("<meta name=date content=ΑΒΓΔΕ-ΑΒ>", None);
+    }
+
+    #[test]
+    fn titles_lose_the_name_of_the_site() {
+        let check =
+            |head: &str, expected: Option<&str>| assert_eq!(hints(head).title.as_deref(), expected, "{head}");
+        check("<title> Il-mitħna\n terġa' </title>", Some("Il-mitħna terġa'"));
+        check(
+            "<title>Il-mitħna | L-Aħbar</title><meta property=og:site_name content=\"L-Aħbar\">",
+            Some("Il-mitħna"),
+        );
+        check("<title>Mitħna – Aħbar</title><meta property=og:title content=Mitħna>", Some("Mitħna"));
+        check("<title>A &amp; B</title><svg><title>drawing</title></svg>", Some("A & B"));
+        check("<h1>Heading</h1>", Some("Heading"));
+        check("", None);
+    }
+
+    #[test]
+    fn the_canonical_address_is_absolute() {
+        let check = |href: &str, expected: &str| {
+            let page = hints(&format!("<link rel=canonical href='{href}'>"));
+            assert_eq!(page.canonical_url.as_deref(), Some(expected), "{href}");
+        };
+        check("https://b.example/", "https://b.example/");
+        check("//b.example/x", "https://b.example/x");
+        check("/x?y", "https://www.a.example/x?y");
+        check("x", "https://www.a.example/one/x");
+        assert_eq!(
+            hints("<meta property=og:url content=/x>").canonical_url.as_deref(),
+            Some("https://www.a.example/x")
+        );
+        assert_eq!(extract(b"<link rel=canonical href=x>", None, None).canonical_url, None);
+        assert_eq!(extract(b"<link rel=canonical href=x>", None, Some("a.example")).canonical_url, None);
+    }
 }

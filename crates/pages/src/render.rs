@@ -68,7 +68,7 @@ fn write_block(tree: &Tree, blocks: &Blocks, block: &Block, text: &mut String) {
             }
             Tag::Cell if block.kind == Kind::Row => {
                 if cells > 0 {
-                    text.push_str(" | ");
+                    text.push_str(if text.len() > start { " | " } else { "| " });
                 }
                 cells += 1;
                 space = false;

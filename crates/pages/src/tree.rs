@@ -18,7 +18,7 @@ pub const MAX_DEPTH: usize = 512;
 /// Nodes are counted in 32 bits, and so are bytes of text; longer pages are cut here.
 const MAX_BYTES: usize = 1 << 30;
 /// A heading or link that was never closed and holds more is taken for text.
-const MOST_BYTES_OF_UNCLOSED: usize = 120;
+const MOST_BYTES_OF_UNCLOSED: usize = 80;
 /// How much of a page's JSON-LD is kept.
 const MAX_JSON_BYTES: usize = 1 << 18;
 
@@ -153,11 +153,11 @@ impl Attributes {
 impl Builder {
     fn new(bytes: usize) -> Builder {
         let document = Node { tag: Tag::Document, flags: 0, parent: 0, end: 0, from: 0, to: 0 };
-        let mut nodes = Vec::with_capacity(bytes / 24 + 1);
+        let mut nodes = Vec::with_capacity((bytes / 24).min(1 << 20) + 1);
         nodes.push(document);
         Builder {
             nodes,
-            characters: Vec::with_capacity(bytes / 2),
+            characters: Vec::with_capacity((bytes / 2).min(1 << 24)),
             hints: Hints::default(),
             finished: None,
             ended: false,
@@ -263,26 +263,24 @@ impl Builder {
     fn start_tag(&mut self) {
         self.flush_text();
         let tag = Tag::of(&self.tag_name);
-        self.mode = if self.open_dropped > 0 { Characters::Dropped } else { Characters::Text };
         match tag {
-            Tag::Html | Tag::Head | Tag::Body => {
-                self.hints.language_of_root(&self.attributes);
-                return;
-            }
+            Tag::Html | Tag::Head | Tag::Body => return self.hints.language_of_root(&self.attributes),
             Tag::Meta => return self.hints.meta(&self.attributes),
             Tag::LinkRelation => return self.hints.link(&self.attributes),
-            Tag::Time => self.hints.time(&self.attributes),
-            Tag::Title if self.open_dropped == 0 && self.hints.title.is_empty() => {
-                self.mode = Characters::Title
-            }
-            Tag::Script if self.attributes.kind.eq_ignore_ascii_case("application/ld+json") => {
-                self.mode = Characters::Json;
-            }
             Tag::Link => self.hints.link(&self.attributes),
+            Tag::Time => self.hints.time(&self.attributes),
             _ => {}
         }
         self.close_implied(tag);
+        let is_json = self.attributes.kind.eq_ignore_ascii_case("application/ld+json");
+        let mode = match tag {
+            Tag::Title if self.open_dropped == 0 && self.hints.title.is_empty() => Characters::Title,
+            Tag::Script if is_json => Characters::Json,
+            _ => Characters::Text,
+        };
         self.push(tag);
+        self.mode =
+            if mode == Characters::Text && self.open_dropped > 0 { Characters::Dropped } else { mode };
     }
 
     /// Ends what the opening of `tag` ends without a closing tag.
@@ -354,12 +352,7 @@ impl Builder {
         match tag {
             Tag::Paragraph => self.open_paragraphs += 1,
             Tag::Link => self.open_links += 1,
-            tag if tag.is_dropped() => {
-                self.open_dropped += 1;
-                if self.mode == Characters::Text {
-                    self.mode = Characters::Dropped;
-                }
-            }
+            tag if tag.is_dropped() => self.open_dropped += 1,
             _ => {}
         }
     }
@@ -396,6 +389,7 @@ impl Builder {
                 }
                 level
             }
+            _ if tag.is_dropped() => self.find_named(|_| false),
             _ if !tag.is_block() => self.find_named(Tag::is_block),
             _ => self.find_named(Tag::is_boundary),
         };
