@@ -140,7 +140,8 @@ fn good_texts(settings: &Settings) -> Result<Vec<Vec<Features>>, Error> {
         let Some(language) = labelled.or_else(|| languages::identify(&document.text).language) else {
             continue;
         };
-        let text = encoding::repair(&document.text).map_or(document.text, |repaired| repaired.text);
+        let text =
+            encoding::repair(&document.text).ok().flatten().map_or(document.text, |repaired| repaired.text);
         words.read(&text);
         pieces[language.index()].extend(score::pieces(&words));
     }
