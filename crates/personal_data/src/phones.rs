@@ -48,6 +48,12 @@ const DOT_SPACE: Separators = DOT | SPACE;
 /// Digits after the calling code, in countries whose plan is not in the table (ITU-T E.164: at most 15 with the code).
 const FOREIGN_DIGITS: std::ops::RangeInclusive<usize> = 7..=12;
 
+/// Still shorter ones count only right after a word that names them.
+const LEAST_NATIONAL_DIGITS: usize = 7;
+
+/// Numbers without their area code, right after a word that names them.
+const LOCAL_DIGITS: std::ops::RangeInclusive<usize> = 6..=11;
+
 /// Shorter numbers than this without a word that names them are something else.
 const LEAST_UNNAMED_DIGITS: usize = 9;
 
@@ -55,10 +61,12 @@ const LEAST_UNNAMED_DIGITS: usize = 9;
 const LEAST_FOREIGN_DIGITS: usize = 8;
 
 /// Whether a stretch of digits is a telephone number, in a text of this language, where the words around it call it so.
+/// `name` and `is_right_after_name` are asked only where they decide.
 pub fn is_phone_number(
     stretch: &Stretch,
     language: Option<Language>,
     name: impl Fn() -> Option<Name>,
+    is_right_after_name: impl Fn() -> bool,
 ) -> bool {
     if stretch.groups.len() > 9 {
         return false;
@@ -86,6 +94,9 @@ pub fn is_phone_number(
     }
     let speaks = |country: &Country| language.is_none_or(|language| country.languages.contains(&language));
     let mut countries = PLANS.country.iter().filter(|country| speaks(country));
+    if is_north_american(stretch) && speaks_english(language) {
+        return matches!(name(), None | Some(Name::Phone));
+    }
     if looks_dialled(stretch) && countries.any(|country| country.has_area(stretch, digits)) {
         return matches!(name(), None | Some(Name::Phone)) && !looks_like_something_else(stretch);
     }
@@ -93,11 +104,23 @@ pub fn is_phone_number(
         return false;
     }
     let is_long = digits.len() >= LEAST_FOREIGN_DIGITS;
-    PLANS
-        .country
-        .iter()
-        .filter(|country| is_long || speaks(country))
-        .any(|country| country.has_national(digits) || is_long && country.has_international(digits))
+    let is_enough = digits.len() >= LEAST_NATIONAL_DIGITS;
+    let mut countries = PLANS.country.iter().filter(|country| is_long || is_enough && speaks(country));
+    countries.any(|country| country.has_national(digits) || is_long && country.has_international(digits))
+        || LOCAL_DIGITS.contains(&digits.len()) && is_right_after_name()
+}
+
+/// `(212) 555-0123`: no country of the 27, but in English text as frequent as theirs.
+fn is_north_american(stretch: &Stretch) -> bool {
+    let is_exchange = |place: usize| stretch.digits[place] >= 2;
+    stretch.has_lengths(&[3, 3, 4])
+        && stretch.text[stretch.start..].starts_with('(')
+        && is_exchange(0)
+        && is_exchange(3)
+}
+
+fn speaks_english(language: Option<Language>) -> bool {
+    language.is_none_or(|language| language.code() == "en")
 }
 
 /// Calling code and number, without `+` or `00`.
@@ -215,7 +238,10 @@ mod tests {
 
     #[test]
     fn the_table_has_all_27() {
-        assert_eq!(PLANS.country.len(), 27);
+        let members =
+            "AT BE BG HR CY CZ DK EE FI FR DE GR HU IE IT LV LT LU MT NL PL PT RO SK SI ES SE".split(' ');
+        let codes: Vec<&str> = PLANS.country.iter().map(|country| country._code.as_str()).collect();
+        assert!(members.clone().count() == 27 && members.into_iter().all(|member| codes.contains(&member)));
         for country in &PLANS.country {
             assert_eq!(country.trunks.is_empty(), country.first_group == (0, 0), "{}", country._code);
             for numbers in &country.numbers {

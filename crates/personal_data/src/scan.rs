@@ -149,14 +149,15 @@ impl Scan<'_> {
 
     fn name_before(&self, place: usize) -> Option<Name> {
         let (last, name) = self.last_name.get();
-        let is_near = last <= place && place - last <= LONGEST_KNOWN;
-        if is_near && name.is_none() && !words::may_hold_words(&self.text[last..place]) {
-            return None;
-        }
         if last == place {
             return name;
         }
-        let name = words::name_before(self.text, place, self.language);
+        let is_near = last <= place && place - last <= LONGEST_KNOWN;
+        let name = if is_near && name.is_none() && !words::may_hold_words(&self.text[last..place]) {
+            None
+        } else {
+            words::name_before(self.text, place, self.language)
+        };
         self.last_name.set((place, name));
         name
     }
@@ -173,7 +174,8 @@ impl Scan<'_> {
         if is_identifier {
             return Some(PersonalData::NationalIdentifier);
         }
-        let is_phone_number = phones::is_phone_number(stretch, self.language, name)
+        let is_right_after_name = || words::names_phone_right_before(self.text, at, self.language);
+        let is_phone_number = phones::is_phone_number(stretch, self.language, name, is_right_after_name)
             && !words::is_amount(self.text, &stretch.range(), self.language);
         is_phone_number.then_some(PersonalData::PhoneNumber)
     }

@@ -319,3 +319,13 @@ fn findings_are_in_order_in_any_text() {
         redact(&text, language);
     }
 }
+
+#[test]
+fn numbers_without_area_code_and_from_across_the_sea() {
+    check_in("pt", "tel. 289-3609", "tel. <PHONE_NUMBER>");
+    check_in("de", "Tel. Nr.: 231 25-0, Herr Wolf", "Tel. Nr.: <PHONE_NUMBER>, Herr Wolf");
+    check_in("de", "Telefone wurden 231 250 verkauft", "Telefone wurden 231 250 verkauft");
+    check("my office, (212) 555-0123.", "my office, <PHONE_NUMBER>.");
+    check("or 020 7946 0018", "or <PHONE_NUMBER>");
+    check_in("nl", "Apollo (212) 555-0123", "Apollo (212) 555-0123");
+}

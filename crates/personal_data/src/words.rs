@@ -59,6 +59,14 @@ pub fn name_before(text: &str, place: usize, language: Option<Language>) -> Opti
     None
 }
 
+/// Whether the last word before a number names a telephone, numbers and the like aside: "Tel.", "phone no."
+pub fn names_phone_right_before(text: &str, place: usize, language: Option<Language>) -> bool {
+    let lexicon = Lexicon::of(language);
+    let words = words(line_before(text, place));
+    let mut classes = words.iter().rev().map(|word| lexicon.class(word));
+    classes.find(|class| *class != Some(Class::Number)).flatten() == Some(Class::Name(Name::Phone))
+}
+
 /// What the words after a number call it: "(mobile)", "… számon hívható", "… számú rendelés".
 pub fn name_after(text: &str, place: usize, language: Option<Language>) -> Option<Name> {
     let lexicon = Lexicon::of(language);
