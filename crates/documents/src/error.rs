@@ -22,12 +22,12 @@ pub enum Error {
     BrokenLink { path: PathBuf, target: PathBuf },
 
     #[error(
-        "{path}: not a kind of file that can be read; expected .jsonl, .txt, .md, .warc or .wet, plain or with .gz or .zst"
+        "{path}: not a kind of file that can be read; expected .jsonl, .txt, .md, .html, .warc or .wet, plain or with .gz or .zst, or .parquet"
     )]
     UnknownKind { path: PathBuf },
 
     #[error(
-        "{path}: no file that can be read (.jsonl, .txt, .md, .warc, .wet; plain, .gz or .zst) in this folder"
+        "{path}: no file that can be read (.jsonl, .txt, .md, .html, .warc, .wet, plain or with .gz or .zst; .parquet) in this folder"
     )]
     NoFiles { path: PathBuf },
 
@@ -48,6 +48,19 @@ pub enum Error {
     )]
     Damaged { path: PathBuf, compressed_offset: u64, text_offset: u64, line: u64, detail: String },
 
+    #[error("{path}: no Parquet file that can be read: {detail}; fetch or write the file again")]
+    BadParquet { path: PathBuf, detail: String },
+
+    #[error(
+        "{path}: no column `{column}`, found {found}; say which column holds the text, such as `fields = {{ text = \"content\" }}`"
+    )]
+    NoTextColumn { path: PathBuf, column: String, found: String },
+
+    #[error(
+        "{path}: Parquet is read only by a build with the feature `parquet`; build with it, or convert the file"
+    )]
+    NoParquet { path: PathBuf },
+
     #[error("`fields` names `{name}`, which is no field of a document; expected one of {known}")]
     UnknownField { name: String, known: String },
 
@@ -56,6 +69,32 @@ pub enum Error {
          word in every record"
     )]
     EmptyField { name: String },
+
+    #[error("{address}: no address that can be read: {problem}")]
+    Address { address: String, problem: String },
+
+    #[error("{address}: not there (404); check the address")]
+    RemoteMissing { address: String },
+
+    #[error(
+        "{address}: the server wants to know who asks (401); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3://, or use \
+         an address that is signed"
+    )]
+    RemoteLogin { address: String },
+
+    #[error(
+        "{address}: the server refuses (403); check the rights of the credentials in AWS_ACCESS_KEY_ID (without them requests \
+         are not signed), the region, and whether an address that was signed has expired"
+    )]
+    RemoteForbidden { address: String },
+
+    #[error("{address}: cannot be fetched: {problem}")]
+    Remote { address: String, problem: String },
+
+    #[error(
+        "{path}: addresses are read only by a build with the feature `remote`; fetch the file, or build with it"
+    )]
+    NoRemote { path: PathBuf },
 
     #[error("{path}: cannot be read: {source}")]
     Read { path: PathBuf, source: std::io::Error },
@@ -76,6 +115,6 @@ impl Error {
     /// Whether this is damage to one input file, which a setting may choose to skip; all else is a wrong setting or
     /// a failing disk and always stops a run.
     pub fn is_damage(&self) -> bool {
-        matches!(self, Error::Damaged { .. } | Error::EmptyFile { .. })
+        matches!(self, Error::Damaged { .. } | Error::EmptyFile { .. } | Error::BadParquet { .. })
     }
 }

@@ -1,6 +1,6 @@
 //! Which files an input consists of, in an order that depends on their names alone.
 //!
-//! An input is a file or a folder. Folders are searched to their depths; links are followed, except back to a folder
+//! An input is a file or a folder, or the address of either elsewhere (see `remote`). Folders are searched to their depths; links are followed, except back to a folder
 //! above; pipes, sockets and devices are refused, because reading them may never end. Names that begin with a dot are
 //! left alone, and so are files of other kinds inside a folder (checksum lists) and what is written about the folder (a
 //! README, a LICENSE).
@@ -14,10 +14,12 @@ use serde::Serialize;
 
 use crate::decompress::Compression;
 use crate::error::Error;
+use crate::source::is_remote;
 
 /// A file to read, with the name it has inside its input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputFile {
+    /// A path, or the address of a remote object.
     pub path: PathBuf,
     /// Relative to the input, parts joined by `/`; the file's own name where the input is a file.
     pub name: String,
@@ -36,6 +38,10 @@ pub fn list_input_files(inputs: &[PathBuf]) -> Result<Vec<InputFile>, Error> {
     let mut files = Vec::new();
     for input in inputs {
         let before = files.len();
+        if is_remote(input) {
+            files.extend(list_remote(input)?);
+            continue;
+        }
         let file_type = followed_type(input)?;
         if file_type.is_dir() {
             descend(input, "", &mut vec![canonical(input)?], &mut files)?;
@@ -59,6 +65,9 @@ pub fn digest_inputs(inputs: &[PathBuf]) -> Result<Vec<InputDigest>, Error> {
     list_input_files(inputs)?
         .into_iter()
         .map(|InputFile { path, name }| {
+            if is_remote(&path) {
+                return digest_remote(&path, name);
+            }
             let read_error = |source| Error::Read { path: path.clone(), source };
             let bytes = fs::metadata(&path).map_err(read_error)?.len();
             let sha256 = provenance::digest::sha256_file(&path).map_err(read_error)?;
@@ -67,14 +76,49 @@ pub fn digest_inputs(inputs: &[PathBuf]) -> Result<Vec<InputDigest>, Error> {
         .collect()
 }
 
+#[cfg(feature = "remote")]
+fn list_remote(address: &Path) -> Result<Vec<InputFile>, Error> {
+    crate::remote::list(address)
+}
+
+/// What identifies a remote object: its `ETag` and length where the store gives a strong one, because nobody fetches a
+/// crawl only to learn whether it changed; else its bytes.
+#[cfg(feature = "remote")]
+fn digest_remote(address: &Path, name: String) -> Result<InputDigest, Error> {
+    let object = crate::remote::open(address)?;
+    let bytes = object.length;
+    let sha256 = match object.etag.as_deref().filter(|etag| !etag.starts_with("W/")) {
+        Some(etag) => provenance::digest::sha256(format!("etag {etag} of {bytes} bytes").as_bytes()),
+        None => {
+            let mut reader = provenance::digest::Sha256Reader::new(object.stream(0));
+            let copied = io::copy(&mut reader, &mut io::sink());
+            copied.map_err(|source| Error::Read { path: crate::source::shown(address), source })?;
+            reader.digest()
+        }
+    };
+    Ok(InputDigest { name, bytes, sha256 })
+}
+
+#[cfg(not(feature = "remote"))]
+fn list_remote(address: &Path) -> Result<Vec<InputFile>, Error> {
+    Err(Error::NoRemote { path: crate::source::shown(address) })
+}
+
+#[cfg(not(feature = "remote"))]
+fn digest_remote(address: &Path, _: String) -> Result<InputDigest, Error> {
+    Err(Error::NoRemote { path: crate::source::shown(address) })
+}
+
 /// What a file holds, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
     JsonLines,
     /// Markdown too: its marks are part of the text.
     PlainText,
+    Html,
     /// WARC and WET.
     Warc,
+    Parquet,
 }
 
 pub fn kind_of(name: &str) -> Option<(Content, Compression)> {
@@ -89,12 +133,16 @@ pub fn kind_of(name: &str) -> Option<(Content, Compression)> {
     match stem.rsplit_once('.')?.1 {
         "jsonl" | "ndjson" => Some((Content::JsonLines, compression)),
         "txt" | "md" | "markdown" => Some((Content::PlainText, compression)),
+        "html" | "htm" | "xhtml" => Some((Content::Html, compression)),
+        // It compresses its pages itself.
+        "parquet" if compression == Compression::None => Some((Content::Parquet, compression)),
         "warc" | "wet" => Some((Content::Warc, compression)),
         _ => None,
     }
 }
 
-fn is_about_the_folder(file_name: &str) -> bool {
+/// Names of files that tell about those beside them.
+pub fn is_about_the_folder(file_name: &str) -> bool {
     let stem = file_name.split('.').next().unwrap_or_default().to_ascii_lowercase();
     ["readme", "license", "licence"].contains(&stem.as_str())
 }

@@ -14,13 +14,18 @@ mod decompress;
 mod document;
 mod error;
 mod fields;
+mod html;
 mod http;
 mod inputs;
 mod json_record;
 mod language_codes;
 mod lines;
 mod members;
+#[cfg(feature = "parquet")]
+mod parquet_file;
 mod reader;
+#[cfg(feature = "remote")]
+mod remote;
 mod shard;
 mod source;
 mod text_input;
@@ -32,6 +37,8 @@ pub use document::{Document, FieldError};
 pub use error::Error;
 pub use fields::FieldMap;
 pub use inputs::{InputDigest, InputFile, digest_inputs, list_input_files};
+#[cfg(feature = "parquet")]
+pub use parquet_file::ParquetWriter;
 pub use reader::{
     BadRecord, DocumentReader, InputReader, Place, Problem, RawReader, RawRecord, ReadOptions, Record,
     TextUnit, open_input, read_documents, read_raw,
@@ -40,3 +47,4 @@ pub use shard::{
     PlacedValue, ShardReader, ShardSummary, ShardWriter, ValueReader, read_first_values, read_shard,
     read_values,
 };
+pub use source::is_remote;

@@ -16,9 +16,13 @@ use crate::decompress::{self, Compression};
 use crate::document::Document;
 use crate::error::Error;
 use crate::fields::FieldMap;
+use crate::html;
 use crate::inputs::{Content, InputFile, kind_of, list_input_files};
 use crate::json_record;
 use crate::language_codes;
+use crate::members::is_disk_failure;
+#[cfg(feature = "parquet")]
+use crate::parquet_file::{ParquetInput, Row};
 use crate::source::{self, Source};
 use crate::text_input::LineInput;
 use crate::utf16;
@@ -73,8 +77,9 @@ impl Place {
     /// What is counted in a file of this name.
     fn unit(&self) -> &'static str {
         match kind_of(&self.file) {
-            Some((Content::JsonLines | Content::PlainText, _)) | None => "line",
+            Some((Content::JsonLines | Content::PlainText | Content::Html, _)) | None => "line",
             Some((Content::Warc, _)) => "record",
+            Some((Content::Parquet, _)) => "row",
         }
     }
 }
@@ -136,14 +141,35 @@ pub fn read_raw(inputs: &[PathBuf], options: ReadOptions) -> Result<RawReader, E
 /// Opens one file of [`list_input_files`], so that ranks can share out the files of an input among themselves.
 pub fn open_input(file: &InputFile, options: ReadOptions) -> Result<InputReader, Error> {
     let (content, compression) =
-        kind_of(&file.name).ok_or_else(|| Error::UnknownKind { path: file.path.clone() })?;
+        kind_of(&file.name).ok_or_else(|| Error::UnknownKind { path: source::shown(&file.path) })?;
+    if content == Content::Parquet {
+        return open_parquet(file, options);
+    }
     let source = source::open(&file.path)?;
     let consumed = source.progress();
     let format = Format::open(&file.name, source, content, compression, options);
     let compressed = compression != Compression::None;
-    let mut reader = InputReader { path: file.path.clone(), compressed, format: None, consumed, records: 0 };
+    let mut reader =
+        InputReader { path: source::shown(&file.path), compressed, format: None, consumed, records: 0 };
     reader.format = Some(format.map_err(|error| reader.damage(error, (0, 0)))?);
     Ok(reader)
+}
+
+#[cfg(feature = "parquet")]
+fn open_parquet(file: &InputFile, options: ReadOptions) -> Result<InputReader, Error> {
+    let parquet = ParquetInput::open(&file.path, &file.name, options)?;
+    Ok(InputReader {
+        path: source::shown(&file.path),
+        compressed: true,
+        consumed: parquet.progress(),
+        format: Some(Format::Parquet(Box::new(parquet))),
+        records: 0,
+    })
+}
+
+#[cfg(not(feature = "parquet"))]
+fn open_parquet(file: &InputFile, _: ReadOptions) -> Result<InputReader, Error> {
+    Err(Error::NoParquet { path: source::shown(&file.path) })
 }
 
 /// An iterator over the records of inputs.
@@ -168,9 +194,28 @@ pub struct RawRecord {
 
 #[derive(Debug, Clone)]
 pub(crate) enum RawContent {
-    Json { bytes: Vec<u8>, fields: Arc<FieldMap>, keep_metadata: fn(&str) -> bool },
-    Text { id: String, bytes: Vec<u8> },
-    Web { record: Box<WebRecord>, limit_bytes: usize },
+    Json {
+        bytes: Vec<u8>,
+        fields: Arc<FieldMap>,
+        keep_metadata: fn(&str) -> bool,
+    },
+    Text {
+        id: String,
+        bytes: Vec<u8>,
+    },
+    Html {
+        id: String,
+        bytes: Vec<u8>,
+    },
+    Web {
+        record: Box<WebRecord>,
+        limit_bytes: usize,
+    },
+    #[cfg(feature = "parquet")]
+    Row {
+        row: Box<Row>,
+        keep_metadata: fn(&str) -> bool,
+    },
     Bad(Problem),
 }
 
@@ -178,8 +223,12 @@ impl RawRecord {
     /// Bytes held by this record.
     pub fn len_bytes(&self) -> usize {
         match &self.content {
-            RawContent::Json { bytes, .. } | RawContent::Text { bytes, .. } => bytes.len(),
+            RawContent::Json { bytes, .. }
+            | RawContent::Text { bytes, .. }
+            | RawContent::Html { bytes, .. } => bytes.len(),
             RawContent::Web { record, .. } => record.block.len(),
+            #[cfg(feature = "parquet")]
+            RawContent::Row { row, .. } => row.len_bytes(),
             RawContent::Bad(_) => 0,
         }
     }
@@ -211,9 +260,21 @@ impl RawRecord {
                 let text = String::from_utf8(bytes).map_err(|error| not_utf8(error.utf8_error()));
                 zero.map_or(text.map(|text| Document::new(id, text)), Err)
             }
+            RawContent::Html { id, bytes } => {
+                let mut document = Document::new(id, String::new());
+                // The reader took a byte order mark off: it says how the page is encoded.
+                let content_type = (place.offset > 0).then_some("text/html; charset=utf-8");
+                html::fill(&mut document, &bytes, content_type);
+                Ok(document)
+            }
             RawContent::Web { record, limit_bytes } => {
                 let id = format!("{}#{}", place.file, place.line);
                 record.document(id, limit_bytes).map_err(|problem| bad(place.offset, problem))
+            }
+            #[cfg(feature = "parquet")]
+            RawContent::Row { row, keep_metadata } => {
+                let id = format!("{}#{}", place.file, place.line);
+                row.document(id, keep_metadata).map_err(|problem| bad(place.offset, problem))
             }
             RawContent::Bad(problem) => Err(bad(place.offset, problem)),
         };
@@ -238,7 +299,9 @@ pub struct InputReader {
 /// The kinds of files, each with its own way to the next record.
 enum Format {
     Lines(LineInput),
-    Warc(WarcInput),
+    Warc(Box<WarcInput>),
+    #[cfg(feature = "parquet")]
+    Parquet(Box<ParquetInput>),
 }
 
 impl Format {
@@ -250,7 +313,13 @@ impl Format {
         options: ReadOptions,
     ) -> io::Result<Format> {
         Ok(match content {
-            Content::Warc => Format::Warc(WarcInput::new(name, source, compression, options)?),
+            Content::Warc => Format::Warc(Box::new(WarcInput::new(name, source, compression, options)?)),
+            Content::Html => {
+                // A page says itself how it is encoded.
+                let stream = decompress::stream_of(source, compression)?;
+                Format::Lines(LineInput::new(name, content, stream, options))
+            }
+            Content::Parquet => unreachable!("opened by itself"),
             Content::JsonLines | Content::PlainText => {
                 let stream = utf16::as_utf8(decompress::stream_of(source, compression)?)?;
                 Format::Lines(LineInput::new(name, content, stream, options))
@@ -263,6 +332,8 @@ impl Format {
         match self {
             Format::Lines(lines) => lines.next_record(number),
             Format::Warc(warc) => warc.next_record(number),
+            #[cfg(feature = "parquet")]
+            Format::Parquet(parquet) => parquet.next_record(number),
         }
     }
 
@@ -271,6 +342,8 @@ impl Format {
         match self {
             Format::Lines(lines) => lines.position(),
             Format::Warc(warc) => (records, warc.offset()),
+            #[cfg(feature = "parquet")]
+            Format::Parquet(_) => (records, 0),
         }
     }
 }
@@ -289,6 +362,15 @@ impl InputReader {
     /// Passes over `count` records without parsing them: how a run that was interrupted finds its place again. Fewer
     /// records in the file than that is no error; [`InputReader::records`] says how many there were.
     pub fn skip_records(&mut self, count: u64) -> Result<(), Error> {
+        #[cfg(feature = "parquet")]
+        let count = match &mut self.format {
+            Some(Format::Parquet(parquet)) => {
+                let skipped = parquet.skip_groups(count);
+                self.records += skipped;
+                count - skipped
+            }
+            _ => count,
+        };
         for _ in 0..count {
             match self.next() {
                 Some(record) => drop(record?),
@@ -301,7 +383,7 @@ impl InputReader {
     /// What a failed read means: damage inside an archive, a failing disk otherwise.
     fn damage(&self, source: io::Error, position: (u64, u64)) -> Error {
         let path = self.path.clone();
-        if !self.compressed {
+        if !self.compressed || is_disk_failure(&source) {
             return Error::Read { path, source };
         }
         damaged(&path, self.input_bytes(), position, &source)

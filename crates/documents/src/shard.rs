@@ -19,7 +19,7 @@ use crate::lines::{Line, LineReader, PlacedLine};
 use crate::reader::damaged;
 
 /// zstd's own default: on prose, levels above save a few percent of the bytes for a multiple of the time.
-const COMPRESSION_LEVEL: i32 = 3;
+pub const COMPRESSION_LEVEL: i32 = 3;
 const BUFFER_BYTES: usize = 1 << 18;
 
 /// Writes a shard. It counts only once [`ShardWriter::finish`] has returned.

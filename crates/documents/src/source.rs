@@ -2,11 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Error;
+#[cfg(feature = "remote")]
+use crate::remote::{RemoteObject, RemoteStream};
 
 /// A large buffer: shards are read from network file systems too, where a request costs more than its bytes.
 const BUFFER_BYTES: usize = 1 << 18;
@@ -17,16 +19,38 @@ pub struct Source {
     read: Arc<AtomicU64>,
 }
 
-/// Opens a regular file that is not empty.
+/// Opens a regular file or a remote object that is not empty.
 pub fn open(path: &Path) -> Result<Source, Error> {
-    let read_error = |source| Error::Read { path: path.to_path_buf(), source };
-    let file = open_file(path)?;
-    if file.metadata().map_err(read_error)?.len() == 0 {
-        return Err(Error::EmptyFile { path: path.to_path_buf() });
+    let empty = || Error::EmptyFile { path: shown(path) };
+    let origin = if is_remote(path) {
+        open_remote(path)?
+    } else {
+        let file = open_file(path)?;
+        let metadata = file.metadata().map_err(|source| Error::Read { path: path.to_path_buf(), source })?;
+        if metadata.len() == 0 {
+            return Err(empty());
+        }
+        Origin::File(file)
+    };
+    #[cfg(feature = "remote")]
+    if matches!(&origin, Origin::Remote { object, .. } if object.length == 0) {
+        return Err(empty());
     }
     let read = Arc::new(AtomicU64::new(0));
-    let counted = Counted { file, read: read.clone() };
+    let counted = Counted { origin, read: read.clone() };
     Ok(Source { reader: BufReader::with_capacity(BUFFER_BYTES, counted), read })
+}
+
+#[cfg(feature = "remote")]
+fn open_remote(path: &Path) -> Result<Origin, Error> {
+    let object = crate::remote::open(path)?;
+    let stream = object.stream(0);
+    Ok(Origin::Remote { object, stream })
+}
+
+#[cfg(not(feature = "remote"))]
+fn open_remote(path: &Path) -> Result<Origin, Error> {
+    Err(Error::NoRemote { path: shown(path) })
 }
 
 /// Opens a file, not a folder.
@@ -60,7 +84,9 @@ impl Source {
             self.reader.consume(ahead as usize);
             return Ok(());
         }
-        self.reader.seek(SeekFrom::Start(offset)).map(drop)
+        let buffered = self.reader.buffer().len();
+        self.reader.consume(buffered);
+        self.reader.get_mut().seek(offset)
     }
 }
 
@@ -81,22 +107,53 @@ impl BufRead for Source {
 }
 
 struct Counted {
-    file: File,
+    origin: Origin,
     read: Arc<AtomicU64>,
+}
+
+enum Origin {
+    File(File),
+    #[cfg(feature = "remote")]
+    Remote {
+        object: RemoteObject,
+        stream: RemoteStream,
+    },
 }
 
 impl Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read(buffer)?;
+        let read = match &mut self.origin {
+            Origin::File(file) => file.read(buffer)?,
+            #[cfg(feature = "remote")]
+            Origin::Remote { stream, .. } => stream.read(buffer)?,
+        };
         self.read.fetch_add(read as u64, Ordering::Relaxed);
         Ok(read)
     }
 }
 
-impl Seek for Counted {
-    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
-        let offset = self.file.seek(position)?;
+impl Counted {
+    fn seek(&mut self, offset: u64) -> io::Result<()> {
+        match &mut self.origin {
+            Origin::File(file) => drop(file.seek(SeekFrom::Start(offset))?),
+            #[cfg(feature = "remote")]
+            Origin::Remote { object, stream } => *stream = object.stream(offset),
+        }
         self.read.store(offset, Ordering::Relaxed);
-        Ok(offset)
+        Ok(())
+    }
+}
+
+/// Whether an input is the address of a remote object and not a path.
+pub fn is_remote(path: &Path) -> bool {
+    path.to_str()
+        .is_some_and(|text| ["https://", "http://", "s3://"].iter().any(|scheme| text.starts_with(scheme)))
+}
+
+/// A path as it is; an address without its query, where signatures stand.
+pub fn shown(path: &Path) -> PathBuf {
+    match path.to_str().filter(|_| is_remote(path)).and_then(|text| text.split_once('?')) {
+        Some((address, _)) => PathBuf::from(address),
+        None => path.to_path_buf(),
     }
 }

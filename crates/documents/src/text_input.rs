@@ -38,7 +38,7 @@ impl LineInput {
     pub fn next_record(&mut self, number: u64) -> io::Result<Option<RawRecord>> {
         let found = match (self.content, self.options.text_unit) {
             (Content::JsonLines, _) => self.next_full_line()?,
-            (_, TextUnit::File) => self.lines.next_rest()?,
+            (Content::Html, _) | (_, TextUnit::File) => self.lines.next_rest()?,
             (_, TextUnit::Paragraph) => self.next_paragraph()?,
         };
         let Some(PlacedLine { number: line_number, offset, line }) = found else { return Ok(None) };
@@ -53,6 +53,7 @@ impl LineInput {
                 });
                 RawContent::Json { fields: fields.clone(), bytes, keep_metadata: self.options.keep_metadata }
             }
+            (Line::Bytes(bytes), Content::Html) => RawContent::Html { id: self.name.to_string(), bytes },
             (Line::Bytes(bytes), _) => RawContent::Text { id: self.text_id(number), bytes },
         };
         Ok(Some(RawRecord { place: Place { file: self.name.clone(), line: line_number, offset }, content }))

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::document::Document;
+use crate::html;
 use crate::http::{BodyFault, Response};
 use crate::reader::Problem;
 
@@ -116,8 +117,10 @@ impl WebRecord {
         if self.is_robots() {
             document.text = String::from_utf8_lossy(&body).into_owned();
             document.metadata.insert("kind".to_string(), "robots.txt".into());
-        } else {
+        } else if content_type.as_deref().is_some_and(|content_type| is_text(&media_type(content_type))) {
             fill_from_text(&mut document, &body, content_type.as_deref())?;
+        } else {
+            html::fill(&mut document, &body, content_type.as_deref());
         }
         if let Some(response) = &response {
             fill_from_headers(&mut document, response);
@@ -164,7 +167,10 @@ pub fn is_wanted(record: &WebRecord, block: &[u8]) -> bool {
         Some(response) => response.first("content-type"),
         None => record.content_type.as_deref().map(Cow::Borrowed),
     };
-    content_type.is_some_and(|content_type| is_text(&content_type))
+    match content_type.map(|content_type| media_type(&content_type)) {
+        Some(media_type) => is_text(&media_type) || html::is_html(&media_type),
+        None => html::looks_like_html(response.as_ref().map_or(block, |response| response.body)),
+    }
 }
 
 /// `text/html` of `Text/HTML; charset=utf-8`.
@@ -172,8 +178,8 @@ fn media_type(content_type: &str) -> String {
     content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-fn is_text(content_type: &str) -> bool {
-    matches!(media_type(content_type).as_str(), "text/plain" | "text/markdown")
+fn is_text(media_type: &str) -> bool {
+    matches!(media_type, "text/plain" | "text/markdown")
 }
 
 fn fill_from_text(document: &mut Document, body: &[u8], content_type: Option<&str>) -> Result<(), Problem> {

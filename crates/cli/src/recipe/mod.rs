@@ -390,6 +390,10 @@ fn file_paths(at: &Place, folder: &Path, key: &str, entry: &Entry) -> Result<Vec
     };
     let mut paths = Vec::new();
     for path in given {
+        if documents::is_remote(Path::new(&path)) && entry.key == "documents" {
+            paths.push(PathBuf::from(path));
+            continue;
+        }
         let path = if entry.line == 0 { PathBuf::from(path) } else { folder.join(path) };
         if let Err(error) = path.metadata() {
             return Err(at.line(entry.line, key, format!("{}: {error}", path.display())));

@@ -10,7 +10,6 @@ mod kills;
 mod licences;
 mod opt_outs;
 mod plots;
-mod ranks;
 mod recipes;
 mod reruns;
 mod support;

@@ -2,8 +2,6 @@
 
 mod behaviour;
 mod decontamination;
-mod near_duplicates;
-mod pairs;
 mod rights;
 mod sample;
 mod selection;

@@ -94,7 +94,7 @@ fn wrong_inputs_say_what_is_wrong() {
     let at = folder.path();
     check_listing(&at.join("nowhere"), "no such file or folder");
     check_listing(at, "no file that can be read");
-    check_listing(&put(at, "x.parquet", "PAR1"), "not a kind of file that can be read");
+    check_listing(&put(at, "x.pdf", "%PDF"), "not a kind of file that can be read");
     check_listing(Path::new("/dev/null"), "found a device");
 }
 

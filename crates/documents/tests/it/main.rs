@@ -2,7 +2,13 @@
 
 mod corpora;
 mod faults;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod reading;
+#[cfg(feature = "remote")]
+mod remote;
+#[cfg(feature = "remote")]
+mod server;
 mod shards;
 mod warc;
 

@@ -287,3 +287,43 @@ fn a_bad_record_says_where_it_stands() {
     let message = found[1].as_ref().unwrap().document.as_ref().unwrap_err().to_string();
     assert!(message.contains(&format!("x.warc, record 2, byte {}", one.len())), "{message}");
 }
+
+const PAGE: &str = "<html lang=\"sl\"><head><title>Sneg</title><meta name=\"robots\" content=\"noindex\">\
+    <link rel=\"license\" href=\"https://creativecommons.org/licenses/by/4.0/\"></head><body><nav><a href=/>Domov</a></nav>\
+    <article><p>Ponoči je zapadlo deset centimetrov novega snega, zato so ceste na severu zaprte do jutra.</p>\
+    <p>Šole ostajajo odprte, avtobusi pa vozijo z zamudo, ki lahko traja tudi eno uro.</p></article></body></html>";
+
+#[test]
+fn web_pages_become_documents() {
+    let head = "200 OK\r\nContent-Type: text/html\r\nX-Robots-Tag: noai";
+    let document = first(response("https://a.example/sneg", head, PAGE.as_bytes()));
+    assert!(
+        document.text.starts_with("Ponoči je zapadlo") && !document.text.contains("Domov"),
+        "{}",
+        document.text
+    );
+    assert_eq!(document.language.as_deref(), Some("sl"));
+    assert_eq!(document.license.as_deref(), Some("CC-BY-4.0"));
+    assert_eq!(
+        (&document.metadata["title"], &document.metadata["robots"]),
+        (&json!("Sneg"), &json!("noai, noindex"))
+    );
+    let untyped = first(response("https://a.example/sneg", "200 OK", PAGE.as_bytes()));
+    assert_eq!(untyped.text, document.text);
+}
+
+#[test]
+fn folders_of_web_pages_are_read() {
+    let folder = folder();
+    put(folder.path(), "a.html", PAGE);
+    put(folder.path(), "b/c.htm.gz", gzip(format!("\u{FEFF}{PAGE}").as_bytes()));
+    let found: Vec<_> = read(folder.path(), ReadOptions::default())
+        .into_iter()
+        .map(|record| record.unwrap().document.unwrap())
+        .collect();
+    assert_eq!(
+        found.iter().map(|document| document.id.as_str()).collect::<Vec<_>>(),
+        ["a.html", "b/c.htm.gz"]
+    );
+    assert!(found.iter().all(|document| document.text.contains("Šole ostajajo odprte")), "{found:?}");
+}
