@@ -25,29 +25,35 @@ fn pair(digits: &[u8], place: usize) -> u64 {
     number(&digits[place..place + 2])
 }
 
-/// BG, ЕГН: YYMMDD (month + 20 before 1900, + 40 from 2000), mod 11.
+/// The last year of this century that anybody is taken to be born in: identifiers with a century in them whose year
+/// lies behind it, or before 1900, belong to nobody alive.
+const LAST_YEAR: u64 = 30;
+
+/// BG, ЕГН: YYMMDD (month + 40 from 2000; + 20 before 1900), mod 11.
 pub fn is_bulgarian(digits: &[u8]) -> bool {
     let month = match pair(digits, 2) {
         month @ 1..=12 => month,
-        month @ 21..=32 => month - 20,
-        month @ 41..=52 => month - 40,
+        month @ 41..=52 if pair(digits, 0) <= LAST_YEAR => month - 40,
         _ => return false,
     };
     let check = weighted(digits, &[2, 4, 8, 5, 10, 9, 7, 3, 6]) % 11 % 10;
     is_date_of(pair(digits, 0), month, pair(digits, 4)) && check == u32::from(digits[9])
 }
 
-/// CZ and SK, rodné číslo: YYMMDD/SSSC, divisible by 11 (nine digits, without check, before 1954).
+/// CZ and SK, rodné číslo: YYMMDD/SSSC (month + 50 for women, + 20 more since 2004), divisible by 11 (nine digits,
+/// without check, before 1954).
 pub fn is_czechoslovak(digits: &[u8]) -> bool {
+    let year = pair(digits, 0);
     let month = match pair(digits, 2) {
         month @ 1..=12 => month,
-        month @ 21..=32 => month - 20,
         month @ 51..=62 => month - 50,
-        month @ 71..=82 => month - 70,
+        month @ 21..=32 if year <= LAST_YEAR => month - 20,
+        month @ 71..=82 if year <= LAST_YEAR => month - 70,
         _ => return false,
     };
     let checked = match digits.len() {
-        9 => pair(digits, 0) < 54,
+        9 => year < 54,
+        _ if !(54..100).contains(&year) && year > LAST_YEAR => false,
         _ => number(digits).is_multiple_of(11) || number(&digits[..9]) % 11 == 10 && digits[9] == 0,
     };
     checked && is_date_of(pair(digits, 0), month, pair(digits, 4))
@@ -120,10 +126,14 @@ pub fn is_hungarian_insurance(digits: &[u8]) -> bool {
     weighted(digits, &[3, 7, 3, 7, 3, 7, 3, 7]) % 10 == u32::from(digits[8])
 }
 
-/// PL, PESEL: YYMMDD (month + 20 for each century from 2000), weights 1 3 7 9.
+/// PL, PESEL: YYMMDD (month + 20 from 2000), weights 1 3 7 9.
 pub fn is_polish(digits: &[u8]) -> bool {
+    let month = match pair(digits, 2) {
+        month @ 21..=32 if pair(digits, 0) <= LAST_YEAR => month - 20,
+        month => month,
+    };
     let sum = weighted(digits, &[1, 3, 7, 9, 1, 3, 7, 9, 1, 3, 1]);
-    is_date_of(pair(digits, 0), pair(digits, 2) % 20, pair(digits, 4)) && sum.is_multiple_of(10)
+    is_date_of(pair(digits, 0), month, pair(digits, 4)) && sum.is_multiple_of(10)
 }
 
 /// PL, NIP: mod 11, never 10.
@@ -136,7 +146,12 @@ pub fn is_baltic(digits: &[u8]) -> bool {
     let first = weighted(digits, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 1]) % 11;
     let second = weighted(digits, &[3, 4, 5, 6, 7, 8, 9, 1, 2, 3]) % 11;
     let check = if first < 10 { first } else { second % 10 };
-    (1..=6).contains(&digits[0])
+    let is_of_now = match digits[0] {
+        3 | 4 => true,
+        5 | 6 => pair(digits, 1) <= LAST_YEAR,
+        _ => false,
+    };
+    is_of_now
         && is_date_of(pair(digits, 1), pair(digits, 3), pair(digits, 5))
         && check == u32::from(digits[10])
 }

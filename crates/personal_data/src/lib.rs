@@ -34,6 +34,15 @@ pub enum PersonalData {
 }
 
 impl PersonalData {
+    pub const ALL: [PersonalData; 6] = [
+        PersonalData::EmailAddress,
+        PersonalData::IpAddress,
+        PersonalData::PhoneNumber,
+        PersonalData::Iban,
+        PersonalData::PaymentCard,
+        PersonalData::NationalIdentifier,
+    ];
+
     /// What stands in the text instead.
     pub fn placeholder(self) -> &'static str {
         match self {

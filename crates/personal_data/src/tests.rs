@@ -100,7 +100,7 @@ fn bank_accounts_and_cards() {
 fn national_identifiers() {
     // The published example of each country.
     for text in [
-        "7523169263",            // BG ЕГН
+        "6101057509",            // BG ЕГН
         "710319/2745",           // CZ rodné číslo
         "211062-5629",           // DK CPR
         "37605030299",           // EE isikukood

@@ -1,11 +1,14 @@
 //! What a number is called: the words around it, by the lists in `data/words/`, one file per language, all 24 alike.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::LazyLock;
 
 use languages::{LANGUAGE_COUNT, Language};
 use serde::Deserialize;
+
+use super::PersonalData;
 
 /// What the words around a number say that it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +53,8 @@ pub fn name_before(text: &str, place: usize, language: Option<Language>) -> Opti
             Some(Class::Name(Name::Other)) if distance > WORDS_TO_OTHER => distance += 1,
             Some(Class::Name(name)) => return Some(name),
             Some(Class::Number) => (),
+            // Numbers count for nothing, as the placeholders that may stand for them.
+            None if !may_hold_words(word) => (),
             None => distance += 1,
         }
         if distance >= WORDS_BEFORE {
@@ -140,9 +145,23 @@ pub fn may_hold_words(text: &str) -> bool {
     text.bytes().any(|byte| byte.is_ascii_alphabetic() || !byte.is_ascii())
 }
 
-/// The words of a stretch of text in lower case; single letters with full stops between them are one word.
+fn without_placeholders(text: &str) -> Cow<'_, str> {
+    let mut text = Cow::Borrowed(text);
+    if text.contains('<') {
+        for kind in PersonalData::ALL {
+            if text.contains(kind.placeholder()) {
+                text = Cow::Owned(text.replace(kind.placeholder(), ""));
+            }
+        }
+    }
+    text
+}
+
+/// The words of a stretch of text in lower case; single letters with full stops between them are one word. The
+/// placeholders of earlier findings are no words.
 fn words(text: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
+    let text = without_placeholders(text);
     let mut is_initial_before = false;
     for piece in text.split_inclusive(|character: char| !character.is_alphanumeric()) {
         let word = piece.trim_end_matches(|character: char| !character.is_alphanumeric());

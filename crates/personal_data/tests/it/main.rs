@@ -8,6 +8,15 @@ use personal_data::PersonalData;
 use test_set::{Half, Score};
 
 #[test]
+fn redacting_again_changes_nothing() {
+    for case in test_set::read() {
+        let once = personal_data::redact(&case.text, Some(case.language)).text;
+        let twice = personal_data::redact(&once, Some(case.language));
+        assert_eq!(twice.text, once, "{}", case.text);
+    }
+}
+
+#[test]
 fn precision_and_recall_of_every_kind() {
     let mut scores: BTreeMap<PersonalData, Score> = BTreeMap::new();
     let mut faults: BTreeMap<PersonalData, Vec<String>> = BTreeMap::new();
