@@ -3,7 +3,7 @@
     cargo build --release -p pages --examples
     python tools/bench/compare_pages.py target/release/examples [--rounds 3] [--pages-each 2] [--json FILE]
 
-The pages are those of crates/pages/tests: 24 languages, twelve layouts, of which two are held out (no rule of the
+The pages are those of crates/pages/tests: 24 languages, sixteen layouts, of which six are held out (no rule of the
 extractor was chosen by looking at them). Both programs get the same bytes, on one thread, and take turns; what is timed
 is the extraction alone, without reading files and starting programs. trafilatura runs as its documentation suggests for
 text (comments left out, tables kept), once as it is and once with `fast=True`, which leaves out its fallbacks. It cannot

@@ -58,6 +58,8 @@ struct Open {
 
 struct Cutter<'a> {
     tree: &'a Tree,
+    /// The flag of elements that are left out for being hidden, if they are.
+    hidden: u16,
     blocks: Blocks,
     open: Vec<Open>,
     owner: u32,
@@ -71,9 +73,11 @@ struct Cutter<'a> {
 }
 
 impl Blocks {
-    pub fn cut(tree: &Tree) -> Blocks {
+    /// `with_hidden` reads what the page hides, too: some show their content only when a script has run.
+    pub fn cut(tree: &Tree, with_hidden: bool) -> Blocks {
         let mut cutter = Cutter {
             tree,
+            hidden: if with_hidden { 0 } else { names::HIDDEN },
             blocks: Blocks {
                 list: Vec::new(),
                 data_tables: data_tables(tree),
@@ -122,8 +126,7 @@ impl Cutter<'_> {
         }
         let is_block =
             node.tag.is_block() && (!self.in_data_table || matches!(node.tag, Tag::Row | Tag::Caption));
-        if node.tag.is_dropped() || node.flags & names::HIDDEN != 0 || (!is_block && self.is_left_out(index))
-        {
+        if node.tag.is_dropped() || node.flags & self.hidden != 0 || (!is_block && self.is_left_out(index)) {
             if is_block {
                 self.flush();
             }

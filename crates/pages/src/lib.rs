@@ -55,8 +55,12 @@ pub struct Page {
 pub fn extract(bytes: &[u8], content_type: Option<&str>, url: Option<&str>) -> Page {
     let (html, encoding) = encoding::decode(bytes, content_type, url);
     let tree = tree::Tree::parse(&html);
-    let blocks = blocks::Blocks::cut(&tree);
-    let chosen = content::choose(&tree, &blocks);
+    let mut blocks = blocks::Blocks::cut(&tree, false);
+    let mut chosen = content::choose(&tree, &blocks);
+    if chosen.blocks.is_empty() {
+        blocks = blocks::Blocks::cut(&tree, true);
+        chosen = content::choose(&tree, &blocks);
+    }
     let mut page = tree.hints.to_page(url);
     if page.title.is_none() {
         page.title = chosen

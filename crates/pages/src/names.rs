@@ -63,8 +63,8 @@ fn flags_of_word(word: &[u8]) -> u16 {
         | b"werbung" | b"anzeige" | b"publicidad" | b"publicite" | b"pubblicita" | b"reklama" | b"reklam"
         | b"reklame" | b"annons" | b"mainos" | b"donate" | b"donation"
         // other pages
-        | b"related" | b"relatedposts" | b"recommended" | b"teaser"
-        | b"teasers" | b"outbrain" | b"taboola" | b"tagcloud" | b"trending"
+        | b"related" | b"relatedposts" | b"recommended"
+        | b"outbrain" | b"taboola" | b"tagcloud" | b"trending"
         // what readers say, and ask for
         | b"comment" | b"comments" | b"commentlist" | b"disqus" | b"respond" | b"feedback"
         | b"reflist" | b"noprint" | b"searchform" | b"searchbox" => BOILERPLATE,

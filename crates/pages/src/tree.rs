@@ -19,6 +19,8 @@ pub const MAX_DEPTH: usize = 512;
 const MAX_BYTES: usize = 1 << 30;
 /// A heading or link that was never closed and holds more is taken for text.
 const MOST_BYTES_OF_UNCLOSED: usize = 80;
+/// A page of more elements and pieces of text is cut here: no page for readers has as many, and memory is bounded.
+const MAX_NODES: usize = 1 << 22;
 /// How much of a page's JSON-LD is kept.
 const MAX_JSON_BYTES: usize = 1 << 18;
 
@@ -119,6 +121,8 @@ pub struct Attributes {
     flags: u16,
     /// Digest of the class.
     class: u32,
+    /// Whether there is a name or id.
+    is_named: bool,
     pub href: String,
     pub rel: String,
     pub name: String,
@@ -134,6 +138,7 @@ impl Attributes {
     fn clear(&mut self) {
         self.flags = 0;
         self.class = 0;
+        self.is_named = false;
         for value in [
             &mut self.href,
             &mut self.rel,
@@ -262,7 +267,11 @@ impl Builder {
 
     fn start_tag(&mut self) {
         self.flush_text();
-        let tag = Tag::of(&self.tag_name);
+        let mut tag = Tag::of(&self.tag_name);
+        if tag == Tag::Link && self.attributes.href.is_empty() && self.attributes.is_named {
+            // A place to link to, not a link. Without a name it is something that a script reacts to.
+            tag = Tag::Inline;
+        }
         match tag {
             Tag::Html | Tag::Head | Tag::Body => return self.hints.language_of_root(&self.attributes),
             Tag::Meta => return self.hints.meta(&self.attributes),
@@ -383,7 +392,7 @@ impl Builder {
             Tag::Heading(_) => self.find(|open| matches!(open, Tag::Heading(_)), Tag::is_boundary),
             // What opened further out than the block around stays open until that block ends.
             Tag::Link => {
-                let level = self.find(|open| open == tag, Tag::is_block);
+                let level = self.find_named(Tag::is_block);
                 if level.is_none() {
                     self.close_link_across_blocks();
                 }
@@ -428,7 +437,10 @@ impl Builder {
                 attributes.flags |= names::flags_of_name(value);
                 attributes.class ^= digest(value.as_bytes());
             }
-            b"id" => attributes.flags |= names::flags_of_name(value),
+            b"id" => {
+                attributes.flags |= names::flags_of_name(value);
+                attributes.is_named = true;
+            }
             b"role" => attributes.flags |= names::flags_of_role(value),
             b"style" => attributes.flags |= names::flags_of_style(value),
             b"hidden" if !value.eq_ignore_ascii_case("until-found") => attributes.flags |= names::HIDDEN,
@@ -445,7 +457,10 @@ impl Builder {
                 attributes.href.push_str(value);
             }
             b"rel" => attributes.rel.push_str(value),
-            b"name" => attributes.name.push_str(value),
+            b"name" => {
+                attributes.name.push_str(value);
+                attributes.is_named = true;
+            }
             b"property" => attributes.property.push_str(value),
             b"http-equiv" => attributes.http_equiv.push_str(value),
             b"content" => attributes.content.push_str(value),
@@ -542,6 +557,10 @@ impl Emitter for Builder {
 
     fn emit_current_tag(&mut self) -> Option<State> {
         self.end_attribute();
+        if self.nodes.len() >= MAX_NODES {
+            self.mode = Characters::Dropped;
+            return None;
+        }
         if self.is_end_tag {
             self.last_start_tag.clear();
             self.end_tag();

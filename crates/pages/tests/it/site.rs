@@ -12,13 +12,13 @@ use minijinja::{AutoEscape, Environment, Value, context};
 use serde::{Deserialize, Serialize};
 
 /// All layouts; what the extractor was built with comes first.
-pub const LAYOUTS: [&str; 12] = [
+pub const LAYOUTS: [&str; 16] = [
     "news", "forum", "blog", "office", "wiki", "shop", "divs", "tables", "endless", "short", "feature",
-    "guide",
+    "guide", "answers", "builder", "ticker", "homepage",
 ];
 #[allow(dead_code)]
 /// These layouts are measured only: no rule of the extractor was chosen by looking at them.
-pub const HELD_OUT: [&str; 2] = ["feature", "guide"];
+pub const HELD_OUT: [&str; 6] = ["feature", "guide", "answers", "builder", "ticker", "homepage"];
 
 pub const LANGUAGES: [&str; 24] = [
     "bg", "cs", "da", "de", "el", "en", "es", "et", "fi", "fr", "ga", "hr", "hu", "it", "lt", "lv", "mt",
@@ -195,8 +195,9 @@ fn without_meaning(tag: &str) -> String {
         "lang",
         "datetime",
     ] {
-        for quoted in attributes.split(&format!("{key}=\"")).skip(1).take(1) {
-            kept.push_str(&format!(" {key}=\"{}\"", quoted.split('"').next().unwrap()));
+        if let Some(start) = attributes.to_ascii_lowercase().find(&format!("{key}=\"")) {
+            let value = attributes[start + key.len() + 2..].split('"').next().unwrap();
+            kept.push_str(&format!(" {key}=\"{value}\""));
         }
     }
     if kept.is_empty() && attributes.contains('=') && !attributes.contains('"') {

@@ -75,6 +75,22 @@ fn what_is_not_shown_is_not_read() {
 }
 
 #[test]
+fn a_page_that_shows_itself_by_script_is_read() {
+    check(
+        &format!("<div id=app style='visibility:hidden'><p>{PARAGRAPH}</div><script>show()</script>"),
+        PARAGRAPH,
+    );
+}
+
+#[test]
+fn places_to_link_to_are_no_links() {
+    check(
+        &format!("<p><a name=a>{PARAGRAPH}<p><a id=b>{PARAGRAPH}</a>"),
+        &format!("{PARAGRAPH}\n\n{PARAGRAPH}"),
+    );
+}
+
+#[test]
 fn lost_tags_do_not_swallow_the_rest() {
     let twice = format!("{PARAGRAPH}\n\n{PARAGRAPH}");
     for html in [
