@@ -4,12 +4,12 @@
 //!
 //! Choices are made on `dev`, with a model trained `--without-dev`; `test` only measures what was chosen.
 //! Prints, for whole sentences, snippets of 20 to 40 characters and five sentences together: the accuracy of each
-//! language with all 38 and `other` in the choice, the mean over the 24, and the confusions; and the speed on one core.
+//! language with all 38 and `other` in the choice, the mean over the 24, and the confusions. How fast the same model is,
+//! used in the same way, `measure_identifier_speed` says.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
 
 use languages::LANGUAGE_COUNT;
 use languages::identifier::{Identifier, LABEL_COUNT, Model, label_code};
@@ -49,7 +49,6 @@ fn run() -> Result<(), String> {
     report("whole sentences", &identifier, &sentences);
     report("snippets of 20 to 40 characters", &identifier, &snippets(&sentences));
     report("five sentences together", &identifier, &five_together(&sentences));
-    speed(&identifier, &sentences);
     Ok(())
 }
 
@@ -114,30 +113,4 @@ fn report(name: &str, identifier: &Identifier, texts: &[(usize, String)]) {
     let shown: Vec<String> =
         confusions.iter().take(15).map(|((from, to), count)| format!("{from}→{to} {count}")).collect();
     println!("confusions: {}", shown.join("  "));
-}
-
-/// Megabytes a second on one core, over documents of 50 sentences in the 24 languages, and over single sentences.
-fn speed(identifier: &Identifier, sentences: &[(usize, String)]) {
-    let mut documents = Vec::new();
-    for label in 0..LANGUAGE_COUNT {
-        let own: Vec<&str> =
-            sentences.iter().filter(|(own, _)| *own == label).map(|(_, text)| text.as_str()).collect();
-        documents.extend(own.chunks(50).map(|lines| lines.join("\n")));
-    }
-    let single: Vec<String> = sentences.iter().map(|(_, text)| text.clone()).collect();
-    println!();
-    for (name, texts) in [("documents of 50 sentences", documents), ("single sentences", single)] {
-        let bytes: usize = texts.iter().map(String::len).sum();
-        let rounds = 30_000_000 / bytes + 1;
-        let start = Instant::now();
-        let mut found = 0;
-        for _ in 0..rounds {
-            found += texts.iter().filter(|text| identifier.identify(text).language.is_some()).count();
-        }
-        let seconds = start.elapsed().as_secs_f64();
-        println!(
-            "{name}: {:.1} MB/s on one core ({bytes} bytes {rounds} times, {found} found)",
-            (bytes * rounds) as f64 / 1e6 / seconds
-        );
-    }
 }

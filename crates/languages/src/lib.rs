@@ -9,7 +9,7 @@ mod language;
 mod script;
 mod words;
 
-pub use identifier::{Candidate, Identification, Share, identify, identify_paragraphs};
+pub use identifier::{Candidate, Identification, Share, identify, identify_document, identify_paragraphs};
 pub use language::{LANGUAGE_COUNT, Language, Thresholds, UnknownLanguage};
 pub use script::Script;
 pub use words::words;

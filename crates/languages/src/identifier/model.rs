@@ -22,8 +22,8 @@ pub fn label_code(label: usize) -> &'static str {
     }
 }
 
-/// Highest weight, in steps: 5 bits.
-pub const LARGEST_WEIGHT: u8 = 31;
+/// Highest weight, in steps: 8.4 nats, more than any feature reaches, and four lines of a table fit into 8 bits.
+pub const LARGEST_WEIGHT: u8 = 21;
 
 /// A label's weight for a feature: (label, steps).
 pub type Entry = (u8, u8);
@@ -52,14 +52,12 @@ pub struct LabelParameters {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model {
     pub parameters: Parameters,
-    /// Key of a feature and its weights, sorted by key; entries sorted by label, never empty.
-    pub features: Vec<(u32, Vec<Entry>)>,
+    /// Key of a feature (see [`super::features`]) and its weights, sorted by key; entries sorted by label, never empty.
+    pub features: Vec<(u64, Vec<Entry>)>,
 }
 
-const MAGIC: &[u8; 8] = b"eulalid1";
+const MAGIC: &[u8; 8] = b"eulalid2";
 
-/// Low bits of the distance between two keys that are stored as they are; the rest is a run of ones (Rice coding).
-const RICE_BITS: u32 = 14;
 const LABEL_BITS: u32 = 6;
 const WEIGHT_BITS: u32 = 5;
 
@@ -78,12 +76,10 @@ impl Model {
         }
         bytes.extend((self.features.len() as u32).to_le_bytes());
         let mut bits = BitWriter { bytes, filled: 0 };
-        let mut next_key = 0u64;
+        let mut last_key = 0;
         for (key, entries) in &self.features {
-            let distance = u64::from(*key) - next_key;
-            bits.unary((distance >> RICE_BITS) as u32);
-            bits.write((distance & ((1 << RICE_BITS) - 1)) as u32, RICE_BITS);
-            next_key = u64::from(*key) + 1;
+            bits.gamma(key - last_key);
+            last_key = *key;
             bits.unary(entries.len() as u32 - 1);
             for (label, weight) in entries {
                 bits.write(u32::from(*label), LABEL_BITS);
@@ -116,14 +112,12 @@ impl Model {
         let count = u32::from_le_bytes(*count);
         let mut bits = BitReader { bytes: stream, position: 0 };
         let mut features = Vec::with_capacity((count as usize).min(stream.len()));
-        let mut next_key = 0u64;
+        let mut key = 0u64;
         for _ in 0..count {
-            let high = u64::from(bits.unary().ok_or_else(cut_short)?);
-            let low = u64::from(bits.read(RICE_BITS).ok_or_else(cut_short)?);
-            let key = next_key + (high << RICE_BITS) + low;
-            let key =
-                u32::try_from(key).map_err(|_| "the identifier's numbers are damaged: a key is too large")?;
-            next_key = u64::from(key) + 1;
+            let distance = bits.gamma().ok_or_else(cut_short)?;
+            key = key
+                .checked_add(distance)
+                .ok_or("the identifier's numbers are damaged: a key is too large")?;
             let entry_count = bits.unary().ok_or_else(cut_short)? + 1;
             let mut entries = Vec::with_capacity(entry_count.min(LABEL_COUNT as u32) as usize);
             for _ in 0..entry_count {
@@ -161,6 +155,14 @@ impl BitWriter {
         }
     }
 
+    /// A number from 1 on: how many bits follow its highest one, and those bits (Elias gamma code).
+    fn gamma(&mut self, value: u64) {
+        let below = value.max(1).ilog2();
+        self.unary(below);
+        self.write(value as u32, below.min(32));
+        self.write((value >> 32) as u32, below.saturating_sub(32));
+    }
+
     /// `value` ones and a zero.
     fn unary(&mut self, value: u32) {
         for _ in 0..value {
@@ -187,6 +189,13 @@ impl BitReader<'_> {
         (self.position <= 8 * self.bytes.len()).then_some(value as u32)
     }
 
+    fn gamma(&mut self) -> Option<u64> {
+        let below = self.unary()?;
+        let low = u64::from(self.read(below.min(32))?);
+        let high = u64::from(self.read(below.saturating_sub(32))?);
+        Some(1u64.checked_shl(below)? | high << 32 | low)
+    }
+
     fn unary(&mut self) -> Option<u32> {
         let mut value = 0;
         while self.read(1)? == 1 {
@@ -210,10 +219,12 @@ mod tests {
                     .collect(),
             },
             features: vec![
-                (0, vec![(3, 1)]),
+                (1, vec![(3, 1)]),
                 (7, vec![(0, 31), (37, 2)]),
                 (1 << 20, (0..LABEL_COUNT as u8).map(|label| (label, label % 32)).collect()),
                 ((1 << 20) + (1 << 16), vec![(16, 9)]),
+                (0x1234_5678_9ABC_DEF0, vec![(1, 9)]),
+                (u64::MAX, vec![(16, 9)]),
             ],
         }
     }

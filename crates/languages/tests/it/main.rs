@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use languages::{Language, identify, identify_paragraphs};
+use languages::{Language, identify, identify_document, identify_paragraphs};
 
 fn sentences(language: Language) -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../samples/tiny/parallel");
@@ -134,4 +134,11 @@ fn the_languages_of_a_mixed_document_show() {
     assert!((0.55..0.8).contains(&shares[0].share), "{shares:?}");
     assert!((shares.iter().map(|share| share.share).sum::<f32>() - 1.0).abs() < 1e-5);
     assert_eq!(identify_paragraphs(" \n\n"), []);
+
+    // Read by paragraphs, a document is what it is as a whole.
+    for text in [text.as_str(), &of("hr"), "1.\r\n2.", "", "ħa\u{2029}ħa\r\nthe l’homme"] {
+        let (document, shares) = identify_document(text);
+        assert_eq!(document, identify(text), "{text}");
+        assert_eq!(shares, identify_paragraphs(text), "{text}");
+    }
 }
