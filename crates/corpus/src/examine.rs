@@ -139,12 +139,16 @@ impl<'a> Examiner<'a> {
         }
         // Keys that no step reads may hold anything: they end here.
         document.metadata.clear();
-        let repaired = match encoding::repair(&document.text) {
-            Ok(repaired) => repaired,
+        let mut repairs: Vec<Repair> = Vec::new();
+        let mut original = None;
+        match encoding::repair(&document.text) {
+            Ok(None) => {}
+            Ok(Some(repaired)) => {
+                repairs.extend(repaired.repairs);
+                original = Some(std::mem::replace(&mut document.text, repaired.text));
+            }
             Err(drop) => return redacted(document, labelled, drop),
-        };
-        let mut repairs: Vec<Repair> = repaired.repairs.into_iter().collect();
-        let original = std::mem::replace(&mut document.text, repaired.text);
+        }
         let label = match label::decide(document.language.as_deref(), &document.text, self.settings) {
             Ok(label) => label,
             Err(drop) => return redacted(document, labelled, drop),
@@ -168,15 +172,16 @@ impl<'a> Examiner<'a> {
         let found: u64 = placeholders.values().sum();
         if found > 0 {
             let words = redaction.text.split_whitespace().count();
-            document.text = redaction.text.into_owned();
+            let redacted = redaction.text.into_owned();
+            original = original.or(Some(std::mem::replace(&mut document.text, redacted)));
             repairs.push(Repair::PersonalData);
             if found as f64 > self.settings.maximum_personal_data_share * words as f64 {
                 return Examined::Traceless {
                     language: Some(label.language),
                     reason: Reason::MostlyPersonalData,
                     date: document.date,
-                    digest: self.dropped.digest(&original),
-                    text_bytes: original.len() as u64,
+                    digest: self.dropped.digest(original.as_deref().unwrap_or(&document.text)),
+                    text_bytes: original.as_ref().unwrap_or(&document.text).len() as u64,
                 };
             }
         }
