@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::examine::{Buffers, Examiner};
 use crate::holding::Holding;
 use crate::settings::{DamagedInput, TextUnit};
-use crate::team::{Claims, Team};
+use crate::team::{Pieces, Team};
 
 /// Bytes of the records of one block: a second of work for a thread, little memory, files of a size that disks like.
 const BLOCK_BYTES: usize = 16 << 20;
@@ -65,8 +65,8 @@ pub fn examine(examiner: &Examiner, shards: &[Shard], team: &Team) -> Result<Exa
     for (shard, _) in shards.iter().zip(&ends).filter(|(_, end)| end.exists()) {
         progress.already(bytes(shard));
     }
-    team.share(&ends, |claims| {
-        let source = Source { examiner, shards, team, paths: &paths, claims, open: Mutex::new(None) };
+    team.share(&ends, |pieces| {
+        let source = Source { examiner, shards, team, paths: &paths, pieces, open: Mutex::new(None) };
         (0..team.context.threads).into_par_iter().with_max_len(1).try_for_each(|_| source.work())
     })?;
     progress.end();
@@ -93,7 +93,7 @@ struct Source<'a> {
     team: &'a Team<'a>,
     paths: &'a [PathBuf],
     /// The next shard that is this process's to do.
-    claims: Claims<'a>,
+    pieces: Pieces<'a>,
     open: Mutex<Option<OpenShard>>,
 }
 
@@ -145,7 +145,7 @@ impl Source<'_> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if open.is_none() {
-                let Some(shard) = (self.claims)()? else { return Ok(None) };
+                let Some(shard) = (self.pieces)()? else { return Ok(None) };
                 *open = Some(self.open(shard)?);
             }
             let Some(current) = open.as_mut() else { continue };

@@ -81,11 +81,23 @@ impl Cancellation {
 pub struct Rank {
     pub rank: usize,
     pub world: usize,
+    /// How long another process may give no sign of life before its work is done by this one.
+    pub patience: Duration,
+}
+
+impl Rank {
+    /// Long enough for a file system on a network to show what another machine wrote.
+    pub const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// Whether there are other processes.
+    pub fn is_one_of_many(&self) -> bool {
+        self.world > 1
+    }
 }
 
 impl Default for Rank {
     fn default() -> Self {
-        Rank { rank: 0, world: 1 }
+        Rank { rank: 0, world: 1, patience: Rank::PATIENCE }
     }
 }
 

@@ -4,6 +4,7 @@
 //! Nothing here knows what a stage does. Stages depend on this crate, never the other way round.
 
 pub mod artefact;
+pub mod claims;
 pub mod context;
 pub mod digest;
 pub mod energy;
@@ -16,6 +17,7 @@ pub mod storage;
 pub mod verify;
 
 pub use artefact::{Artefact, Content, Manifest};
+pub use claims::Claims;
 pub use context::{Cancellation, Cancelled, Clock, Context, Progress, Rank, StageOutput};
 pub use digest::Digest;
 pub use meters::Meters;

@@ -90,6 +90,23 @@ impl Storage {
         })
     }
 
+    /// Creates a file that was not there; `None` where it was. Of many processes that try, one succeeds.
+    pub fn create_new(&self, path: &Path) -> Result<Option<StoredFile>, StorageError> {
+        self.guarded("create", path, || {
+            let file = match OpenOptions::new().write(true).create_new(true).open(path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
+                other => other?,
+            };
+            self.remember(|| {
+                vec![
+                    Pending::Data { path: path.to_path_buf(), synced: 0 },
+                    Pending::Entry { path: path.to_path_buf() },
+                ]
+            });
+            Ok(Some(StoredFile { storage: self.clone(), path: path.to_path_buf(), file }))
+        })
+    }
+
     /// Opens a file to write at its end, creating it if it is not there.
     pub fn append(&self, path: &Path) -> Result<StoredFile, StorageError> {
         self.guarded("open", path, || {
