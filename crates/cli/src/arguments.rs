@@ -17,6 +17,7 @@ pub struct Call {
     pub json: bool,
     pub threads: Option<usize>,
     pub rated_watts: Option<f64>,
+    pub rank: RankFlags,
     pub command: Command,
 }
 
@@ -35,6 +36,14 @@ pub enum Command {
     Plot(PlotArguments),
     Bench(BenchArguments),
     CorpusReport(CorpusReportArguments),
+}
+
+/// Which of several processes this is, as far as flags say so.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct RankFlags {
+    pub rank: Option<u64>,
+    pub world: Option<u64>,
+    pub patience_seconds: Option<f64>,
 }
 
 /// The whole life of a model, from one recipe.
@@ -365,6 +374,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Call, clap
         json: matches.get_flag("json"),
         threads: matches.get_one::<u64>("threads").map(|threads| *threads as usize),
         rated_watts: matches.get_one::<f64>("rated-watts").copied(),
+        rank: RankFlags {
+            rank: matches.get_one::<u64>("rank").copied(),
+            world: matches.get_one::<u64>("world").copied(),
+            patience_seconds: matches.get_one::<f64>("rank-patience").copied(),
+        },
         command,
     })
 }
@@ -405,6 +419,35 @@ pub fn program() -> clap::Command {
                 .value_parser(clap::value_parser!(f64))
                 .hide_short_help(true)
                 .help("Power of this machine in watts, for an energy estimate where it has no meter"),
+        )
+        .arg(
+            Arg::new("rank")
+                .long("rank")
+                .global(true)
+                .value_name("N")
+                .requires("world")
+                .value_parser(clap::value_parser!(u64))
+                .hide_short_help(true)
+                .help("Which of the processes that make a corpus together this is, from 0 [default: from Slurm, Kubernetes or MPI]"),
+        )
+        .arg(
+            Arg::new("world")
+                .long("world")
+                .global(true)
+                .value_name("N")
+                .requires("rank")
+                .value_parser(clap::value_parser!(u64).range(1..))
+                .hide_short_help(true)
+                .help("How many processes there are; all write into the same --output"),
+        )
+        .arg(
+            Arg::new("rank-patience")
+                .long("rank-patience")
+                .global(true)
+                .value_name("SECONDS")
+                .value_parser(clap::value_parser!(f64))
+                .hide_short_help(true)
+                .help("How long a process may give no sign of life before others do its work [default: 60]"),
         )
         .subcommand(with_example(
             RunArguments::augment_args(clap::Command::new("run")),

@@ -30,6 +30,8 @@ pub struct Kind {
     /// Whether settings can work together.
     pub check: fn(&Value) -> Result<(), String>,
     pub build: fn(&StageCall<'_>) -> anyhow::Result<Value>,
+    /// Whether several processes can make one artefact together.
+    pub shared: bool,
     /// Whether its record holds the segments of all it was made from.
     pub carries_ancestors: bool,
     /// Files that do not count for the digest, because times and energy stand in them.
@@ -189,6 +191,7 @@ pub static KINDS: &[Kind] = &[
             settings.digest_key = call.files("digest_key").first().cloned();
             report(corpus::build(&settings, call.files("documents"), call.output, call.context)?)
         },
+        shared: true,
         carries_ancestors: false,
         outside_digest: &[],
     },
@@ -213,6 +216,7 @@ pub static KINDS: &[Kind] = &[
             let corpus = call.artefact("corpus")?;
             report(tokenizer::build(&settings, corpus, parallel, call.output, call.context)?)
         },
+        shared: false,
         carries_ancestors: false,
         outside_digest: &[],
     },
@@ -231,6 +235,7 @@ pub static KINDS: &[Kind] = &[
             let (corpus, tokenizer) = (call.artefact("corpus")?, call.artefact("tokenizer")?);
             report(training::build(&settings, corpus, tokenizer, call.output, call.context)?)
         },
+        shared: false,
         carries_ancestors: false,
         outside_digest: &[],
     },
@@ -250,6 +255,7 @@ pub static KINDS: &[Kind] = &[
             let adapter = call.optional_artefact("adapter");
             report(evaluation::build(&settings, model, adapter, corpus, call.output, call.context)?)
         },
+        shared: false,
         carries_ancestors: false,
         outside_digest: &[],
     },
@@ -279,6 +285,7 @@ pub static KINDS: &[Kind] = &[
                 call.context,
             )?)
         },
+        shared: false,
         carries_ancestors: false,
         outside_digest: &[],
     },
@@ -323,6 +330,7 @@ pub static KINDS: &[Kind] = &[
             };
             report(release::build(&settings, &inputs, call.output, call.context)?)
         },
+        shared: false,
         carries_ancestors: true,
         outside_digest: &[release::CARD_FILE],
     },

@@ -10,6 +10,7 @@ pub mod errors;
 pub mod kinds;
 pub mod machine;
 pub mod program;
+pub mod ranks;
 pub mod recipe;
 pub mod run;
 pub mod summary;

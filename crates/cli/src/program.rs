@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Context as _;
-use provenance::{Cancellation, Cancelled, Clock, Storage};
+use provenance::{Cancellation, Cancelled, Clock, Rank, Storage};
 
 use crate::arguments::{self, Call, Command};
 use crate::commands;
 use crate::console::Console;
 use crate::errors::Usage;
 use crate::machine;
+use crate::ranks;
 use crate::run::World;
 
 /// Exit code of a run that was asked to stop (128 + SIGINT, as shells expect).
@@ -29,6 +30,17 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let console = Arc::new(Console::new(std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())));
+    let rank = match call.command {
+        Command::Run(_) | Command::Stage(_) => ranks::rank(&call.rank, |name| std::env::var(name).ok()),
+        _ => Ok(Rank::default()),
+    };
+    let rank = match rank {
+        Ok(rank) => rank,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    };
     let world = World {
         storage: Storage::disk(),
         clock: Clock::system(),
@@ -36,6 +48,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         progress: console.clone(),
         console,
         threads: call.threads.unwrap_or_else(machine::cores),
+        rank,
         rated_watts: call.rated_watts,
     };
     let result = listen_for_signals(&world.cancellation)

@@ -31,6 +31,8 @@ pub struct World {
     pub console: Arc<Console>,
     pub progress: Arc<dyn Progress>,
     pub threads: usize,
+    /// Which of several processes this is that make the same thing together.
+    pub rank: Rank,
     /// Power of the whole machine as its owner states it, for an estimate where there is no meter.
     pub rated_watts: Option<f64>,
 }
@@ -43,7 +45,7 @@ impl World {
             cancellation: self.cancellation.clone(),
             progress: self.progress.clone(),
             threads: self.threads,
-            rank: Rank::default(),
+            rank: self.rank,
             clock: self.clock.clone(),
             meters: Meters::start(),
         }
@@ -73,15 +75,29 @@ pub struct Planned {
 /// Makes whatever of the recipe is not made yet, below `root`.
 pub fn run(recipe: &Recipe, root: &Path, world: &World) -> anyhow::Result<Vec<Outcome>> {
     check_free_space(recipe, root)?;
-    let mut folder = OutputFolder::open(root, &world.storage, &world.clock)?;
-    keep_recipe(recipe, root, &world.storage)?;
+    let together = world.rank.is_one_of_many();
+    let mut folder = match together {
+        true => OutputFolder::join(root, &world.storage, &world.clock)?,
+        false => OutputFolder::open(root, &world.storage, &world.clock)?,
+    };
+    let is_first = world.rank.rank == 0;
+    if is_first {
+        keep_recipe(recipe, root, &world.storage)?;
+    }
     let mut outcomes: Vec<Outcome> = Vec::new();
     for instance in &recipe.instances {
+        if !is_first && !instance.kind.shared {
+            let rest = format!("{} and what follows are made by rank 0 alone", instance.name);
+            world.console.say(&rest);
+            return Ok(outcomes);
+        }
         let outcome = stage(instance, &outcomes, &mut folder, world)
             .with_context(|| format!("stage {} did not finish", instance.name))?;
         outcomes.push(outcome);
     }
-    folder.save_digest_cache();
+    if is_first {
+        folder.save_digest_cache();
+    }
     Ok(outcomes)
 }
 
@@ -164,9 +180,24 @@ fn stage(
     log(folder, "started", Value::Null)?;
     match build(instance, outcomes, folder, world, inputs, key) {
         Ok((finished, output)) => {
-            let artefact = folder.finish(&output, finished)?;
-            log(folder, "finished", json!(artefact.digest()))?;
-            outcome(artefact, true)
+            let (artefact, made) = match is_together(instance, world) {
+                true => folder.finish_together(&output, finished, world.rank, &world.cancellation)?,
+                false => (folder.finish(&output, finished)?, true),
+            };
+            if made {
+                log(folder, "finished", json!(artefact.digest()))?;
+            }
+            outcome(artefact, made)
+        }
+        // Another process finished and tidied up while this one still read what lay there.
+        Err(_)
+            if is_together(instance, world) && matches!(folder.find(&instance.name, &key), Ok(Some(_))) =>
+        {
+            world.progress.end();
+            match folder.find(&instance.name, &key)? {
+                Some(artefact) => outcome(artefact, false),
+                None => bail!("the artefact of {} was there and is gone", instance.name),
+            }
         }
         Err(error) => {
             world.progress.end();
@@ -178,6 +209,11 @@ fn stage(
     }
 }
 
+/// Whether other processes make this stage's artefact too.
+fn is_together(instance: &Instance, world: &World) -> bool {
+    instance.kind.shared && world.rank.is_one_of_many()
+}
+
 fn build(
     instance: &Instance,
     outcomes: &[Outcome],
@@ -186,7 +222,13 @@ fn build(
     inputs: BTreeMap<String, Digest>,
     key: Digest,
 ) -> anyhow::Result<(Finished, provenance::StageOutput)> {
-    let output = folder.begin(&instance.name, &key)?;
+    let output = match is_together(instance, world) {
+        true => folder.begin_together(&instance.name, &key)?,
+        false => folder.begin(&instance.name, &key)?,
+    };
+    if is_together(instance, world) && folder.is_made(&instance.name, &key) {
+        bail!("another process has just made it");
+    }
     let resumed = std::fs::read_dir(&output.scratch).is_ok_and(|mut entries| entries.next().is_some());
     let mut artefacts = BTreeMap::new();
     let mut ancestors: Vec<Segment> = Vec::new();
@@ -240,6 +282,10 @@ fn build(
     };
     if resumed && energy.joules.is_some() {
         energy.boundary.push_str("; since the run was resumed");
+    }
+    if is_together(instance, world) && energy.joules.is_some() {
+        let world = world.rank.world;
+        energy.boundary.push_str(&format!("; of the machine of one of {world} processes"));
     }
     let circumstances = json!({
         "started": started, "duration_seconds": round(duration.as_secs_f64()), "threads": world.threads,

@@ -13,6 +13,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -21,7 +22,8 @@ use crate::Error;
 use crate::artefact::{
     self, Artefact, Content, FORMAT, MANIFEST_FILE, Manifest, RecordHead, SUMS_FILE, is_deterministic,
 };
-use crate::context::{Clock, StageOutput};
+use crate::claims::Claims;
+use crate::context::{Cancellation, Clock, Rank, StageOutput};
 use crate::digest::{self, Digest, files_below, join, sha256, sha256_file};
 use crate::record::{RECORD_FILE, Segment};
 use crate::storage::Storage;
@@ -29,6 +31,7 @@ use crate::storage::Storage;
 const ARTEFACTS: &str = ".artefacts";
 const WORK: &str = ".work";
 const LOCK: &str = ".lock";
+const PAYLOAD: &str = "payload";
 const DIGESTS: &str = "digests.json";
 
 /// A run's folder, locked for this process until dropped.
@@ -53,13 +56,27 @@ pub struct Finished {
 impl OutputFolder {
     /// Opens a run's folder, creating it if needed, and takes its lock.
     pub fn open(root: &Path, storage: &Storage, clock: &Clock) -> Result<OutputFolder, Error> {
+        OutputFolder::lock(root, storage, clock, File::try_lock)
+    }
+
+    /// The same as one of several processes that work together; they share the lock.
+    pub fn join(root: &Path, storage: &Storage, clock: &Clock) -> Result<OutputFolder, Error> {
+        OutputFolder::lock(root, storage, clock, File::try_lock_shared)
+    }
+
+    fn lock(
+        root: &Path,
+        storage: &Storage,
+        clock: &Clock,
+        try_lock: fn(&File) -> Result<(), TryLockError>,
+    ) -> Result<OutputFolder, Error> {
         storage.create_folder(root)?;
         let lock_path = root.join(LOCK);
         let mut lock =
             OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&lock_path).map_err(
                 |source| crate::StorageError { operation: "create", path: lock_path.clone(), source },
             )?;
-        match lock.try_lock() {
+        match try_lock(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
@@ -142,11 +159,114 @@ impl OutputFolder {
     /// Opens the working folder of an artefact: an empty payload, and the scratch of an earlier attempt if there is one.
     pub fn begin(&self, name: &str, key: &Digest) -> Result<StageOutput, Error> {
         let work = self.work_folder(name, key);
-        let output = StageOutput { payload: work.join("payload"), scratch: work.join("scratch") };
+        let output = StageOutput { payload: work.join(PAYLOAD), scratch: work.join("scratch") };
         self.storage.remove_folder(&output.payload)?;
         self.storage.create_folder(&output.payload)?;
         self.storage.create_folder(&output.scratch)?;
         Ok(output)
+    }
+
+    /// Opens the working folder that several processes share: what others put there stays.
+    pub fn begin_together(&self, name: &str, key: &Digest) -> Result<StageOutput, Error> {
+        let work = self.work_folder(name, key);
+        let output = StageOutput { payload: work.join(PAYLOAD), scratch: work.join("scratch") };
+        self.storage.create_folder(&output.payload)?;
+        self.storage.create_folder(&output.scratch)?;
+        Ok(output)
+    }
+
+    /// Whether an artefact with this key stands, unchecked.
+    pub fn is_made(&self, name: &str, key: &Digest) -> bool {
+        self.artefact_folder(name, key).exists()
+    }
+
+    /// The artefact that another process made, if one did; what this one left of the working folder goes.
+    pub fn find_together(&mut self, name: &str, key: &Digest) -> Result<Option<Artefact>, Error> {
+        let found = self.find(name, key)?;
+        if found.is_some() {
+            self.remove_work(&self.work_folder(name, key))?;
+        }
+        Ok(found)
+    }
+
+    /// Completes an artefact that several processes made, all of which call this: one of them does it, the others wait
+    /// for it. Whether this process was the one.
+    pub fn finish_together(
+        &mut self,
+        output: &StageOutput,
+        finished: Finished,
+        rank: Rank,
+        cancellation: &Cancellation,
+    ) -> Result<(Artefact, bool), Error> {
+        let content = &finished.content;
+        let folder = self.artefact_folder(&content.name, &content.key);
+        let work = self.work_folder(&content.name, &content.key);
+        let own = work.join(format!("{PAYLOAD}-{}", rank.rank));
+        if folder.exists() {
+            return self.made_by_another(&folder, &work);
+        }
+        let claims = Claims::open(&self.storage, &work.join("finishing"), rank.rank, rank.patience)?;
+        loop {
+            cancellation.check()?;
+            let is_mine = !folder.exists()
+                && claims.take("finish").or_else(|error| {
+                    // Who finished has removed the working folder.
+                    if folder.exists() { Ok(false) } else { Err(error) }
+                })?;
+            if folder.exists() {
+                return self.made_by_another(&folder, &work);
+            }
+            if is_mine {
+                // Under a name of its own, so that a process that only seemed dead cannot write into it any more.
+                self.take_payload(&work, &own)?;
+                let output = StageOutput { payload: own, scratch: output.scratch.clone() };
+                return Ok((self.finish(&output, finished)?, true));
+            }
+            std::thread::sleep(Duration::from_millis(200).min(rank.patience / 8));
+        }
+    }
+
+    /// Removes a working folder, in which other processes may still put files, or which they remove too.
+    fn remove_work(&self, work: &Path) -> Result<(), Error> {
+        const TRIES: u32 = 50;
+        for attempt in 1.. {
+            match self.storage.remove_folder(work) {
+                Ok(()) if !work.exists() => break,
+                Err(error) if attempt == TRIES => return Err(error.into()),
+                // `gc` will find what is left.
+                Ok(()) if attempt == TRIES => break,
+                Err(error) if error.source.kind() != std::io::ErrorKind::DirectoryNotEmpty => {
+                    return Err(error.into());
+                }
+                _ => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+        Ok(())
+    }
+
+    /// A process that came late may have made the working folder again: it goes, and whoever is in it sees why.
+    fn made_by_another(&self, folder: &Path, work: &Path) -> Result<(Artefact, bool), Error> {
+        let artefact = Artefact::open(folder)?;
+        self.remove_work(work)?;
+        Ok((artefact, false))
+    }
+
+    fn take_payload(&self, work: &Path, own: &Path) -> Result<(), Error> {
+        let mut found = work.join(PAYLOAD);
+        for entry in std::fs::read_dir(work).map_err(Error::read(work))? {
+            let entry = entry.map_err(Error::read(work))?;
+            if entry.file_name().to_string_lossy().starts_with(&format!("{PAYLOAD}-")) {
+                found = entry.path();
+            }
+        }
+        if !own.exists() {
+            self.storage.rename(&found, own)?;
+        }
+        // What it may have begun to write of these is made again.
+        for name in [RECORD_FILE, MANIFEST_FILE, SUMS_FILE] {
+            self.storage.remove_file(&own.join(name))?;
+        }
+        Ok(())
     }
 
     /// Completes an artefact: digests, closing line of the record, manifest, sums; then gives the folder its name.
@@ -200,7 +320,8 @@ impl OutputFolder {
         self.storage.rename(payload, &folder)?;
         let finished = Artefact { folder, manifest };
         self.point(&finished)?;
-        self.storage.remove_folder(&self.work_folder(finished.name(), &finished.manifest.content.key))?;
+        let work = self.work_folder(finished.name(), &finished.manifest.content.key);
+        self.remove_work(&work)?;
         Ok(finished)
     }
 

@@ -10,6 +10,7 @@ mod kills;
 mod licences;
 mod opt_outs;
 mod plots;
+mod ranks;
 mod recipes;
 mod reruns;
 mod support;

@@ -8,7 +8,7 @@ use cli::console::Console;
 use cli::recipe::{self, Override, Recipe};
 use cli::run::{self, Outcome, World};
 use provenance::context::Silent;
-use provenance::{Cancellation, Clock, Storage};
+use provenance::{Cancellation, Clock, Rank, Storage};
 
 /// The bundled sample.
 pub fn sample() -> PathBuf {
@@ -147,6 +147,7 @@ pub fn world(storage: Storage, threads: usize) -> World {
         console: Arc::new(Console::new(true)),
         progress: Arc::new(Silent),
         threads,
+        rank: Rank::default(),
         rated_watts: None,
     }
 }

@@ -2,6 +2,8 @@
 
 mod behaviour;
 mod decontamination;
+mod near_duplicates;
+mod pairs;
 mod rights;
 mod sample;
 mod selection;
