@@ -12,7 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let threads: usize = arguments.next().map_or(Ok(2), |text| text.parse())?;
     let found = pairs::compare(documents, threads);
     let recall = |missed: usize, pairs: usize| 1.0 - missed as f64 / pairs.max(1) as f64;
-    println!("documents                                    {:8}", found.documents);
+    println!("documents                                    {documents:8}");
     println!("pairs at 0.75 or above                       {:8}", found.pairs);
     println!("recall                                       {:8.4}", recall(found.missed, found.pairs));
     println!("pairs from 0.75 to 0.80                      {:8}", found.pairs_at_threshold);

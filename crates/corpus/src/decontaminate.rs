@@ -163,7 +163,7 @@ impl Decontamination {
         let mut long_enough = Vec::new();
         for text in texts {
             // As a document's text is repaired before it is compared.
-            let text = encoding::repair(&text).map_or(text, |repaired| repaired.text);
+            let text = encoding::repair(&text).ok().flatten().map_or(text, |repaired| repaired.text);
             words.read(&text);
             let hashes = &words.hashes;
             if hashes.len() < self.settings.minimum_words {
@@ -224,7 +224,8 @@ impl Decontamination {
             };
             let spaced = item.split_whitespace().collect::<Vec<_>>().join(",\n ");
             let planted = format!("{}. {spaced}; {}.", filler(1), filler(2));
-            let document = encoding::repair(&planted).map_or(planted, |repaired| repaired.text);
+            let document =
+                encoding::repair(&planted).ok().flatten().map_or(planted, |repaired| repaired.text);
             words.read(&document);
             let found = !self.overlaps(&words).is_empty();
             let statistics = &mut self.statistics[usize::from(*set)];

@@ -13,7 +13,6 @@ use provenance::{Context, StageOutput};
 /// What the stage found of what is there.
 #[derive(Debug)]
 pub struct Comparison {
-    pub documents: usize,
     /// Pairs at or above the threshold, and those of which both documents were kept.
     pub pairs: usize,
     pub missed: usize,
@@ -107,7 +106,6 @@ fn judge(texts: &[(Language, String)], payload: &Path, threshold: f64) -> Compar
         of.insert(number("id"), number("of"));
     }
     let mut comparison = Comparison {
-        documents: texts.len(),
         pairs: 0,
         missed: 0,
         pairs_at_threshold: 0,
