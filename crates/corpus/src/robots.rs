@@ -87,8 +87,10 @@ impl Robots {
 
     /// Forgets the groups of agents that nobody asks for: of a million sites' files that is most.
     pub fn keep(&mut self, agents: &[String], own_agent: &str) {
+        // Preferences under `*` are about training, whoever crawled.
         let asked = |named: &String| {
-            named == &own_agent.to_ascii_lowercase()
+            named == "*"
+                || named == &own_agent.to_ascii_lowercase()
                 || agents.iter().any(|agent| agent.eq_ignore_ascii_case(named))
         };
         self.groups.retain(|group| group.agents.iter().any(asked));
@@ -97,7 +99,7 @@ impl Robots {
     /// Whether the file lets a page be used for training. `path` is the address from its path on, query included.
     ///
     /// If the file names `own_agent`, that is its answer to us. Otherwise each of `agents` that it names is asked for,
-    /// and the group `*` if `*` is among `agents`: one refusal is enough.
+    /// and the group `*` if `*` is among `agents`: one refusal is enough. Preferences of the group `*` hold in any case.
     pub fn answer(&self, agents: &[String], own_agent: &str, path: &str) -> Answer {
         let path = normalised(if path.is_empty() { "/" } else { path });
         // The file itself is always free to fetch (RFC 9309, 2.2.2), and nobody reserves it.
@@ -111,7 +113,12 @@ impl Robots {
         let answers = agents.iter().map(|agent| agent.to_ascii_lowercase());
         let mut answers =
             answers.filter(|agent| self.names(agent)).map(|agent| self.answer_to(&agent, &path));
-        answers.find(|answer| *answer != Answer::Free).unwrap_or(Answer::Free)
+        let refusal = answers.find(|answer| *answer != Answer::Free);
+        refusal.unwrap_or_else(|| match self.answer_to("*", &path) {
+            Answer::Reserved => Answer::Reserved,
+            // Whether `*` may fetch the page was asked above, if the settings ask it.
+            Answer::Disallowed | Answer::Free => Answer::Free,
+        })
     }
 
     fn names(&self, agent: &str) -> bool {
@@ -137,9 +144,9 @@ impl Robots {
                 *best = Some(rule);
             }
         }
-        match (fetch.map(|rule| rule.verdict), preference.map(|rule| rule.verdict)) {
-            (Some(Verdict::Disallow), _) => Answer::Disallowed,
-            (_, Some(Verdict::Preference { reserves: true })) => Answer::Reserved,
+        match (preference.map(|rule| rule.verdict), fetch.map(|rule| rule.verdict)) {
+            (Some(Verdict::Preference { reserves: true }), _) => Answer::Reserved,
+            (_, Some(Verdict::Disallow)) => Answer::Disallowed,
             _ => Answer::Free,
         }
     }
@@ -309,6 +316,7 @@ mod tests {
             "/old/1",
             Answer::Free,
         );
+        check("User-agent: *\nContent-Signal: ai-train=no", "GPTBot", "/a", Answer::Reserved);
         check("Content-Usage: train-ai=n\nUser-agent: x\nDisallow: /", "*", "/a", Answer::Reserved);
     }
 

@@ -187,6 +187,24 @@ impl Model {
         (self.probability(words) * f32::from(ONE)).round() as u16
     }
 
+    /// Its numbers: the share, the bias, the weights.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let numbers = std::iter::once(&self.bias).chain(&self.weights);
+        let share = self.good_above_ordinary.to_le_bytes();
+        share.into_iter().chain(numbers.flat_map(|number| number.to_le_bytes())).collect()
+    }
+
+    /// A model from the start of these bytes, and the bytes behind it; nothing where there are too few.
+    pub fn from_bytes(bytes: &[u8]) -> Option<(Model, &[u8])> {
+        let (share, rest) = bytes.split_first_chunk::<8>()?;
+        let (numbers, rest) = rest.split_at_checked(4 * (BUCKETS + 1))?;
+        let mut numbers = numbers.as_chunks::<4>().0.iter().map(|number| f32::from_le_bytes(*number));
+        let bias = numbers.next()?;
+        let model =
+            Model { weights: numbers.collect(), bias, good_above_ordinary: f64::from_le_bytes(*share) };
+        Some((model, rest))
+    }
+
     fn probability(&self, words: &Words) -> f32 {
         let hashes = &words.hashes;
         let single = hashes.iter().map(|hash| self.weights[bucket(*hash) as usize]);
@@ -290,6 +308,10 @@ mod tests {
         let (high, low) = (score(&texts(&GOOD, 70)[65]), score(&texts(&BAD, 300)[250]));
         assert!(high > 6_000 && low < 4_000, "{high} {low}");
         assert!(score("") <= ONE);
+        let bytes = model.to_bytes();
+        let (read, rest) = Model::from_bytes(&bytes).unwrap();
+        assert!(rest.is_empty() && read.weights == model.weights && read.bias == model.bias);
+        assert!(Model::from_bytes(&bytes[1..]).is_none());
         let again = Model::train(&all_features(&good), &all_features(&bad), 7);
         assert_eq!(again.weights, model.weights);
         let equal = Model::train(&all_features(&bad[..100]), &all_features(&bad[100..]), 7);

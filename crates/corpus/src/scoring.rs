@@ -2,7 +2,7 @@
 //! good texts and a sample of what is still in, and every document gets its score.
 
 use std::collections::{BTreeMap, BinaryHeap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use documents::{ReadOptions, read_documents};
 use languages::{LANGUAGE_COUNT, Language};
@@ -13,6 +13,7 @@ use crate::decide::Standing;
 use crate::encoding;
 use crate::error::Error;
 use crate::holding::Holding;
+use crate::reason::rounded;
 use crate::score::{self, Features, MINIMUM_GOOD_PIECES, MissingLanguage, Model, NO_SCORE, ScoreStatistics};
 use crate::settings::Settings;
 use crate::team::Team;
@@ -25,7 +26,7 @@ pub struct Scores {
     /// settings name no good texts.
     scores: Vec<u16>,
     /// The lowest score that is kept, by language.
-    cuts: [u16; LANGUAGE_COUNT],
+    cuts: Cuts,
     pub statistics: BTreeMap<String, ScoreStatistics>,
 }
 
@@ -45,7 +46,7 @@ impl Scores {
     }
 }
 
-/// The scores, found by one process and read by all.
+/// The scores: models made by one process, blocks shared among all.
 pub fn find(
     holding: &Holding,
     standing: &Standing,
@@ -55,29 +56,37 @@ pub fn find(
     if settings.good_texts.is_empty() {
         return Ok(Scores::default());
     }
-    let (path, statistics_path) = (team.scratch.join("scores"), team.scratch.join("score-statistics.json"));
-    team.once(&statistics_path, || {
-        team.context.progress.begin("score", Some(holding.len() as u64), "documents");
+    let progress = &team.context.progress;
+    let models_path = team.scratch.join("score-models");
+    team.once(&models_path, || {
+        progress.begin("train scores", None, "languages");
         let models = train(holding, standing, settings)?;
-        let scores = score_all(holding, standing, &models, team)?;
-        let statistics = statistics(holding, &models, &scores, settings)?;
-        team.commit(&path, bytemuck::cast_slice(&scores))?;
-        let json = serde_json::to_vec(&statistics).expect("counts always serialise");
-        team.context.progress.end();
-        team.commit(&statistics_path, &json)
+        progress.end();
+        team.commit(&models_path, &models_to_bytes(&models))
     })?;
-    let scores: Vec<u16> = collect(&read(&path)?);
-    let statistics: BTreeMap<String, ScoreStatistics> = serde_json::from_slice(&read(&statistics_path)?)
-        .map_err(|_| Error::BadBlock { path: statistics_path.clone() })?;
+    let models = models_from_bytes(&read(&models_path)?);
+    let models = models.ok_or_else(|| Error::BadBlock { path: models_path.clone() })?;
+
+    let folder = team.scratch.join("scores");
+    team.storage().create_folder(&folder)?;
+    let paths: Vec<PathBuf> =
+        (0..holding.blocks.len()).map(|block| folder.join(format!("{block:06}"))).collect();
+    progress.begin("score", Some(paths.len() as u64), "blocks");
+    team.each(&paths, |number| {
+        let scores = score_block(holding, standing, &models, number)?;
+        team.commit(&paths[number], bytemuck::cast_slice(&scores))?;
+        progress.advance(1);
+        Ok(())
+    })?;
+    progress.end();
+    let mut scores: Vec<u16> = Vec::with_capacity(holding.len());
+    for path in &paths {
+        scores.extend(collect::<u16>(&read(path)?));
+    }
     if scores.len() != holding.len() {
-        return Err(Error::BadBlock { path });
+        return Err(Error::BadBlock { path: folder });
     }
-    let mut cuts = [0; LANGUAGE_COUNT];
-    for language in Language::all() {
-        if let Some(statistics) = statistics.get(language.code()) {
-            cuts[language.index()] = (statistics.cut * f64::from(score::ONE)).round() as u16;
-        }
-    }
+    let (statistics, cuts) = statistics(holding, &models, &scores, settings);
     Ok(Scores { scores, cuts, statistics })
 }
 
@@ -176,37 +185,33 @@ fn sample(holding: &Holding, standing: &Standing, settings: &Settings) -> Result
     Ok(lowest.into_iter().map(|heap| documents(heap).collect()).collect())
 }
 
-fn score_all(
+fn score_block(
     holding: &Holding,
     standing: &Standing,
     models: &Models,
-    team: &Team,
+    number: usize,
 ) -> Result<Vec<u16>, Error> {
-    let blocks = (0..holding.blocks.len()).into_par_iter().map(|number| {
-        team.context.cancellation.check()?;
-        let block = &holding.blocks[number];
-        let mut words = Words::default();
-        let documents = holding.starts[number]..holding.starts[number + 1];
-        let score = |(document, place): (u32, u32)| match &models[block.language(place).index()] {
-            Some(trained) if standing.is_in(document) => {
-                words.read(&holding.text(document)?);
-                Ok(trained.model.score(&words))
-            }
-            _ => Ok(NO_SCORE),
-        };
-        let scores = documents.zip(0..).map(score).collect::<Result<Vec<u16>, Error>>()?;
-        team.context.progress.advance(scores.len() as u64);
-        Ok(scores)
-    });
-    Ok(blocks.collect::<Result<Vec<_>, Error>>()?.concat())
+    let block = &holding.blocks[number];
+    let mut words = Words::default();
+    let documents = holding.starts[number]..holding.starts[number + 1];
+    let score = |(document, place): (u32, u32)| match &models[block.language(place).index()] {
+        Some(trained) if standing.is_in(document) => {
+            words.read(&holding.text(document)?);
+            Ok(trained.model.score(&words))
+        }
+        _ => Ok(NO_SCORE),
+    };
+    documents.zip(0..).map(score).collect()
 }
+
+type Cuts = [u16; LANGUAGE_COUNT];
 
 fn statistics(
     holding: &Holding,
     models: &Models,
     scores: &[u16],
     settings: &Settings,
-) -> Result<BTreeMap<String, ScoreStatistics>, Error> {
+) -> (BTreeMap<String, ScoreStatistics>, Cuts) {
     let mut of_languages: Vec<Vec<u16>> = vec![Vec::new(); LANGUAGE_COUNT];
     for (block, starts) in holding.blocks.iter().zip(holding.starts.windows(2)) {
         for &(language, first, end) in &block.head.languages {
@@ -214,18 +219,56 @@ fn statistics(
             of_languages[language.index()].extend(scores.iter().filter(|score| **score != NO_SCORE));
         }
     }
-    let scored =
-        Language::all().zip(models).filter_map(|(language, trained)| Some((language, trained.as_ref()?)));
-    let statistics = scored.map(|(language, trained)| {
+    let (mut statistics, mut cuts) = (BTreeMap::new(), [0; LANGUAGE_COUNT]);
+    for (language, trained) in Language::all().zip(models) {
+        let Some(Trained { model, good_pieces, sample_documents }) = trained else { continue };
         let scores = &of_languages[language.index()];
-        let statistics = ScoreStatistics {
-            good_pieces: trained.good_pieces,
-            sample_documents: trained.sample_documents,
-            good_above_ordinary: crate::reason::rounded(trained.model.good_above_ordinary),
-            cut: score::as_share(score::cut(scores, &settings.score)),
+        let cut = score::cut(scores, &settings.score);
+        cuts[language.index()] = cut;
+        let of_language = ScoreStatistics {
+            good_pieces: *good_pieces,
+            sample_documents: *sample_documents,
+            good_above_ordinary: rounded(model.good_above_ordinary),
+            cut: score::as_share(cut),
             histogram: score::histogram(scores),
         };
-        (language.to_string(), statistics)
-    });
-    Ok(statistics.collect())
+        statistics.insert(language.to_string(), of_language);
+    }
+    (statistics, cuts)
+}
+
+/// One after the other by language: a byte that says whether there is a model, its counts, its numbers.
+fn models_to_bytes(models: &Models) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for trained in models {
+        bytes.push(u8::from(trained.is_some()));
+        if let Some(trained) = trained {
+            bytes.extend_from_slice(&trained.good_pieces.to_le_bytes());
+            bytes.extend_from_slice(&trained.sample_documents.to_le_bytes());
+            bytes.extend_from_slice(&trained.model.to_bytes());
+        }
+    }
+    bytes
+}
+
+fn models_from_bytes(bytes: &[u8]) -> Option<Models> {
+    let mut rest = bytes;
+    let mut models = Models::new();
+    for _ in 0..LANGUAGE_COUNT {
+        let (is_there, after) = rest.split_first()?;
+        rest = after;
+        models.push(match is_there {
+            0 => None,
+            _ => {
+                let (good_pieces, after) = rest.split_first_chunk::<8>()?;
+                let (sample_documents, after) = after.split_first_chunk::<8>()?;
+                let (model, after) = Model::from_bytes(after)?;
+                rest = after;
+                let (good_pieces, sample_documents) =
+                    (u64::from_le_bytes(*good_pieces), u64::from_le_bytes(*sample_documents));
+                Some(Trained { model, good_pieces, sample_documents })
+            }
+        });
+    }
+    rest.is_empty().then_some(models)
 }

@@ -62,7 +62,8 @@ impl<T> Dated<T> {
 
 /// Whether a document is a site's rules and no text, as archives of the web hold them.
 pub fn is_site_file(document: &Document) -> bool {
-    document.metadata.get("kind").and_then(|kind| kind.as_str()) == Some("robots.txt")
+    let kind = document.metadata.get("kind").and_then(|kind| kind.as_str());
+    kind.is_some_and(|kind| matches!(kind, "robots.txt" | "tdmrep.json"))
 }
 
 /// The rules that stand in web archives among the inputs. They have to be known before the first page is looked at, so the
@@ -103,7 +104,7 @@ fn site_files_of(file: &InputFile) -> Result<String, Error> {
     };
     for record in records {
         match record {
-            Ok(record) if record.is_robots() => {
+            Ok(record) if record.is_site_file() => {
                 if let Ok(document) = record.parse().document {
                     lines.push_str(&document.to_json());
                     lines.push('\n');
@@ -183,8 +184,15 @@ impl SiteRules {
         let Some(url) = &document.url else { return };
         if let Some(site) = site_of(url) {
             let date = document.date.as_deref().unwrap_or_default();
-            // Nothing to report to: a server's error page under this address is common.
-            self.add_file(&site, path_of(url), date, &document.text).ok();
+            let text = match document.metadata.get("http-status").and_then(|status| status.as_u64()) {
+                None | Some(200..=299) => document.text.as_str(),
+                // There is no such file: no rules, from this day on (RFC 9309, 2.3.1.3).
+                Some(400..=499) => "[]",
+                // The server could not say.
+                Some(_) => return,
+            };
+            // A page under this address that is no such file says nothing: there is nobody to report it to.
+            self.add_file(&site, path_of(url), date, text).ok();
         }
     }
 
@@ -255,6 +263,10 @@ mod tests {
         assert_eq!(rules.fault("http://a.example:8080/news/1"), None);
         rules.add(&record(robots, "2025-01-01", "User-agent: GPTBot\nDisallow: /p"));
         assert_eq!(rules.fault("http://a.example/page"), Some(Reason::RobotsDisallowed));
+        let mut gone = record(robots, "2026-01-01", "<h1>Not found</h1>");
+        gone.metadata.insert("http-status".into(), 404.into());
+        rules.add(&gone);
+        assert_eq!(rules.fault("http://a.example/page"), None, "a file that is gone rules nothing");
         let tdm = r#"[{"location": "/", "tdm-reservation": 1}]"#;
         rules.add(&record("https://c.example/.well-known/tdmrep.json", "2025-01-01", tdm));
         assert_eq!(rules.fault("https://c.example/x"), Some(Reason::TdmReserved));

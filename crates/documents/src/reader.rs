@@ -233,9 +233,9 @@ impl RawRecord {
         }
     }
 
-    /// Whether this is a site's robots.txt in a web archive: known before anything is unpacked.
-    pub fn is_robots(&self) -> bool {
-        matches!(&self.content, RawContent::Web { record, .. } if record.is_robots())
+    /// Whether this is a site's robots.txt or TDMRep file in a web archive: known before anything is unpacked.
+    pub fn is_site_file(&self) -> bool {
+        matches!(&self.content, RawContent::Web { record, .. } if record.site_file().is_some())
     }
 
     /// The document, or what is wrong with the record.

@@ -69,11 +69,16 @@ impl WebRecord {
         ["response", "resource", "conversion"].iter().any(|kind| self.kind.eq_ignore_ascii_case(kind))
     }
 
-    pub fn is_robots(&self) -> bool {
-        let Some(address) = &self.address else { return false };
+    /// Which of its site's rules this is, if it is any: `robots.txt`, or `tdmrep.json`.
+    pub fn site_file(&self) -> Option<&'static str> {
+        let address = self.address.as_ref()?;
         let rest = address.split_once("://").map_or(address.as_str(), |(_, rest)| rest);
         let path = rest.split(['?', '#']).next().unwrap_or_default();
-        path.split_once('/').is_some_and(|(_, path)| path == "robots.txt")
+        match path.split_once('/')?.1 {
+            "robots.txt" => Some("robots.txt"),
+            ".well-known/tdmrep.json" => Some("tdmrep.json"),
+            _ => None,
+        }
     }
 
     /// The payload's own type: the server's in a response, the record's otherwise.
@@ -114,9 +119,9 @@ impl WebRecord {
             source: self.collection.as_deref().map(String::from),
             ..Document::new(self.id.clone().unwrap_or(id), String::new())
         };
-        if self.is_robots() {
+        if let Some(kind) = self.site_file() {
             document.text = String::from_utf8_lossy(&body).into_owned();
-            document.metadata.insert("kind".to_string(), "robots.txt".into());
+            document.metadata.insert("kind".to_string(), kind.into());
         } else if content_type.as_deref().is_some_and(|content_type| is_text(&media_type(content_type))) {
             fill_from_text(&mut document, &body, content_type.as_deref())?;
         } else {
@@ -159,7 +164,7 @@ pub fn is_wanted(record: &WebRecord, block: &[u8]) -> bool {
         true => Response::parse(block),
         false => None,
     };
-    if record.is_robots() {
+    if record.site_file().is_some() {
         return true;
     }
     let content_type = match &response {
