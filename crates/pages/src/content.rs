@@ -180,7 +180,7 @@ impl Choice<'_> {
             }
             let letters = self.sums[index].letters;
             let by_tag = matches!(node.tag, Tag::Navigation | Tag::Footer | Tag::Aside | Tag::Header);
-            let by_name = node.flags & (names::BOILERPLATE | names::OVERLAY) != 0;
+            let by_name = node.flags & (names::BOILERPLATE | names::OVERLAY | names::NOTICE) != 0;
             let minor = node.flags & names::MINOR != 0 && letters < MOST_OF_MINOR && node.tag != Tag::Table;
             let notice = node.flags & names::NOTICE != 0 && letters < MOST_OF_NOTICE;
             if minor || notice || ((by_tag || by_name) && self.is_small(index)) {

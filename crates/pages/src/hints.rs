@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use crate::Page;
 use crate::tree::Attributes;
 
@@ -33,6 +35,14 @@ const AGENTS: [&str; 24] = [
     "timpibot",
     "webzio-extended",
 ];
+
+/// Where a link stands.
+#[derive(Clone, Copy, PartialEq)]
+pub enum LinkPlace {
+    Figure,
+    Footer,
+    Elsewhere,
+}
 
 /// Collected while the page is read.
 #[derive(Default)]
@@ -105,21 +115,28 @@ impl Hints {
         }
     }
 
-    /// A `link` in the head or a link on the page.
+    /// A `link` element.
     pub fn link(&mut self, attributes: &Attributes) {
         let address = attributes.href.trim();
-        if address.is_empty() {
-            return;
-        }
-        for relation in attributes.rel.split_ascii_whitespace() {
+        for relation in attributes.rel.split_ascii_whitespace().filter(|_| !address.is_empty()) {
             if relation.eq_ignore_ascii_case("license") {
                 self.license(0, address);
             } else if relation.eq_ignore_ascii_case("canonical") {
                 keep(&mut self.canonical, address);
             }
         }
-        if attributes.rel.is_empty() && is_creative_commons(address) {
-            self.license(3, address);
+    }
+
+    /// A link that readers see. The licence of a picture is not the page's: what stands in a figure does not count, and
+    /// a Creative Commons address only where the page says so (`rel=license`) or in its foot.
+    pub fn link_on_page(&mut self, attributes: &Attributes, place: LinkPlace) {
+        let address = attributes.href.trim();
+        let says_so = attributes.says_license();
+        match place {
+            LinkPlace::Figure => {}
+            _ if says_so && !address.is_empty() => self.license(0, address),
+            LinkPlace::Footer if is_creative_commons(address) => self.license(3, address),
+            _ => {}
         }
     }
 
@@ -175,8 +192,8 @@ impl Hints {
             .collect();
         hints.title = self.own_title();
         let license =
-            self.license.as_ref().map(|(_, named)| named.as_str()).or_else(|| json_value(&json, "license"));
-        hints.license = license.map(|named| spdx_of_address(named).unwrap_or_else(|| named.to_string()));
+            self.license.as_ref().map(|(_, named)| named.clone()).or_else(|| license_of_json(&self.json));
+        hints.license = license.map(|named| spdx_of_address(&named).unwrap_or(named));
         hints.robots = self.robots.clone();
         hints.tdm_reservation = self.tdm_reservation.clone();
         hints.tdm_policy = self.tdm_policy.clone();
@@ -270,6 +287,29 @@ fn spdx_of_address(text: &str) -> Option<String> {
     }
 }
 
+/// The licence of the page in its JSON-LD: of the things it describes itself as, not of pictures or films inside them.
+fn license_of_json(json: &[u8]) -> Option<String> {
+    const NOT_THE_PAGE: [&str; 6] =
+        ["ImageObject", "VideoObject", "AudioObject", "MediaObject", "Organization", "Person"];
+    let scripts = serde_json::Deserializer::from_slice(json).into_iter::<Value>();
+    for script in scripts.map_while(Result::ok) {
+        let graph = script.get("@graph").unwrap_or(&script);
+        let things = graph.as_array().map_or(std::slice::from_ref(graph), Vec::as_slice);
+        for thing in things {
+            let license = thing
+                .get("license")
+                .map(|license| license.get("@id").or(license.get("url")).unwrap_or(license));
+            let kind = thing.get("@type").and_then(Value::as_str).unwrap_or_default();
+            if let Some(license) = license.and_then(Value::as_str)
+                && !NOT_THE_PAGE.contains(&kind)
+            {
+                return Some(license.to_string());
+            }
+        }
+    }
+    None
+}
+
 /// The first string under a key of JSON that need not be well-formed.
 fn json_value<'a>(json: &'a str, key: &str) -> Option<&'a str> {
     let quoted = format!("\"{key}\"");
@@ -343,6 +383,21 @@ mod tests {
         check(
             "<script type=application/ld+json>{\"license\" : \"https://creativecommons.org/licenses/by/4.0/\"}</script>",
             Some("CC-BY-4.0"),
+        );
+        // What is under a licence here is a picture.
+        check(
+            "<figure><a rel=license href=https://creativecommons.org/licenses/by/2.0/>CC</a></figure>",
+            None,
+        );
+        check("<p>Foto: <a href=https://creativecommons.org/licenses/by/2.0/>CC BY</a></p>", None);
+        check(
+            "<script type=application/ld+json>{\"@type\":\"Article\",\"image\":{\"license\":\"x\"}}</script>\
+             <script type=application/ld+json>[{\"@type\":\"ImageObject\",\"license\":\"y\"}]</script>",
+            None,
+        );
+        check(
+            "<div id=footer><a href=https://creativecommons.org/licenses/by/2.0/>CC</a></div>",
+            Some("CC-BY-2.0"),
         );
         check("<a href=https://creativecommons.org/about>CC</a>", None);
         check("<meta name=copyright content='2026 A'>", None);

@@ -20,6 +20,10 @@ pub const CONTROL: u16 = 64;
 pub const NOTICE: u16 = 128;
 /// A link that leads somewhere else than this page.
 pub const LEADS_AWAY: u16 = 256;
+/// The foot of the page, or where it names its licence.
+pub const FOOTER: u16 = 512;
+/// Perhaps only for those who have the page read to them; see [`flags_of_name`].
+const READ_ALOUD: u16 = 1024;
 
 /// The flags of a class or id attribute.
 pub fn flags_of_name(value: &str) -> u16 {
@@ -38,6 +42,13 @@ pub fn flags_of_name(value: &str) -> u16 {
             start = if bytes.get(place).is_some_and(u8::is_ascii_alphabetic) { place } else { place + 1 };
         }
     }
+    // `sr-only`, `visually-hidden`, `screen-reader-text`: words that only repeat what can be seen.
+    if flags & READ_ALOUD != 0 {
+        flags &= !READ_ALOUD;
+        if ["only", "hidden", "reader"].iter().any(|part| value.contains(part)) {
+            flags |= HIDDEN;
+        }
+    }
     flags
 }
 
@@ -53,7 +64,7 @@ fn flags_of_word(word: &[u8]) -> u16 {
         // ways through the site
         b"nav" | b"navbar" | b"navbox" | b"navigation" | b"menu" | b"menus" | b"submenu" | b"breadcrumb"
         | b"breadcrumbs" | b"sidebar" | b"pagination" | b"pager" | b"paging" | b"toc" | b"sitemap" | b"catlinks"
-        | b"editsection" | b"mw-jump-link" | b"skiplink" | b"footer" | b"masthead" | b"topbar" | b"toolbar"
+        | b"editsection" | b"mw-jump-link" | b"skiplink" | b"masthead" | b"topbar" | b"toolbar"
         // over the page
         | b"popup" | b"modal" | b"lightbox" | b"paywall"
         // what is to be passed on, bought or signed
@@ -66,16 +77,24 @@ fn flags_of_word(word: &[u8]) -> u16 {
         | b"related" | b"relatedposts" | b"recommended"
         | b"outbrain" | b"taboola" | b"tagcloud" | b"trending"
         // what readers say, and ask for
-        | b"comment" | b"comments" | b"commentlist" | b"disqus" | b"respond" | b"feedback"
+        | b"comment" | b"comments" | b"commentlist" | b"kommentare" | b"kommentarer" | b"commentaires"
+        | b"comentarios" | b"commenti" | b"reacties" | b"komentarze" | b"kommentit" | b"disqus" | b"respond" | b"feedback"
         | b"reflist" | b"noprint" | b"searchform" | b"searchbox" => BOILERPLATE,
         b"byline" | b"author" | b"authors" | b"meta" | b"date" | b"dateline" | b"datetime" | b"timestamp" | b"time"
         | b"published" | b"posted" | b"tags" | b"tag" | b"category" | b"categories" | b"credit" | b"credits"
         | b"caption" | b"thumb" | b"thumbcaption" | b"print" | b"tools" | b"actions" | b"buttons" | b"button"
         | b"btn" | b"rating" | b"ratings" | b"price" | b"avatar" | b"profile" | b"postprofile" | b"username"
-        | b"signature" | b"reference" | b"copyright" | b"search" | b"language" | b"languages" | b"downloads"
+        | b"signature" | b"reference" | b"search" | b"language" | b"languages" | b"downloads"
         | b"readmore" | b"more" | b"skip" | b"permalink" | b"vcard" | b"crumb" | b"crumbs" | b"label" | b"badge"
         | b"disclaimer" => MINOR,
-        b"cookie" | b"cookies" | b"cookiebar" | b"cookiebanner" | b"consent" | b"gdpr" | b"cmp" => NOTICE,
+        b"cookie" | b"cookies" | b"cookiebar" | b"cookiebanner" | b"consent" | b"gdpr" | b"cmp"
+        // programs that many sites show their notices with
+        | b"cookiebot" | b"cookieconsent" | b"cookielaw" | b"onetrust" | b"didomi" | b"usercentrics" | b"borlabs"
+        | b"klaro" | b"iubenda" | b"quantcast" | b"cmplz" | b"tarteaucitron" | b"axeptio" | b"termly" => NOTICE,
+        b"sr" | b"screen" | b"visually" | b"visuallyhidden" => READ_ALOUD,
+        b"copyright" => MINOR | FOOTER,
+        b"footer" | b"colophon" => BOILERPLATE | FOOTER,
+        b"license" | b"licence" | b"legal" => FOOTER,
         b"overlay" => OVERLAY,
         _ => 0,
     }
@@ -113,12 +132,15 @@ mod tests {
     #[test]
     fn names_are_read_word_by_word() {
         for (name, expected) in [
-            ("site-footer", BOILERPLATE),
+            ("site-footer", BOILERPLATE | FOOTER),
             ("mainNav", BOILERPLATE),
             ("article__share", BOILERPLATE),
             ("post-meta", MINOR),
             ("download badly-shaped navy", 0),
             ("header-ad top", BOILERPLATE),
+            ("CybotCookiebotDialog", NOTICE),
+            ("a visually-hidden", HIDDEN),
+            ("screen", 0),
             ("css-1x2f3a", 0),
             ("", 0),
             ("ΑΒΓ", 0),

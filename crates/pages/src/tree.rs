@@ -9,7 +9,7 @@
 
 use html5gum::{Emitter, Error, State, Tokenizer, naive_next_state};
 
-use crate::hints::Hints;
+use crate::hints::{Hints, LinkPlace};
 use crate::names;
 use crate::tags::{Tag, is_void};
 
@@ -135,6 +135,11 @@ pub struct Attributes {
 }
 
 impl Attributes {
+    /// Whether a relation is `license`.
+    pub fn says_license(&self) -> bool {
+        self.rel.split_ascii_whitespace().any(|relation| relation.eq_ignore_ascii_case("license"))
+    }
+
     fn clear(&mut self) {
         self.flags = 0;
         self.class = 0;
@@ -276,7 +281,10 @@ impl Builder {
             Tag::Html | Tag::Head | Tag::Body => return self.hints.language_of_root(&self.attributes),
             Tag::Meta => return self.hints.meta(&self.attributes),
             Tag::LinkRelation => return self.hints.link(&self.attributes),
-            Tag::Link => self.hints.link(&self.attributes),
+            Tag::Link => {
+                let place = self.place_of_link();
+                self.hints.link_on_page(&self.attributes, place);
+            }
             Tag::Time => self.hints.time(&self.attributes),
             _ => {}
         }
@@ -290,6 +298,23 @@ impl Builder {
         self.push(tag);
         self.mode =
             if mode == Characters::Text && self.open_dropped > 0 { Characters::Dropped } else { mode };
+    }
+
+    /// Where on the page the next link stands, as far as licences are concerned.
+    fn place_of_link(&self) -> LinkPlace {
+        if !self.attributes.says_license() && !self.attributes.href.contains("creativecommons.org/") {
+            return LinkPlace::Elsewhere;
+        }
+        for (index, _) in self.open.iter().rev() {
+            let node = &self.nodes[*index as usize];
+            if matches!(node.tag, Tag::Figure | Tag::FigureCaption) {
+                return LinkPlace::Figure;
+            }
+            if node.tag == Tag::Footer || node.flags & names::FOOTER != 0 {
+                return LinkPlace::Footer;
+            }
+        }
+        LinkPlace::Elsewhere
     }
 
     /// Ends what the opening of `tag` ends without a closing tag.
