@@ -1,7 +1,7 @@
 //! Precision and recall on the test set in 24 languages, per kind, per kind and language, and per form of a number:
-//! `cargo run --release -p personal_data --example precision_recall -- [tune|held_out] [--faults]`.
+//! `cargo run --release -p personal_data --example precision_recall -- [tune|held_out] [--faults] [--unknown-language]`.
 //!
-//! `--faults` prints every text in which something was missed or found wrongly. Last comes how many of a hundred thousand
+//! With `--unknown-language` the detector is not told which language a text is in. `--faults` prints every text in which something was missed or found wrongly. Last comes how many of a hundred thousand
 //! random numbers without a word beside them are taken for personal data, by language and number of digits.
 
 #[path = "../tests/it/test_set.rs"]
@@ -21,13 +21,14 @@ fn main() {
         _ => vec![Half::Tune, Half::HeldOut],
     };
     let with_faults = arguments.iter().any(|argument| argument == "--faults");
+    let is_unknown = arguments.iter().any(|argument| argument == "--unknown-language");
     let cases = test_set::read();
     for half in halves {
         let mut kinds: BTreeMap<PersonalData, Score> = BTreeMap::new();
         let mut languages: BTreeMap<&str, BTreeMap<PersonalData, Score>> = BTreeMap::new();
         let mut forms: BTreeMap<(PersonalData, &str), Score> = BTreeMap::new();
         for case in cases.iter().filter(|case| case.half == half) {
-            let compared = test_set::compare(case);
+            let compared = test_set::compare(case, (!is_unknown).then_some(case.language));
             for (kind, score) in &compared.scores {
                 kinds.entry(*kind).or_default().add(*score);
                 languages.entry(case.language.code()).or_default().entry(*kind).or_default().add(*score);

@@ -9,6 +9,10 @@ use super::numbers::{DOT, Numbers};
 const LONGEST_LOCAL_PART: usize = 64;
 const LONGEST_DOMAIN: usize = 255;
 
+/// RFC 1035, 2.3.4, and more labels than any address has.
+const LONGEST_LABEL: usize = 63;
+const MOST_LABELS: usize = 8;
+
 /// Endings of file names: `logo@2x.png` is no address.
 const FILE_ENDINGS: [&str; 12] =
     ["png", "jpg", "jpeg", "gif", "webp", "avif", "svg", "css", "js", "html", "php", "json"];
@@ -23,6 +27,42 @@ pub fn email_addresses(text: &str) -> Vec<Range<usize>> {
         }
     }
     found
+}
+
+/// An address written to hide, around the bracket at `place`: `anna (at) post.example`, `anna[at]post[dot]example`.
+pub fn hidden_email_address(text: &str, floor: usize, place: usize) -> Option<Range<usize>> {
+    let after = bracketed(text, place, &["at", "ät", "@"])?;
+    let before = floor + text[floor..place].strip_suffix(' ').unwrap_or(&text[floor..place]).len();
+    let start = local_part(text, floor, before)?;
+    let (mut at, mut end) = (after + usize::from(text[after..].starts_with(' ')), None);
+    for labels in 1..=MOST_LABELS {
+        let is_part = |character: char| character.is_alphanumeric() || character == '-';
+        let label = text[at..].split(|character| !is_part(character)).next().unwrap_or_default();
+        if label.is_empty() || label.len() > LONGEST_LABEL {
+            break;
+        }
+        at += label.len();
+        if labels > 1 && label.chars().all(char::is_alphabetic) && label.chars().nth(1).is_some() {
+            end = Some(at);
+        }
+        let bracket = at + usize::from(text[at..].starts_with(' '));
+        at = match bracketed(text, bracket, &["dot", "punkt", "point", "punto", "."]) {
+            Some(after) => after + usize::from(text[after..].starts_with(' ')),
+            None if text[at..].starts_with('.') => at + 1,
+            None => break,
+        };
+    }
+    end.map(|end| start..end)
+}
+
+/// The place after one of these words in brackets.
+fn bracketed(text: &str, place: usize, words: &[&str]) -> Option<usize> {
+    let inner = text[place..].strip_prefix(['(', '['])?;
+    words.iter().find_map(|word| {
+        let found = inner.get(..word.len())?;
+        let closes = inner[word.len()..].starts_with([')', ']']);
+        (found.to_lowercase() == *word && closes).then_some(place + word.len() + 2)
+    })
 }
 
 /// Where the part before the `@` at `place` begins.

@@ -95,7 +95,8 @@ pub fn is_phone_number(
     let speaks = |country: &Country| language.is_none_or(|language| country.languages.contains(&language));
     let mut countries = PLANS.country.iter().filter(|country| speaks(country));
     if is_north_american(stretch) && speaks_english(language) {
-        return matches!(name(), None | Some(Name::Phone));
+        let has_brackets = stretch.text[stretch.start..].starts_with('(');
+        return has_brackets || matches!(name(), None | Some(Name::Phone));
     }
     if looks_dialled(stretch) && countries.any(|country| country.has_area(stretch, digits)) {
         return matches!(name(), None | Some(Name::Phone)) && !looks_like_something_else(stretch);
@@ -110,11 +111,13 @@ pub fn is_phone_number(
         || LOCAL_DIGITS.contains(&digits.len()) && is_right_after_name()
 }
 
-/// `(212) 555-0123`: no country of the 27, but in English text as frequent as theirs.
+/// `(212) 555-0123`, 212-555-0123, 212.555.0123: no country of the 27, but in English text as frequent as theirs.
 fn is_north_american(stretch: &Stretch) -> bool {
     let is_exchange = |place: usize| stretch.digits[place] >= 2;
+    let has_brackets = stretch.text[stretch.start..].starts_with('(');
+    let is_joined = |separator| stretch.separators().all(|other| other == separator);
     stretch.has_lengths(&[3, 3, 4])
-        && stretch.text[stretch.start..].starts_with('(')
+        && (has_brackets || is_joined(HYPHEN) || is_joined(DOT))
         && is_exchange(0)
         && is_exchange(3)
 }

@@ -10,7 +10,8 @@ use super::numbers::{Numbers, Stretch, digit_at};
 use super::words::{self, Name};
 use super::{Finding, PersonalData, banking, identifiers, phones};
 
-/// Bytes at which something may begin: digits, colons (IPv6), and the first byte of full-width digits.
+/// Bytes at which something may begin: digits, colons (IPv6), brackets ("anna (at) post.example"), and the first byte of
+/// full-width digits.
 const STOPS: [bool; 256] = {
     let mut stops = [false; 256];
     let mut digit = b'0';
@@ -19,6 +20,8 @@ const STOPS: [bool; 256] = {
         digit += 1;
     }
     stops[b':' as usize] = true;
+    stops[b'(' as usize] = true;
+    stops[b'[' as usize] = true;
     stops[0xEF] = true;
     stops
 };
@@ -70,6 +73,7 @@ impl Scan<'_> {
             at += offset;
             at = match bytes[at] {
                 b':' => self.colon(at, to),
+                b'(' | b'[' => self.bracket(at, to),
                 _ if digit_at(bytes, at).is_some() => self.digit(at, to),
                 // Another character of three bytes.
                 _ => at + 3,
@@ -88,6 +92,17 @@ impl Scan<'_> {
                 if !self.is_in_web_address(range.start) {
                     self.add(range, PersonalData::IpAddress);
                 }
+                end
+            }
+            _ => at + 1,
+        }
+    }
+
+    fn bracket(&mut self, at: usize, to: usize) -> usize {
+        match network::hidden_email_address(self.text, self.floor, at) {
+            Some(range) if range.end <= to => {
+                let end = range.end;
+                self.add(range, PersonalData::EmailAddress);
                 end
             }
             _ => at + 1,

@@ -153,6 +153,10 @@ fn addresses_of_all_forms() {
     }
     check("x@site.example. Next", "<EMAIL>. Next");
     check("0301234567@post.example", "<EMAIL>");
+    check("anna.berg (at) post.example!", "<EMAIL>!");
+    check("Anna[AT]post[dot]co[dot]example, or", "<EMAIL>, or");
+    check("anna (at) post (dot) example", "<EMAIL>");
+    check("look (at) me. Now", "look (at) me. Now");
     check("2a02:810:0:1::17, ::ffff:192.0.2.1", "<IP_ADDRESS>, <IP_ADDRESS>");
     check("[2001:db8::1]:443", "[<IP_ADDRESS>]:443");
     for left in [
@@ -242,6 +246,9 @@ fn hostile_texts_are_no_slower_than_their_length() {
         "192.0.2.1,",
         "a1@b2.c",
         "..@",
+        "a(at)",
+        "(at)a.",
+        "[dot]",
         "\u{FF10}a",
         "\u{EFBF}",
         "131052-308T",
@@ -327,5 +334,7 @@ fn numbers_without_area_code_and_from_across_the_sea() {
     check_in("de", "Telefone wurden 231 250 verkauft", "Telefone wurden 231 250 verkauft");
     check("my office, (212) 555-0123.", "my office, <PHONE_NUMBER>.");
     check("or 020 7946 0018", "or <PHONE_NUMBER>");
+    check("212-555-0123 or 212.555.0123", "<PHONE_NUMBER> or <PHONE_NUMBER>");
+    check("order 212-555-0123", "order 212-555-0123");
     check_in("nl", "Apollo (212) 555-0123", "Apollo (212) 555-0123");
 }

@@ -36,7 +36,10 @@ def email(random):
     host = random.choice(["post", "mail.firma", "uni-sued", "x1", "müller", "sub.site-3", "школа", "a"])
     top = random.choice([".example", ".example.org", ".example.net", ".example.com", ".co.example"])
     address = first + last + "@" + host + top
-    return random.choice([address] * 5 + [address.upper(), address.title()])
+    hidden = first + last + random.choice([" (at) ", "(at)", " [at] ", "[at]", " (AT) "]) + host + top
+    dotted = (host + top).replace(".", random.choice([" (dot) ", "(dot)", " [dot] "]))
+    hidden_throughout = first + last + " (at) " + dotted
+    return random.choice([address] * 10 + [address.upper(), address.title(), hidden, hidden_throughout])
 
 
 def ipv4(random):

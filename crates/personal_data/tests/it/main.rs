@@ -21,7 +21,7 @@ fn precision_and_recall_of_every_kind() {
     let mut scores: BTreeMap<PersonalData, Score> = BTreeMap::new();
     let mut faults: BTreeMap<PersonalData, Vec<String>> = BTreeMap::new();
     for case in test_set::read().iter().filter(|case| case.half == Half::HeldOut) {
-        let compared = test_set::compare(case);
+        let compared = test_set::compare(case, Some(case.language));
         for (kind, score) in compared.scores {
             scores.entry(kind).or_default().add(score);
         }
