@@ -8,6 +8,7 @@
 mod banking;
 mod check_digits;
 mod identifiers;
+mod lexicon;
 mod network;
 mod numbers;
 mod phones;

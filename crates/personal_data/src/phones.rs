@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use languages::Language;
 use serde::Deserialize;
 
-use super::numbers::{DOT, HYPHEN, SLASH, SPACE, Separators, Stretch, WIDE};
+use super::numbers::{DOT, HYPHEN, MOST_DIGITS, SLASH, SPACE, Separators, Stretch, WIDE};
 use super::words::Name;
 
 #[derive(Deserialize)]
@@ -54,6 +54,9 @@ const LEAST_NATIONAL_DIGITS: usize = 7;
 /// Numbers without their area code, right after a word that names them.
 const LOCAL_DIGITS: std::ops::RangeInclusive<usize> = 6..=11;
 
+/// `+49 (0) 12 34 56 78 90` has eight.
+const MOST_GROUPS: usize = 9;
+
 /// Shorter numbers than this without a word that names them are something else.
 const LEAST_UNNAMED_DIGITS: usize = 9;
 
@@ -68,58 +71,81 @@ pub fn is_phone_number(
     name: impl Fn() -> Option<Name>,
     is_right_after_name: impl Fn() -> bool,
 ) -> bool {
-    if stretch.groups.len() > 9 {
+    if stretch.groups.len() > MOST_GROUPS {
         return false;
     }
-    let mut digits = [0; super::numbers::MOST_DIGITS];
+    let mut digits = [0; MOST_DIGITS];
     let digits = &mut digits[..stretch.digits.len()];
     digits.iter_mut().zip(stretch.digits).for_each(|(character, digit)| *character = b'0' + digit);
     let digits = std::str::from_utf8(digits).expect("digits");
     if stretch.has_plus {
         return is_international(digits);
     }
-    if let Some(rest) = digits.strip_prefix("00") {
-        let is_foreign = PLANS.country.iter().any(|country| country.has_international(rest));
-        let is_grouped = stretch.groups.len() > 1;
-        let is_table = stretch.separators().any(|separator| separator & WIDE != 0);
-        return is_foreign
-            && !is_table
-            && stretch.groups[0].length >= 2
-            && !looks_like_something_else(stretch)
-            && match name() {
-                Some(Name::Other | Name::Identifier) => false,
-                Some(Name::Account) => is_grouped,
-                _ => true,
-            };
+    if digits.starts_with("00") {
+        return is_international_with_zeros(stretch, digits) && !is_named_otherwise(stretch, name());
     }
-    let speaks = |country: &Country| language.is_none_or(|language| country.languages.contains(&language));
-    let mut countries = PLANS.country.iter().filter(|country| speaks(country));
     if is_north_american(stretch) && speaks_english(language) {
-        let has_brackets = stretch.text[stretch.start..].starts_with('(');
-        return has_brackets || matches!(name(), None | Some(Name::Phone));
+        return has_brackets(stretch) || matches!(name(), None | Some(Name::Phone));
     }
-    if looks_dialled(stretch) && countries.any(|country| country.has_area(stretch, digits)) {
+    if looks_dialled(stretch) && countries_of(language).any(|country| country.has_area(stretch, digits)) {
         return matches!(name(), None | Some(Name::Phone)) && !looks_like_something_else(stretch);
     }
-    if name() != Some(Name::Phone) || looks_like_something_else(stretch) {
-        return false;
+    name() == Some(Name::Phone)
+        && !looks_like_something_else(stretch)
+        && (fits_a_plan(digits, language) || LOCAL_DIGITS.contains(&digits.len()) && is_right_after_name())
+}
+
+fn countries_of(language: Option<Language>) -> impl Iterator<Item = &'static Country> {
+    let speaks =
+        move |country: &&Country| language.is_none_or(|language| country.languages.contains(&language));
+    PLANS.country.iter().filter(speaks)
+}
+
+/// What a word for telephone asks of a number: the plan of a country where the language is spoken, or of any if it is
+/// long enough to say something.
+fn fits_a_plan(digits: &str, language: Option<Language>) -> bool {
+    match digits.len() {
+        ..LEAST_NATIONAL_DIGITS => false,
+        LEAST_NATIONAL_DIGITS..LEAST_FOREIGN_DIGITS => {
+            countries_of(language).any(|country| country.has_national(digits))
+        }
+        _ => PLANS
+            .country
+            .iter()
+            .any(|country| country.has_national(digits) || country.has_international(digits)),
     }
-    let is_long = digits.len() >= LEAST_FOREIGN_DIGITS;
-    let is_enough = digits.len() >= LEAST_NATIONAL_DIGITS;
-    let mut countries = PLANS.country.iter().filter(|country| is_long || is_enough && speaks(country));
-    countries.any(|country| country.has_national(digits) || is_long && country.has_international(digits))
-        || LOCAL_DIGITS.contains(&digits.len()) && is_right_after_name()
+}
+
+/// `0049 30 123456`: a country of the table alone, because much else begins with two zeros.
+fn is_international_with_zeros(stretch: &Stretch, digits: &str) -> bool {
+    let is_in_table = stretch.separators().any(|separator| separator & WIDE != 0);
+    !is_in_table
+        && stretch.groups[0].length >= 2
+        && PLANS.country.iter().any(|country| country.has_international(&digits[2..]))
+        && !looks_like_something_else(stretch)
+}
+
+fn is_named_otherwise(stretch: &Stretch, name: Option<Name>) -> bool {
+    match name {
+        Some(Name::Other | Name::Identifier) => true,
+        // "On the card stood 0049 30 123456": digits in groups are no account.
+        Some(Name::Account) => stretch.groups.len() == 1,
+        _ => false,
+    }
 }
 
 /// `(212) 555-0123`, 212-555-0123, 212.555.0123: no country of the 27, but in English text as frequent as theirs.
 fn is_north_american(stretch: &Stretch) -> bool {
     let is_exchange = |place: usize| stretch.digits[place] >= 2;
-    let has_brackets = stretch.text[stretch.start..].starts_with('(');
     let is_joined = |separator| stretch.separators().all(|other| other == separator);
     stretch.has_lengths(&[3, 3, 4])
-        && (has_brackets || is_joined(HYPHEN) || is_joined(DOT))
+        && (has_brackets(stretch) || is_joined(HYPHEN) || is_joined(DOT))
         && is_exchange(0)
         && is_exchange(3)
+}
+
+fn has_brackets(stretch: &Stretch) -> bool {
+    stretch.text[stretch.start..].starts_with('(')
 }
 
 fn speaks_english(language: Option<Language>) -> bool {
