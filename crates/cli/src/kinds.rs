@@ -199,7 +199,7 @@ pub static KINDS: &[Kind] = &[
         name: "tokenizer",
         version: tokenizer::STAGE_VERSION,
         about: "Stage 2: train a byte-level BPE vocabulary in which all languages weigh the same",
-        example: "eulalia tokenizer --corpus runs/mine/corpus --output runs/mine --set vocabulary_size=32768",
+        example: "eulalia tokenizer --corpus runs/mine/corpus --output runs/mine --set vocabulary_size=4096",
         roles: &[CORPUS],
         files: &[FileInput {
             key: "parallel",

@@ -16,6 +16,9 @@ use crate::run::World;
 /// Characters of a sample text that are shown.
 const SAMPLE_CHARACTERS: usize = 160;
 
+/// Lines of a document that are shown.
+const SHOWN_LINES: usize = 30;
+
 pub fn inspect(arguments: &InspectArguments, world: &World) -> anyhow::Result<Value> {
     let folder = &arguments.folder;
     let query = Query {
@@ -113,7 +116,7 @@ fn artefact(folder: &Path, samples: usize, world: &World) -> anyhow::Result<Valu
         if relative.ends_with(".jsonl.zst") && samples > 0 {
             show_samples(folder, relative, samples, world)?;
         } else if relative.ends_with(".md") && relative != "README.md" {
-            say(&format!("\n{}", std::fs::read_to_string(join(folder, relative))?));
+            say(&format!("\n{}", beginning(&std::fs::read_to_string(join(folder, relative))?, relative)));
         }
     }
     Ok(json!({ "manifest": artefact.manifest, "files": files }))
@@ -134,6 +137,15 @@ fn show_samples(folder: &Path, relative: &str, samples: usize, world: &World) ->
         }
     }
     Ok(())
+}
+
+/// The first lines of a document, and where the rest is.
+fn beginning(text: &str, name: &str) -> String {
+    let lines: Vec<&str> = text.lines().take(SHOWN_LINES).collect();
+    match text.lines().count() - lines.len() {
+        0 => lines.join("\n"),
+        more => format!("{}\n… {} more in {name}", lines.join("\n"), console::counted(more as u64, "line")),
+    }
 }
 
 fn shortened(text: &str) -> String {
