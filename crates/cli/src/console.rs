@@ -140,7 +140,11 @@ impl Progress for Console {
 
     fn warn(&self, text: &str) {
         let mark = if self.colour { "\x1b[33mwarning:\x1b[0m" } else { "warning:" };
-        self.say(&format!("{mark} {text}"));
+        Console::say(self, &format!("{mark} {text}"));
+    }
+
+    fn say(&self, text: &str) {
+        Console::say(self, &format!("  {text}"));
     }
 
     fn end(&self) {

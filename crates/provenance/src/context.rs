@@ -115,6 +115,10 @@ pub trait Progress: Send + Sync {
     fn note(&self, text: &str);
     /// Something that a person should read, and that stays on the screen.
     fn warn(&self, text: &str);
+    /// Something that went as it should and is worth knowing; it stays on the screen.
+    fn say(&self, text: &str) {
+        let _ = text;
+    }
     /// The task is over.
     fn end(&self);
 }

@@ -148,6 +148,18 @@ impl Batches {
         seen
     }
 
+    /// [`Batches::seen`] without what stood in these steps, counted from 1.
+    pub(crate) fn seen_without(&self, steps: u64, left_out: &[u64]) -> Seen {
+        let mut seen = self.seen(steps);
+        for &step in left_out {
+            let (before, after) = (self.seen(step - 1), self.seen(step));
+            let counts = seen.languages.iter_mut().zip(after.languages.iter().zip(&before.languages));
+            let counts = counts.chain(seen.sources.iter_mut().zip(after.sources.iter().zip(&before.sources)));
+            counts.for_each(|(count, (after, before))| *count -= after - before);
+        }
+        seen
+    }
+
     /// Texts whose share was cut, because they would have been repeated too often.
     pub fn cuts(&self) -> &[Cut] {
         &self.mixture.cuts

@@ -84,7 +84,9 @@ impl<'a> Checkpoints<'a> {
     /// [`Checkpoints::newest`] with the notes that were written beside the state.
     pub(crate) fn newest_with_notes(&self) -> Result<Option<Content>, Error> {
         for path in list(&self.folder)?.into_iter().rev() {
-            match self.read(&path) {
+            // A file that cannot be opened may well be good: passing over it would throw progress away.
+            let file = File::open(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+            match self.read(file) {
                 Ok(content) => return Ok(Some(content)),
                 Err(problem) => self.warn(&path, &problem),
             }
@@ -95,15 +97,8 @@ impl<'a> Checkpoints<'a> {
     /// The state that was kept under this name, where there is one that can be read.
     pub(crate) fn named(&self, name: &str) -> Option<State> {
         let path = self.named_path(name);
-        match self.read(&path) {
-            Ok((state, _)) => Some(state),
-            Err(problem) => {
-                if path.exists() {
-                    self.warn(&path, &problem);
-                }
-                None
-            }
-        }
+        let file = File::open(&path).ok()?;
+        self.read(file).inspect_err(|problem| self.warn(&path, problem)).ok().map(|(state, _)| state)
     }
 
     fn warn(&self, path: &Path, problem: &str) {
@@ -202,12 +197,11 @@ impl<'a> Checkpoints<'a> {
     }
 
     /// Reads piece by piece: a state is large, and memory holds it once.
-    fn read(&self, path: &Path) -> Result<Content, String> {
+    fn read(&self, file: File) -> Result<Content, String> {
         let text = |error: std::io::Error| match error.kind() {
             std::io::ErrorKind::UnexpectedEof => "it is too short".to_string(),
             _ => error.to_string(),
         };
-        let file = File::open(path).map_err(text)?;
         let whole = file.metadata().map_err(text)?.len();
         let mut reader = Sha256Reader::new(BufReader::with_capacity(1 << 18, file));
         let mut opening = [0; 16];

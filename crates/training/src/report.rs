@@ -1,6 +1,6 @@
 //! What a run has seen and done, for the manifest, the record and `training.json`.
 
-use crate::batches::Batches;
+use crate::batches::{Batches, Seen};
 use crate::journal::Journal;
 use crate::mixture::Cut;
 use crate::settings::Settings;
@@ -16,7 +16,7 @@ pub struct Report {
     pub steps: u64,
     /// Parameters of the model.
     pub parameters: usize,
-    /// Tokens seen, repeats counted.
+    /// Tokens that the model learned from, repeats counted: not those of steps that were left out.
     pub tokens: u64,
     /// Of each language.
     pub languages: BTreeMap<String, TextReport>,
@@ -59,8 +59,9 @@ impl Report {
         state: &State,
         journal: &Journal,
     ) -> Report {
-        let tokens = settings.steps * settings.batch_tokens as u64;
-        let (languages, sources) = texts(batches, settings.steps);
+        let computed = settings.steps * settings.batch_tokens as u64;
+        let tokens = computed - (journal.skipped.len() * settings.batch_tokens) as u64;
+        let (languages, sources) = texts(batches, batches.seen_without(settings.steps, &journal.skipped));
         let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len().max(1) as f64;
         let losses = &state.losses;
         Report {
@@ -70,7 +71,7 @@ impl Report {
             languages,
             sources,
             cut: batches.cuts().to_vec(),
-            floating_point_operations: tokens as f64
+            floating_point_operations: computed as f64
                 * operations_per_token(decoder, settings.sequence_length),
             skipped_steps: journal.skipped.clone(),
             first_loss: mean(&losses[..losses.len().min(10)]),
@@ -80,9 +81,8 @@ impl Report {
 }
 
 /// What was seen of each language and of each source.
-fn texts(batches: &Batches, steps: u64) -> (BTreeMap<String, TextReport>, BTreeMap<String, TextReport>) {
+fn texts(batches: &Batches, seen: Seen) -> (BTreeMap<String, TextReport>, BTreeMap<String, TextReport>) {
     let texts = batches.texts();
-    let seen = batches.seen(steps);
     let empty = TextReport { documents: 0, corpus_tokens: 0, tokens: 0, epochs: 0.0 };
     let mut sources = vec![empty.clone(); texts.sources.len()];
     let mut languages = BTreeMap::new();

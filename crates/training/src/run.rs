@@ -20,6 +20,9 @@ use provenance::Context;
 /// The name of the state before the decay in the scratch folder.
 pub(crate) const BEFORE_DECAY: &str = "before-decay";
 
+/// Percent of the steps: if more are left out, it is not the data that is at fault.
+const LARGEST_SHARE_LEFT_OUT: f64 = 1.0;
+
 /// What the loop works with; none of it changes a byte that the settings and the data do not.
 pub(crate) struct Run<'a> {
     pub settings: &'a Settings,
@@ -42,6 +45,17 @@ impl Run<'_> {
         journal: &mut Journal,
         metrics: &mut Metrics,
     ) -> Result<(), Error> {
+        let result = self.steps(state, journal, metrics);
+        if result.is_err() {
+            // What led to the end is what a person wants to see; the error itself says more than a failure of this.
+            let _ = metrics.sync();
+        }
+        result?;
+        self.say_what_was_left_out(journal);
+        Ok(())
+    }
+
+    fn steps(&self, state: &mut State, journal: &mut Journal, metrics: &mut Metrics) -> Result<(), Error> {
         let Run { settings, context, .. } = self;
         let schedule = settings.schedule();
         let mut trainer = self.trainer();
@@ -112,6 +126,23 @@ impl Run<'_> {
             self.settings.skip_outliers
         ));
         Ok(())
+    }
+
+    fn say_what_was_left_out(&self, journal: &Journal) {
+        let (skipped, steps) = (journal.skipped.len() as u64, self.settings.steps);
+        if skipped == 0 {
+            return;
+        }
+        let share = 100.0 * skipped as f64 / steps as f64;
+        let text = format!("{skipped} of {steps} steps ({share:.1} %) were left out as outliers");
+        if share > LARGEST_SHARE_LEFT_OUT {
+            let factor = self.settings.skip_outliers;
+            self.context.progress.warn(&format!(
+                "{text}: that is more than a fault here and there, and may be whole languages; raise skip_outliers = {factor}"
+            ));
+        } else {
+            self.context.progress.say(&text);
+        }
     }
 
     fn after_step(

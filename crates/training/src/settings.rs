@@ -215,7 +215,9 @@ impl Settings {
             ("router_z_loss", self.router_z_loss, 0.0, 1.0),
         ] {
             if !(least..=most).contains(&value) {
-                return fail(format!("{key} = {value}, expected a number from {least} to {most}"));
+                let least =
+                    if least == f64::MIN_POSITIVE { "above 0".into() } else { format!("from {least}") };
+                return fail(format!("{key} = {value}, expected a number {least} to {most}"));
             }
         }
         for (key, value) in [
@@ -230,6 +232,16 @@ impl Settings {
             if value == 0 || value > 1 << 40 {
                 return fail(format!("{key} = {value}, expected a whole number from 1 on"));
             }
+        }
+        if self.experts == 1 {
+            return fail("experts = 1, expected 0 (a dense model) or at least 2 to choose from".into());
+        }
+        if self.experts > 1 && !(1..=self.experts).contains(&self.experts_per_token) {
+            let (chosen, experts) = (self.experts_per_token, self.experts);
+            return fail(format!("experts_per_token = {chosen}, expected from 1 to experts = {experts}"));
+        }
+        if self.experts > 1 && self.moe_intermediate_size == 0 {
+            return fail("moe_intermediate_size = 0, expected the width of an expert".into());
         }
         if self.moments == MomentStorage::Bf16 && self.beta_2 > LARGEST_BETA_2_OF_BF16 {
             return fail(format!(
@@ -420,11 +432,11 @@ mod tests {
             (refuse(&|s| s.batch_tokens = 1000), "batch_tokens = 1000"),
             (refuse(&|s| s.sequence_length = 4096), "maximum_positions = 2048"),
             (refuse(&|s| s.dropout = 1.0), "dropout = 1"),
-            (refuse(&|s| (s.experts, s.experts_per_token) = (8, 9)), "num_experts_per_tok is 9"),
+            (refuse(&|s| (s.experts, s.experts_per_token) = (8, 9)), "experts_per_token = 9"),
             (refuse(&|s| (s.experts, s.shared_experts) = (8, 0)), "shared_experts = 0"),
             (refuse(&|s| (s.experts, s.first_dense_layers) = (8, 4)), "first_dense_layers = 4 of 4 layers"),
-            (refuse(&|s| (s.experts, s.moe_intermediate_size) = (8, 0)), "intermediate_size is 0"),
-            (refuse(&|s| s.experts = 1), "1 routed experts"),
+            (refuse(&|s| (s.experts, s.moe_intermediate_size) = (8, 0)), "moe_intermediate_size = 0"),
+            (refuse(&|s| s.experts = 1), "experts = 1"),
             (refuse(&|s| s.router_bias_update = -1.0), "router_bias_update = -1"),
             (refuse(&|s| s.steps = 0), "steps = 0"),
             (refuse(&|s| s.decay_ratio = 0.99), "decay_ratio = 0.99"),

@@ -69,6 +69,7 @@ pub fn build(
     };
     let fresh = || (fresh_state(), Journal::default());
     let (mut state, mut journal) = resume(settings, &checkpoints, context)?.unwrap_or_else(fresh);
+    say_where_it_begins(&checkpoints, state.step, context);
     let operations = settings.batch_tokens as f64 * operations_per_token(&decoder, settings.sequence_length);
     let yardstick =
         Yardstick::new(settings.batch_tokens, operations, settings.steps - state.step, context.threads)?;
@@ -119,6 +120,17 @@ fn resume(
         return Ok(None);
     }
     Ok(Some((state, journal)))
+}
+
+/// A run that was begun before says from where it goes on.
+fn say_where_it_begins(checkpoints: &Checkpoints, step: u64, context: &Context) {
+    match (step, checkpoints.newest_path()) {
+        (0, None) => {}
+        (0, Some(_)) => {
+            context.progress.warn("no checkpoint can be gone on from: the run begins again at step 1")
+        }
+        (step, _) => context.progress.say(&format!("going on from the checkpoint of step {step}")),
+    }
 }
 
 fn say_what_was_cut(settings: &Settings, batches: &Batches, context: &Context) {

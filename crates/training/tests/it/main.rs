@@ -356,6 +356,11 @@ fn long_gradients_are_left_out_counted_and_said() {
         .collect();
     assert_eq!(flagged, *skipped);
     assert_eq!(lines.len(), 60);
+    // What was left out was not learned from.
+    assert_eq!(report.tokens, (60 - skipped.len() as u64) * 64);
+    assert_eq!(report.languages.values().map(|language| language.tokens).sum::<u64>(), report.tokens);
+    assert_eq!(report.sources.values().map(|source| source.tokens).sum::<u64>(), report.tokens);
+    assert!(watcher.warnings.lock().unwrap().last().unwrap().contains("of 60 steps"));
     for stop in [20, skipped[0], 43] {
         let stopped = bench.output(&format!("picky-{stop}"));
         let (context, _) = watched(stop);
