@@ -64,6 +64,12 @@ fn wait(child: Child) -> bool {
     output.status.success()
 }
 
+/// Waits for all of them, whatever becomes of the first ones.
+fn all_of(children: Vec<Child>) -> bool {
+    let results: Vec<bool> = children.into_iter().map(wait).collect();
+    results.into_iter().all(|succeeded| succeeded)
+}
+
 fn digest(output: &Path) -> String {
     provenance::Artefact::open(&output.join("corpus")).unwrap().digest().to_string()
 }
@@ -79,7 +85,7 @@ fn kill_one_of_four(files: usize, documents: usize, times: u32) {
     let together = folder.path().join("together");
     let began = Instant::now();
     let ranks: Vec<Child> = (0..RANKS).map(|rank| start(&documents, &together, Some(rank))).collect();
-    assert!(ranks.into_iter().map(wait).fold(true, |all, one| all && one));
+    assert!(all_of(ranks));
     let duration = began.elapsed();
     assert_eq!(digest(&together), expected);
 
@@ -91,7 +97,7 @@ fn kill_one_of_four(files: usize, documents: usize, times: u32) {
         victim.kill().unwrap(); // SIGKILL
         victim.wait().unwrap();
         let when = format!("rank {} killed at {time} of {times}", time as usize % RANKS);
-        assert!(ranks.into_iter().map(wait).fold(true, |all, one| all && one), "{when}");
+        assert!(all_of(ranks), "{when}");
         assert_all_whole(&output, &when);
         assert_eq!(digest(&output), expected, "{when}");
         let left = std::fs::read_dir(output.join(".work")).unwrap().flatten();
@@ -131,7 +137,7 @@ fn ranks_that_were_all_killed_go_on_and_so_does_one_alone() {
         }
         let again: Vec<Option<usize>> = if one_goes_on { vec![None] } else { (0..RANKS).map(Some).collect() };
         let ranks: Vec<Child> = again.into_iter().map(|rank| start(&documents, &output, rank)).collect();
-        assert!(ranks.into_iter().map(wait).fold(true, |all, one| all && one));
+        assert!(all_of(ranks));
         assert_eq!(digest(&output), expected);
     }
 }
