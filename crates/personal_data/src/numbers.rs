@@ -7,8 +7,8 @@ use std::ops::Range;
 
 /// No identifier, card or telephone number has more digits (a card has at most 19).
 pub const MOST_DIGITS: usize = 19;
-/// `+49 (0) 12 34 56 78 90` has eight; an IP address, an identifier and a card have fewer.
-const MOST_GROUPS: usize = 10;
+/// `+49 (0) 12 34 56 78 90` and a French identifier have seven, an IP address and a card fewer.
+const MOST_GROUPS: usize = 8;
 /// Between two groups: `) / `.
 const MOST_SEPARATORS: usize = 3;
 /// More characters without width in a row than this are no accident of typesetting.
@@ -22,8 +22,6 @@ pub const DOT: Separators = 4;
 pub const SLASH: Separators = 8;
 pub const OPEN: Separators = 16;
 pub const CLOSE: Separators = 32;
-/// Two spaces, as between the columns of a table.
-pub const WIDE: Separators = 64;
 
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Group {
@@ -223,8 +221,9 @@ fn separators_after(bytes: &[u8], mut at: usize) -> Option<(Separators, usize)> 
             return Some((separators, at));
         }
         let (separator, width) = separator_at(bytes, at)?;
+        // Two spaces stand between the columns of a table.
         if separators == SPACE && separator == SPACE {
-            separators |= WIDE;
+            return None;
         }
         separators |= separator;
         at += width;

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use languages::Language;
 use serde::Deserialize;
 
-use super::numbers::{DOT, HYPHEN, MOST_DIGITS, SLASH, SPACE, Separators, Stretch, WIDE};
+use super::numbers::{DOT, HYPHEN, MOST_DIGITS, SLASH, SPACE, Separators, Stretch};
 use super::words::Name;
 
 #[derive(Deserialize)]
@@ -54,9 +54,6 @@ const LEAST_NATIONAL_DIGITS: usize = 7;
 /// Numbers without their area code, right after a word that names them.
 const LOCAL_DIGITS: std::ops::RangeInclusive<usize> = 6..=11;
 
-/// `+49 (0) 12 34 56 78 90` has eight.
-const MOST_GROUPS: usize = 9;
-
 /// Shorter numbers than this without a word that names them are something else.
 const LEAST_UNNAMED_DIGITS: usize = 9;
 
@@ -71,9 +68,6 @@ pub fn is_phone_number(
     name: impl Fn() -> Option<Name>,
     is_right_after_name: impl Fn() -> bool,
 ) -> bool {
-    if stretch.groups.len() > MOST_GROUPS {
-        return false;
-    }
     let mut digits = [0; MOST_DIGITS];
     let digits = &mut digits[..stretch.digits.len()];
     digits.iter_mut().zip(stretch.digits).for_each(|(character, digit)| *character = b'0' + digit);
@@ -118,9 +112,7 @@ fn fits_a_plan(digits: &str, language: Option<Language>) -> bool {
 
 /// `0049 30 123456`: a country of the table alone, because much else begins with two zeros.
 fn is_international_with_zeros(stretch: &Stretch, digits: &str) -> bool {
-    let is_in_table = stretch.separators().any(|separator| separator & WIDE != 0);
-    !is_in_table
-        && stretch.groups[0].length >= 2
+    stretch.groups[0].length >= 2
         && PLANS.country.iter().any(|country| country.has_international(&digits[2..]))
         && !looks_like_something_else(stretch)
 }
@@ -210,7 +202,6 @@ fn looks_dialled(stretch: &Stretch) -> bool {
     stretch.digits.len() >= LEAST_UNNAMED_DIGITS
         && stretch.groups.len() >= 2
         && matches!(stretch.digits[0], 0 | 8)
-        && stretch.separators().all(|separator| separator & WIDE == 0)
         && stretch.is_first()
 }
 
