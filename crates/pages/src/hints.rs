@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::Page;
-use crate::tree::Attributes;
+use crate::attributes::Attributes;
 
 /// Robots whose meta elements are kept beside those to all: those that gather text for language models, and the
 /// general ones of the companies that do both.

@@ -4,19 +4,22 @@
 //! between blank lines, list items behind `- `, table rows with ` | ` between cells), and what the page says about
 //! itself: title, language, licence, date, address, and which uses it reserves.
 //!
-//! The way through: [`encoding`] turns bytes into text, [`tree`] builds a flat tree of at most 512 levels in linear
-//! time whatever the input, [`blocks`] cuts it into paragraphs with their lengths and shares of links, [`content`]
-//! chooses among them, [`render`] writes them out. The choice rests on structure (lengths, links, repetition, tags,
-//! names of classes), never on the words of any language. The ideas: Kohlschütter, Fankhauser, Nejdl, “Boilerplate
+//! The way through: `encoding` turns bytes into text, `tree` builds a flat tree of at most 512 levels in linear
+//! time whatever the input, `blocks` cuts it into paragraphs with their lengths and shares of links, `rules` and
+//! `content` choose among them, `render` writes them out. The choice rests on structure (lengths, links, repetition,
+//! tags, names of classes), never on the words of any language. The ideas: Kohlschütter, Fankhauser, Nejdl, “Boilerplate
 //! Detection using Shallow Text Features” (WSDM 2010) for length and link density; Readability (Arc90, 2010) for names
 //! of classes and the container with most text.
 
+mod attributes;
 mod blocks;
+mod builder;
 mod content;
 mod encoding;
 mod hints;
 mod names;
 mod render;
+mod rules;
 mod tags;
 mod tree;
 
