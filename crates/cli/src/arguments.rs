@@ -60,6 +60,9 @@ pub struct RunArguments {
     /// Say what would be made and why, and make nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// With --dry-run: run the corpus stages on about so many documents, and show what they would keep and why
+    #[arg(long, value_name = "DOCUMENTS", requires = "dry_run")]
+    pub sample: Option<u64>,
     /// Say what pretraining would take (memory, time, energy), and make nothing
     #[arg(long, conflicts_with = "dry_run")]
     pub estimate: bool,
@@ -74,6 +77,7 @@ pub struct StageArguments {
     pub roles: Vec<(String, PathBuf)>,
     pub files: Vec<(String, Vec<PathBuf>)>,
     pub dry_run: bool,
+    pub sample: Option<u64>,
     pub estimate: bool,
 }
 
@@ -510,6 +514,8 @@ fn with_example(command: clap::Command, example: &'static str) -> clap::Command 
 
 /// The kind of stage that can be estimated; for that, nothing else has to be there.
 const ESTIMATED: &str = "pretrain";
+/// The kind of stage that can be tried on a sample.
+const SAMPLED: &str = "corpus";
 
 /// The kind of stage whose artefact can be drawn as a page.
 const REPORTED: &str = "corpus";
@@ -549,6 +555,18 @@ fn stage_command(kind: &'static Kind) -> clap::Command {
                 .action(ArgAction::SetTrue)
                 .help("Say what would be made and why, and make nothing"),
         );
+    if kind.name == SAMPLED {
+        command = command.arg(
+            Arg::new("sample")
+                .long("sample")
+                .value_name("DOCUMENTS")
+                .requires("dry-run")
+                .value_parser(clap::value_parser!(u64).range(1..))
+                .help(
+                    "With --dry-run: run it on about so many documents, and show what it would keep and why",
+                ),
+        );
+    }
     if estimated {
         command = command.arg(
             Arg::new("estimate")
@@ -607,6 +625,10 @@ fn stage_arguments(kind: &'static Kind, matches: &ArgMatches) -> StageArguments 
         roles: roles.collect(),
         files: files.collect(),
         dry_run: matches.get_flag("dry-run"),
+        sample: match kind.name {
+            SAMPLED => matches.get_one::<u64>("sample").copied(),
+            _ => None,
+        },
         estimate: kind.name == ESTIMATED && matches.get_flag("estimate"),
     }
 }

@@ -181,14 +181,7 @@ pub static KINDS: &[Kind] = &[
             settings.check().map_err(|error| error.to_string())
         },
         build: |call| {
-            let mut settings: corpus::Settings = call.settings()?;
-            settings.opt_outs = call.files("opt_outs").first().cloned();
-            settings.existing = call.files("existing").to_vec();
-            settings.blocked_domains = call.files("blocked_domains").first().cloned();
-            settings.robots = call.files("robots").to_vec();
-            settings.decontaminate = call.files("decontaminate").to_vec();
-            settings.good_texts = call.files("good_texts").to_vec();
-            settings.digest_key = call.files("digest_key").first().cloned();
+            let settings = corpus_settings(call.settings, call.files)?;
             report(corpus::build(&settings, call.files("documents"), call.output, call.context)?)
         },
         shared: true,
@@ -335,6 +328,25 @@ pub static KINDS: &[Kind] = &[
         outside_digest: &[release::CARD_FILE],
     },
 ];
+
+/// The settings of a corpus stage, with the files that the owner brings.
+pub fn corpus_settings(
+    settings: &Value,
+    files: &BTreeMap<String, Vec<PathBuf>>,
+) -> anyhow::Result<corpus::Settings> {
+    let files = |key: &str| files.get(key).cloned().unwrap_or_default();
+    let file = |key: &str| files(key).into_iter().next();
+    Ok(corpus::Settings {
+        opt_outs: file("opt_outs"),
+        existing: files("existing"),
+        blocked_domains: file("blocked_domains"),
+        robots: files("robots"),
+        decontaminate: files("decontaminate"),
+        good_texts: files("good_texts"),
+        digest_key: file("digest_key"),
+        ..read(settings).map_err(anyhow::Error::msg)?
+    })
+}
 
 fn defaults<T: Default + Serialize>() -> Value {
     serde_json::to_value(T::default()).unwrap_or_default()

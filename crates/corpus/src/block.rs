@@ -107,6 +107,7 @@ pub struct Kept {
     pub note: Note,
     pub bands: Vec<u64>,
     pub paragraphs: Vec<u64>,
+    pub passages: Vec<u64>,
     /// In a block of cleaned documents: which one this takes the place of.
     pub origin: u32,
 }
@@ -223,14 +224,15 @@ impl BlockWriter {
 
     fn write_runs(&mut self, head: &mut Head, bytes: &mut Vec<u8>) {
         type KeysOf = fn(&Kept) -> Vec<u64>;
-        let runs: [(&str, KeysOf); 3] = [
+        let runs: [(&str, KeysOf); 4] = [
             ("digests", |kept| vec![first_eight(&kept.digest)]),
             ("bands", |kept| kept.bands.clone()),
             ("paragraphs", |kept| kept.paragraphs.clone()),
+            ("passages", |kept| kept.passages.clone()),
         ];
         for (name, keys_of) in runs {
             // Paragraphs are boilerplate whatever the language: a page and its translation share a menu.
-            let salted = self.languages_apart && name != "paragraphs";
+            let salted = self.languages_apart && matches!(name, "digests" | "bands");
             let mut entries: Vec<Entry> = Vec::new();
             for (document, kept) in self.kept.iter().enumerate() {
                 let salt = if salted { crate::words::mix(kept.language.index() as u64 + 1) } else { 0 };

@@ -2,7 +2,8 @@
 //! any number of threads and processes share (`team`), and that stand where they are when a run is stopped.
 //!
 //! 1. *Examine* (`shards`, `examine`): rights, encoding, language, personal data, quality; keys for what follows.
-//! 2. *Find duplicates* (`duplicates`), exact and near, and paragraphs that stand in many documents (`boilerplate`).
+//! 2. *Find duplicates* (`duplicates`), exact and near, and paragraphs that stand in many documents (`boilerplate`),
+//!    and passages that stand in several (`passages`).
 //! 3. *Clean* (`clean`): take those out, judge what changed again; find duplicates again, because texts changed.
 //! 4. *Decide* (`decide`) what becomes of each document, and *write* (`write`).
 
@@ -14,16 +15,17 @@ use provenance::{Context, StageOutput};
 use crate::balance::Choose;
 use crate::block;
 use crate::boilerplate;
-use crate::clean;
+use crate::clean::{self, Changes};
 use crate::decide::{self, Fates, Judged, Standing};
 use crate::decontaminate::Decontamination;
 use crate::duplicates::{self, Duplicate};
 use crate::error::Error;
 use crate::examine::Examiner;
 use crate::holding::Holding;
+use crate::passages;
 use crate::reason::Reason;
 use crate::scoring;
-use crate::settings::Settings;
+use crate::settings::{Settings, SmallLanguage};
 use crate::shards::{self, ExaminedShards};
 use crate::site_rules;
 use crate::statistics::Statistics;
@@ -69,6 +71,30 @@ pub fn build(
     output: &StageOutput,
     context: &Context,
 ) -> Result<Report, Error> {
+    make(settings, inputs, None, output, context)
+}
+
+/// Makes a corpus of about so many documents, the first ones of each file: what the settings would do, seen in a minute.
+pub fn build_sample(
+    settings: &Settings,
+    inputs: &[PathBuf],
+    documents: u64,
+    output: &StageOutput,
+    context: &Context,
+) -> Result<Report, Error> {
+    // A sample is too small for a held-out part of every language.
+    let settings = Settings { small_language: SmallLanguage::TrainOnly, ..settings.clone() };
+    let files = documents::list_input_files(inputs)?.len() as u64;
+    make(&settings, inputs, Some(documents.div_ceil(files.max(1))), output, context)
+}
+
+fn make(
+    settings: &Settings,
+    inputs: &[PathBuf],
+    limit: Option<u64>,
+    output: &StageOutput,
+    context: &Context,
+) -> Result<Report, Error> {
     settings.check()?;
     if settings.balance.choose == Choose::Score && settings.good_texts.is_empty() {
         let expected = "\"random\", or `good_texts` to score with";
@@ -89,13 +115,15 @@ pub fn build(
         for site_file in site_rules::gather(inputs, &team)? {
             examiner.rights.add_site_file(&site_file);
         }
-        let ExaminedShards { mut holding, damaged_files } = shards::examine(&examiner, &shards, &team)?;
+        let ExaminedShards { mut holding, damaged_files } =
+            shards::examine(&examiner, &shards, limit, &team)?;
         if holding.blocks.iter().all(|block| block.head.existing || block.head.records == 0) {
             return Err(Error::NoDocuments);
         }
         let mut duplicates = find_duplicates(&holding, &[], settings, &team, "first")?;
         let removals = find_boilerplate(&holding, &duplicates, settings, &team)?;
-        let cleaned = clean::clean(&examiner, &holding, &removals, &team)?;
+        let passages = find_passages(&holding, &duplicates, settings, &team)?;
+        let cleaned = clean::clean(&examiner, &holding, &Changes { removals, passages }, &team)?;
         holding.extend(cleaned)?;
         duplicates.extend(find_duplicates(&holding, &duplicates, settings, &team, "second")?);
         let standing = Standing::of(&holding, &duplicates)?;
@@ -159,6 +187,28 @@ fn find_boilerplate(
         let mut gone = vec![false; holding.len()];
         duplicates.iter().for_each(|duplicate| gone[duplicate.document as usize] = true);
         let found = boilerplate::find(holding, &gone, settings.boilerplate_documents)?;
+        team.context.progress.end();
+        team.commit(&path, bytemuck::cast_slice(&found))
+    })?;
+    Ok(block::collect(&read(&path)?))
+}
+
+/// The hashes of passages that documents share with earlier ones.
+fn find_passages(
+    holding: &Holding,
+    duplicates: &[Duplicate],
+    settings: &Settings,
+    team: &Team,
+) -> Result<Vec<passages::Shared>, Error> {
+    if settings.repeated_passage_words == 0 {
+        return Ok(Vec::new());
+    }
+    let path = team.scratch.join("passages");
+    team.once(&path, || {
+        team.context.progress.begin("find repeated passages", None, "documents");
+        let mut gone = vec![false; holding.len()];
+        duplicates.iter().for_each(|duplicate| gone[duplicate.document as usize] = true);
+        let found = passages::find(holding, &gone, settings.repeated_passage_words)?;
         team.context.progress.end();
         team.commit(&path, bytemuck::cast_slice(&found))
     })?;

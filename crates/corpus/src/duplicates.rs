@@ -76,13 +76,34 @@ pub fn read(path: &Path) -> Result<Vec<Duplicate>, Error> {
 
 /// The lowest stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Preference {
+pub struct Preference {
     not_existing: bool,
     date: [u8; DATE_BYTES],
     longest: Reverse<u32>,
     digest: [u8; 32],
     id_hash: u64,
     document: u32,
+}
+
+/// The preferences of some documents.
+pub struct Preferences {
+    documents: Vec<u32>,
+    preferences: Vec<Preference>,
+}
+
+impl Preferences {
+    /// Those of all documents that some entries name.
+    pub fn of(holding: &Holding, entries: &[Entry]) -> Result<Preferences, Error> {
+        let mut documents: Vec<u32> = entries.iter().map(|entry| entry.document).collect();
+        documents.par_sort_unstable();
+        documents.dedup();
+        let preferences = preferences(holding, &documents)?;
+        Ok(Preferences { documents, preferences })
+    }
+
+    pub fn get(&self, document: u32) -> &Preference {
+        &self.preferences[self.documents.partition_point(|&found| found < document)]
+    }
 }
 
 /// The preferences of these documents (ascending numbers), in their order.
@@ -100,26 +121,20 @@ fn preferences(holding: &Holding, documents: &[u32]) -> Result<Vec<Preference>, 
 }
 
 fn exact(holding: &Holding, gone: &[bool]) -> Result<Vec<Duplicate>, Error> {
-    let found = runs::by_ranges(holding, "digests", |entries| {
-        let mut found = Vec::new();
-        for group in runs::groups(entries, 2) {
-            let mut documents: Vec<u32> = alive(group, gone).collect();
-            if documents.len() < 2 {
-                continue;
-            }
-            documents.sort_unstable();
-            let mut members = preferences(holding, &documents)?;
-            // Documents whose digests agree in their first bytes only are told apart here.
-            members.sort_unstable_by_key(|member| (member.digest, *member));
-            for same in members.chunk_by(|left, right| left.digest == right.digest) {
-                let of = same[0].document;
-                let others = same[1..].iter().filter(|member| member.not_existing);
-                found.extend(others.map(|member| Duplicate::new(member.document, of, 1.0, true)));
-            }
+    let entries = runs::shared_entries(holding, "digests", gone)?;
+    let order = Preferences::of(holding, &entries)?;
+    let mut found = Vec::new();
+    for group in runs::groups(&entries, 2) {
+        let mut members: Vec<&Preference> = group.iter().map(|entry| order.get(entry.document)).collect();
+        // Documents whose digests agree in their first bytes only are told apart here.
+        members.sort_unstable_by_key(|member| (member.digest, *member));
+        for same in members.chunk_by(|left, right| left.digest == right.digest) {
+            let of = same[0].document;
+            let others = same[1..].iter().filter(|member| member.not_existing);
+            found.extend(others.map(|member| Duplicate::new(member.document, of, 1.0, true)));
         }
-        Ok(found)
-    })?;
-    Ok(found.concat())
+    }
+    Ok(found)
 }
 
 fn alive(group: &[Entry], gone: &[bool]) -> impl Iterator<Item = u32> {

@@ -12,6 +12,7 @@ use crate::boilerplate;
 use crate::decontaminate::{Decontamination, Outcome};
 use crate::error::Error;
 use crate::fingerprint::{Sketch, digest_of_words, shingles_in_order};
+use crate::passages;
 use crate::quality;
 use crate::reason::{Drop, Reason, Repair};
 use crate::rights::Rights;
@@ -212,12 +213,17 @@ impl<'a> Examiner<'a> {
         if settings.boilerplate_documents > 0 {
             boilerplate::paragraph_keys(words, paragraphs);
         }
+        let mut passages = Vec::new();
+        if settings.repeated_passage_words > 0 {
+            passages::keys(words, settings.repeated_passage_words, &mut passages);
+        }
         Kept {
             digest: digest_of_words(words, &document.text).0,
             words: words.hashes.len() as u32,
             note: Note::default(),
             bands,
             paragraphs: paragraphs.clone(),
+            passages,
             origin: 0,
             document,
             language,

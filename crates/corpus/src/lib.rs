@@ -24,6 +24,7 @@ mod heldout;
 mod holding;
 mod label;
 pub mod opt_outs;
+mod passages;
 pub mod quality;
 mod reason;
 mod reservation;
@@ -42,7 +43,7 @@ mod write;
 mod writers;
 
 pub use balance::{BalanceSettings, BalanceStatistics, Budget, Choose, Scope, Unit};
-pub use build::{Report, build, digest_inputs};
+pub use build::{Report, build, build_sample, digest_inputs};
 pub use decontaminate::{Action, DecontaminationSettings, SetStatistics};
 pub use error::Error;
 pub use reason::{Kind, Reason, Repair};

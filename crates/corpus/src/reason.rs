@@ -159,6 +159,8 @@ pub enum Repair {
     Decontaminated,
     /// Paragraphs that stand in many documents are gone.
     Boilerplate,
+    /// Long passages that stand in another document too are gone.
+    RepeatedPassage,
 }
 
 /// The decision against a document: the reason and the values that led to it.

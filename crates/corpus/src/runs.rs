@@ -74,6 +74,22 @@ pub fn by_ranges<T: Send>(
         .collect()
 }
 
+/// The entries of documents that are not `gone`, of all keys that at least two of them share.
+pub fn shared_entries(holding: &Holding, section: &str, gone: &[bool]) -> Result<Vec<Entry>, Error> {
+    let ranges = by_ranges(holding, section, |entries| {
+        let mut found: Vec<Entry> = Vec::new();
+        for group in groups(entries, 2) {
+            let before = found.len();
+            found.extend(group.iter().filter(|entry| !gone[entry.document as usize]));
+            if found.len() < before + 2 {
+                found.truncate(before);
+            }
+        }
+        Ok(found)
+    })?;
+    Ok(ranges.concat())
+}
+
 /// The groups of entries with one key, of those that have at least `minimum`.
 pub fn groups(entries: &[Entry], minimum: usize) -> impl Iterator<Item = &[Entry]> {
     entries.chunk_by(|left, right| left.key == right.key).filter(move |group| group.len() >= minimum)

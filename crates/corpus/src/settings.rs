@@ -62,6 +62,8 @@ pub struct Settings {
     /// Evaluation sets, or folders of them, that the corpus must not hold; see `decontaminate`.
     pub decontaminate: Vec<PathBuf>,
     pub decontamination: DecontaminationSettings,
+    /// A run of at least so many words that stands in several documents is cut from all but the first; 0 turns it off.
+    pub repeated_passage_words: usize,
     /// Files or folders of text that the owner calls good: every document is scored by how much it reads like them; see
     /// `score`.
     pub good_texts: Vec<PathBuf>,
@@ -176,6 +178,7 @@ impl Default for Settings {
             near_duplicate_bands: 20,
             near_duplicate_rows: 6,
             duplicates_across_languages: true,
+            repeated_passage_words: 0,
             existing: Vec::new(),
             decontaminate: Vec::new(),
             decontamination: DecontaminationSettings::default(),
@@ -270,6 +273,10 @@ impl Settings {
                 return wrong(key, "a number from 1 to 64", value.to_string());
             }
         }
+        if self.repeated_passage_words > 0 && !(20..=10_000).contains(&self.repeated_passage_words) {
+            let expected = "0 (off), or from 20 to 10000: fewer words may well be a proverb or a name";
+            return wrong("repeated_passage_words", expected, self.repeated_passage_words.to_string());
+        }
         if !(self.label_weight.is_finite() && self.label_weight >= 1.0) {
             return wrong("label_weight", "a number of at least 1", self.label_weight.to_string());
         }
@@ -314,6 +321,7 @@ mod tests {
         check_error("licences = []", "licences");
         check_error("near_duplicate_similarity = 0.1", "near_duplicate_similarity");
         check_error("boilerplate_documents = 1", "boilerplate_documents");
+        check_error("repeated_passage_words = 5", "repeated_passage_words");
         check_error("maximum_personal_data_share = 7.0", "maximum_personal_data_share");
         check_error("wrong_language = 'guess'", "relabel");
         check_error("record_limit_bytes = 3", "record_limit_bytes");

@@ -53,7 +53,13 @@ pub fn list(existing: &[PathBuf], inputs: &[PathBuf]) -> Result<Vec<Shard>, Erro
 }
 
 /// Examines what is not examined yet, and opens all of it.
-pub fn examine(examiner: &Examiner, shards: &[Shard], team: &Team) -> Result<ExaminedShards, Error> {
+/// With a `limit`, no more records of each file than that.
+pub fn examine(
+    examiner: &Examiner,
+    shards: &[Shard],
+    limit: Option<u64>,
+    team: &Team,
+) -> Result<ExaminedShards, Error> {
     let folder = team.scratch.join("examined");
     team.storage().create_folder(&folder)?;
     let bytes = |shard: &Shard| shard.file.path.metadata().map_or(0, |metadata| metadata.len());
@@ -66,7 +72,7 @@ pub fn examine(examiner: &Examiner, shards: &[Shard], team: &Team) -> Result<Exa
         progress.already(bytes(shard));
     }
     team.share(&ends, |pieces| {
-        let source = Source { examiner, shards, team, paths: &paths, pieces, open: Mutex::new(None) };
+        let source = Source { examiner, shards, limit, team, paths: &paths, pieces, open: Mutex::new(None) };
         (0..team.context.threads).into_par_iter().with_max_len(1).try_for_each(|_| source.work())
     })?;
     progress.end();
@@ -90,6 +96,7 @@ fn block_path(shard: &Path, number: u32) -> PathBuf {
 struct Source<'a> {
     examiner: &'a Examiner<'a>,
     shards: &'a [Shard],
+    limit: Option<u64>,
     team: &'a Team<'a>,
     paths: &'a [PathBuf],
     /// The next shard that is this process's to do.
@@ -197,7 +204,8 @@ impl Source<'_> {
     fn read(&self, open: &mut OpenShard) -> Result<Vec<RawRecord>, Error> {
         let (mut records, mut bytes) = (Vec::new(), 0);
         let Some(reader) = &mut open.reader else { return Ok(records) };
-        while records.len() < MAXIMUM_DOCUMENTS && bytes < BLOCK_BYTES {
+        let left = self.limit.map_or(usize::MAX, |limit| limit.saturating_sub(reader.records()) as usize);
+        while records.len() < MAXIMUM_DOCUMENTS.min(left) && bytes < BLOCK_BYTES {
             match reader.next() {
                 None => break,
                 Some(Ok(raw)) => {

@@ -12,6 +12,7 @@ pub mod load;
 pub mod opt_out;
 pub mod plot;
 pub mod run;
+pub mod sample;
 pub mod score;
 pub mod serve;
 pub mod verify;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::arguments::{RunArguments, StageArguments};
-use crate::commands::estimate;
+use crate::commands::{estimate, sample};
 use crate::console;
 use crate::errors::Usage;
 use crate::recipe::document::{Entry, Node};
@@ -24,7 +24,7 @@ pub fn run(arguments: &RunArguments, world: &World) -> anyhow::Result<Value> {
         }
     };
     if arguments.dry_run {
-        return plan(&recipe, &root, world);
+        return plan(&recipe, &root, arguments.sample, world);
     }
     if arguments.estimate {
         return estimate::estimate(&recipe, &root, world);
@@ -42,7 +42,7 @@ pub fn run(arguments: &RunArguments, world: &World) -> anyhow::Result<Value> {
 pub fn stage(arguments: &StageArguments, world: &World) -> anyhow::Result<Value> {
     let recipe = recipe_of(arguments)?;
     if arguments.dry_run {
-        return plan(&recipe, &arguments.output, world);
+        return plan(&recipe, &arguments.output, arguments.sample, world);
     }
     if arguments.estimate {
         return estimate::estimate(&recipe, &arguments.output, world);
@@ -59,14 +59,20 @@ pub fn stage(arguments: &StageArguments, world: &World) -> anyhow::Result<Value>
     Ok(json!({ "output": arguments.output, "stages": stages(&outcomes), "counts": counts }))
 }
 
-fn plan(recipe: &Recipe, root: &Path, world: &World) -> anyhow::Result<Value> {
+fn plan(recipe: &Recipe, root: &Path, sample: Option<u64>, world: &World) -> anyhow::Result<Value> {
     let planned = run::plan(recipe, root, world)?;
     let rows: Vec<Vec<String>> = planned
         .iter()
         .map(|stage| vec![stage.name.clone(), stage.kind.into(), stage.action.into(), stage.why.clone()])
         .collect();
     world.console.say(&console::table(&["stage", "kind", "", "why"], &rows, 4));
-    Ok(json!({ "output": root, "plan": planned }))
+    let mut result = json!({ "output": root, "plan": planned });
+    if let Some(documents) = sample {
+        for instance in recipe.instances.iter().filter(|instance| instance.kind.name == "corpus") {
+            result["sample"][&instance.name] = sample::sample(instance, documents, world)?;
+        }
+    }
+    Ok(result)
 }
 
 fn stages(outcomes: &[Outcome]) -> Value {

@@ -6,9 +6,9 @@ use std::fs;
 use corpus::{DamagedInput, Error, Reason, Settings, SmallLanguage};
 use documents::Document;
 use languages::Language;
-use provenance::{Context, Storage};
+use provenance::{Context, StageOutput, Storage};
 
-use crate::{build, build_in, put};
+use crate::{build, build_in, files_of, put};
 
 /// Words that read like German to any counter of words, in an order that no two documents share.
 fn prose(number: usize) -> String {
@@ -224,16 +224,87 @@ fn a_cancelled_run_stops() {
     assert!(matches!(build_in(&german(), &input, &context), Err(Error::Cancelled(_))));
 }
 
+/// A disk that dies at any operation, and a run that goes on with what was synced until then.
 #[test]
-fn a_failing_disk_is_an_error_at_every_operation() {
+fn a_failing_disk_is_an_error_and_the_run_goes_on_afterwards() {
     let folder = tempfile::tempdir().unwrap();
-    let input = [put(folder.path(), "a.jsonl", &(0..8).map(document).collect::<Vec<_>>())];
-    for operation in 0..1_000 {
-        let context = Context { storage: Storage::failing_at(operation), ..Context::quiet(1) };
-        if build_in(&german(), &input, &context).is_ok() {
+    let mut documents: Vec<Document> = (0..8).map(document).collect();
+    documents.push(Document { text: prose(3).replacen("der", "dieser", 1), ..document(8) });
+    let notice = "Diese Seite verwendet Kekse, damit wir Ihnen alles so schön wie möglich zeigen können.";
+    documents.iter_mut().take(4).for_each(|document| document.text += &format!("\n\n{notice}"));
+    let input = [put(folder.path(), "a.jsonl", &documents), put(folder.path(), "b.jsonl", &[document(20)])];
+    let expected = build(&german(), &input, 1).unwrap().files();
+    for operation in (0..1_000).step_by(4) {
+        let output = StageOutput {
+            payload: folder.path().join(format!("{operation}/payload")),
+            scratch: folder.path().join(format!("{operation}/scratch")),
+        };
+        fs::create_dir_all(&output.payload).unwrap();
+        fs::create_dir(&output.scratch).unwrap();
+        let storage = Storage::failing_at(operation);
+        let context = Context { storage: storage.clone(), ..Context::quiet(1) };
+        let came_to_its_end = corpus::build(&german(), &input, &output, &context).is_ok();
+        storage.discard_unsynced().unwrap();
+        fs::remove_dir_all(&output.payload).unwrap();
+        fs::create_dir(&output.payload).unwrap();
+        corpus::build(&german(), &input, &output, &Context::quiet(1)).unwrap();
+        assert!(files_of(&output.payload) == expected, "after a fault at operation {operation}");
+        fs::remove_dir_all(folder.path().join(operation.to_string())).unwrap();
+        if came_to_its_end {
             assert!(operation > 30, "every file is created, written and synced");
             return;
         }
     }
     panic!("no build came to its end");
+}
+
+#[test]
+fn a_long_passage_stays_in_the_first_document_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut documents: Vec<Document> = (0..8).map(document).collect();
+    let passage = prose(50);
+    documents[2].text = format!("{}\n\n{passage}\n\n{}", prose(60), prose(61));
+    documents[5].text = format!("{}{passage}{}", prose(70), prose(71));
+    documents[5].date = Some("2020-01-01".into());
+    let input = [put(folder.path(), "a.jsonl", &documents)];
+    let settings = Settings { repeated_passage_words: 50, ..german() };
+    let kept = build(&settings, &input, 2).unwrap().kept();
+    assert_eq!(kept["de-005"].text, documents[5].text);
+    assert_eq!(kept["de-002"].text, format!("{}\n\n{}", prose(60), prose(61)).trim());
+    let untouched = build(&german(), &input, 2).unwrap().kept();
+    assert_eq!(untouched["de-002"].text, documents[2].text);
+}
+
+#[test]
+fn what_stands_in_an_earlier_corpus_is_not_taken_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let first =
+        build(&german(), &[put(folder.path(), "a.jsonl", &(0..8).map(document).collect::<Vec<_>>())], 1);
+    let first = first.unwrap();
+    let mut documents: Vec<Document> = (20..28).map(document).collect();
+    documents.push(Document { date: Some("1999-01-01".into()), ..document(3) });
+    documents.push(Document { text: prose(4).replacen("der", "dieser", 1), ..document(40) });
+    let input = [put(folder.path(), "b.jsonl", &documents)];
+    let settings = Settings {
+        existing: vec![first.payload().join("train"), first.payload().join("heldout")],
+        ..german()
+    };
+    let second = build(&settings, &input, 2).unwrap();
+    assert_eq!(second.report.total.dropped, BTreeMap::from([(Reason::InExistingCorpus, 2)]));
+    assert_eq!(second.report.total.kept, 8);
+    let of: Vec<String> =
+        second.dropped("duplicates").iter().map(|line| line["of"].as_str().unwrap().to_string()).collect();
+    assert_eq!(of, ["de-003", "de-004"]);
+    let digests = |settings: &Settings| corpus::digest_inputs(settings, &input).unwrap();
+    assert_ne!(digests(&settings), digests(&german()), "earlier corpora are part of the key");
+}
+
+#[test]
+fn languages_are_kept_apart_where_the_settings_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings { duplicates_across_languages: false, ..german() };
+    let documents = [document(1), document(1), document(2), document(3), document(4)];
+    let input = [put(folder.path(), "a.jsonl", &documents)];
+    let built = build(&settings, &input, 1).unwrap();
+    assert_eq!(built.report.total.dropped, BTreeMap::from([(Reason::ExactDuplicate, 1)]));
 }

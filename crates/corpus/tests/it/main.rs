@@ -68,10 +68,13 @@ impl Built {
 
     /// Every file of the payload with its bytes.
     fn files(&self) -> BTreeMap<String, Vec<u8>> {
-        let payload = self.payload();
-        let names = provenance::digest::files_below(&payload).unwrap();
-        names.into_iter().map(|name| (name.clone(), fs::read(payload.join(name)).unwrap())).collect()
+        files_of(&self.payload())
     }
+}
+
+fn files_of(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let names = provenance::digest::files_below(folder).unwrap();
+    names.into_iter().map(|name| (name.clone(), fs::read(folder.join(name)).unwrap())).collect()
 }
 
 fn put(folder: &Path, name: &str, documents: &[Document]) -> PathBuf {
