@@ -205,7 +205,7 @@ fn looks_dialled(stretch: &Stretch) -> bool {
         && stretch.is_first()
 }
 
-/// Dates, years, times, numbers of chemicals, results of matches.
+/// Postal codes, dates, years, times, numbers of chemicals, results of matches.
 fn looks_like_something_else(stretch: &Stretch) -> bool {
     let groups = stretch.groups;
     let length = |place: usize| groups.get(place).map_or(0, |group| group.length);
@@ -235,10 +235,12 @@ fn looks_like_something_else(stretch: &Stretch) -> bool {
     let is_chemical = groups.len() == 3
         && stretch.separators().all(|separator| separator == HYPHEN)
         && (length(1), length(2)) == (2, 1);
+    // 20006-3700 (a postal code of the United States)
+    let is_postal = stretch.has_form(&[5, 4], &[HYPHEN]) && stretch.digits[0] != 0;
     // 6-4 3-6 7-6
     let single = groups.iter().filter(|group| group.length == 1).count();
     let is_result = single > 3 || single == groups.len();
-    is_date || is_years || is_compact_date || is_times || is_chemical || is_result
+    is_postal || is_date || is_years || is_compact_date || is_times || is_chemical || is_result
 }
 
 /// The first three groups are day, month and year, or year, month and day.

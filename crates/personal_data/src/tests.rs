@@ -336,5 +336,6 @@ fn numbers_without_area_code_and_from_across_the_sea() {
     check("or 020 7946 0018", "or <PHONE_NUMBER>");
     check("212-555-0123 or 212.555.0123", "<PHONE_NUMBER> or <PHONE_NUMBER>");
     check("order 212-555-0123", "order 212-555-0123");
+    check("fax, Washington, D.C. 20006-3700", "fax, Washington, D.C. 20006-3700");
     check_in("nl", "Apollo (212) 555-0123", "Apollo (212) 555-0123");
 }
