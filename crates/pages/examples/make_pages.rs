@@ -19,7 +19,7 @@ fn main() -> std::io::Result<()> {
     fs::create_dir_all(&folder)?;
     let mut list = String::new();
     for language in site::LANGUAGES {
-        for page in site::pages(language, pages_each) {
+        for page in site::pages(language, pages_each, &site::VARIANTS) {
             fs::write(folder.join(format!("{}.html", page.name)), &page.bytes)?;
             fs::write(folder.join(format!("{}.txt", page.name)), &page.expected)?;
             let line = serde_json::json!({

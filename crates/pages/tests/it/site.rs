@@ -58,8 +58,8 @@ struct Text {
     date: String,
 }
 
-/// `pages_each` pages of every layout in one language, the same at every call.
-pub fn pages(language: &'static str, pages_each: usize) -> Vec<SyntheticPage> {
+/// `pages_each` pages of every layout in one language and some of the variants, the same at every call.
+pub fn pages(language: &'static str, pages_each: usize, variants: &[&'static str]) -> Vec<SyntheticPage> {
     let furniture = read(&folder().join(format!("furniture/{language}.toml")));
     let furniture: toml::Table = toml::from_str(&furniture).unwrap();
     let texts = texts(language);
@@ -70,9 +70,7 @@ pub fn pages(language: &'static str, pages_each: usize) -> Vec<SyntheticPage> {
         for number in 0..pages_each {
             let mut random = Random((seed * 10_000 + place * 100 + number) as u64);
             let whole = page(&environment, &furniture, &texts, language, layout, number, &mut random);
-            for variant in VARIANTS {
-                pages.push(whole.varied(variant, &mut random));
-            }
+            pages.extend(variants.iter().map(|variant| whole.varied(variant, &mut random)));
         }
     }
     pages
