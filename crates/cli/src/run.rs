@@ -438,7 +438,8 @@ fn reason(instance: &Instance, inputs: &BTreeMap<String, Digest>, current: Optio
     if changes.is_empty() { "its artefact is no longer there".to_string() } else { changes.join(", ") }
 }
 
-/// Refuses to start where the disk cannot hold what will be written: a few times the inputs, and some room to work.
+/// Refuses to start where the disk cannot hold what will be written: a few times the inputs (texts wait uncompressed in the
+/// corpus stage), and some room to work.
 fn check_free_space(recipe: &Recipe, root: &Path) -> anyhow::Result<()> {
     let input_bytes: u64 = recipe
         .instances
@@ -446,7 +447,7 @@ fn check_free_space(recipe: &Recipe, root: &Path) -> anyhow::Result<()> {
         .flat_map(|instance| instance.files.values().flatten())
         .map(|path| machine::bytes_below(path))
         .sum();
-    let needed = input_bytes * 4 + (64 << 20);
+    let needed = input_bytes * 6 + (64 << 20);
     if let Some(free) = machine::free_bytes(root)
         && free < needed
     {
