@@ -116,39 +116,9 @@ impl Identifier {
 
     /// See [`identify_document`].
     pub fn identify_document(&self, text: &str) -> (Identification, Vec<Share>) {
-        // Paragraphs end between words, so their scores add up to the document's: all text is read once.
-        let mut sum = Scores::default();
-        let mut paragraphs = Vec::new();
-        let mut buffers = Buffers::default();
-        for paragraph in text.split(['\n', '\r', '\u{2029}']).map(str::trim).filter(|text| !text.is_empty()) {
-            let scores = self.scorer.score(paragraph, &mut buffers);
-            sum.add(&scores);
-            let own = self.best(&scores).filter(|(_, probability)| *probability >= CERTAIN_PARAGRAPH);
-            paragraphs.push((paragraph.chars().count(), own.map(|(label, _)| label)));
-        }
-        let document = self.answer(&sum);
-        let mut characters = [0usize; LABEL_COUNT + 1];
-        let mut undecided = 0;
-        for (length, label) in &paragraphs {
-            match label {
-                Some(label) => characters[*label] += length,
-                None => undecided += length,
-            }
-        }
-        let of_document = (0..=LABEL_COUNT).find(|label| candidate(*label, 1.0).code == document.code);
-        characters[of_document.unwrap_or(LABEL_COUNT)] += undecided;
-        let total: usize = characters.iter().sum();
-        let mut shares: Vec<Share> = characters
-            .iter()
-            .enumerate()
-            .filter(|(_, characters)| **characters > 0)
-            .map(|(label, characters)| {
-                let Candidate { code, language, .. } = candidate(label, 1.0);
-                Share { code, language, share: *characters as f32 / total as f32 }
-            })
-            .collect();
-        shares.sort_by(|left, right| right.share.total_cmp(&left.share).then(left.code.cmp(right.code)));
-        (document, shares)
+        let mut document = Document::new(self);
+        document.add(text);
+        document.finish()
     }
 
     /// The most probable label of a text with letters, and its probability.
@@ -183,6 +153,73 @@ impl Identifier {
         }
         let sum: f32 = values.iter().sum();
         values.map(|value| value / sum)
+    }
+}
+
+/// A text that is read piece by piece, for texts larger than memory. [`identify_document`] reads one at once.
+pub struct Document<'a> {
+    identifier: &'a Identifier,
+    sum: Scores,
+    /// Characters of the paragraphs of each label and of `other`, and of those that are undecided.
+    characters: [u64; LABEL_COUNT + 1],
+    undecided: u64,
+    buffers: Buffers,
+}
+
+impl Document<'static> {
+    /// A document for the embedded identifier.
+    pub fn embedded() -> Self {
+        Document::new(&EMBEDDED)
+    }
+}
+
+impl<'a> Document<'a> {
+    pub fn new(identifier: &'a Identifier) -> Self {
+        let sum = Scores::default();
+        Document {
+            identifier,
+            sum,
+            characters: [0; LABEL_COUNT + 1],
+            undecided: 0,
+            buffers: Buffers::default(),
+        }
+    }
+
+    /// Reads on. Pieces must end between words; a paragraph that is cut counts as two.
+    pub fn add(&mut self, text: &str) {
+        // Paragraphs end between words, so their scores add up to the document's: all text is read once.
+        let paragraphs = text.split(['\n', '\r', '\u{2029}']).map(str::trim);
+        for paragraph in paragraphs.filter(|paragraph| !paragraph.is_empty()) {
+            let scores = self.identifier.scorer.score(paragraph, &mut self.buffers);
+            self.sum.add(&scores);
+            let characters = paragraph.chars().count() as u64;
+            match self.identifier.best(&scores) {
+                Some((label, probability)) if probability >= CERTAIN_PARAGRAPH => {
+                    self.characters[label] += characters;
+                }
+                _ => self.undecided += characters,
+            }
+        }
+    }
+
+    /// See [`identify_document`].
+    pub fn finish(mut self) -> (Identification, Vec<Share>) {
+        let document = self.identifier.answer(&self.sum);
+        let own = (0..LABEL_COUNT).find(|label| label_code(*label) == document.code);
+        self.characters[own.unwrap_or(LABEL_COUNT)] += self.undecided;
+        let total: u64 = self.characters.iter().sum();
+        let mut shares: Vec<Share> = self
+            .characters
+            .iter()
+            .enumerate()
+            .filter(|(_, characters)| **characters > 0)
+            .map(|(label, characters)| {
+                let Candidate { code, language, .. } = candidate(label, 1.0);
+                Share { code, language, share: (*characters as f64 / total as f64) as f32 }
+            })
+            .collect();
+        shares.sort_by(|left, right| right.share.total_cmp(&left.share).then(left.code.cmp(right.code)));
+        (document, shares)
     }
 }
 

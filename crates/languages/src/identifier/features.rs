@@ -21,7 +21,7 @@ pub fn features(text: &str, mut found: impl FnMut(u64)) -> u64 {
     loop {
         let count = reader.read(&mut keys);
         if count == 0 {
-            return reader.letters;
+            return reader.letters();
         }
         for key in &keys[..count] {
             found(*key);
@@ -61,33 +61,34 @@ pub(super) const BLOCK: usize = 512;
 /// Stands between words, and before the first and behind the last one.
 const MARK: u16 = b' ' as u16;
 
-/// Shortest word, in letters, that is no n-gram itself when it has its marks.
-const SHORTEST_WORD: u32 = 3;
-
 /// Reads a text letter by letter and gives, for each letter and for each end of a word, the key of the longest n-gram
 /// that ends there, and behind each word its own key. No branch depends on the text but for its encoding.
 pub(super) struct Reader<'a> {
     characters: Chars<'a>,
     /// Whether the mark behind the text has been read.
     finished: bool,
+    place: Place,
+}
+
+/// Where in a word a reader is.
+#[derive(Clone, Copy)]
+struct Place {
     /// The last four letters since the last mark, with it.
     window: u64,
     word_hash: u64,
-    word_letters: u32,
     /// Letters read so far.
-    pub letters: u64,
+    letters: u64,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(text: &'a str) -> Reader<'a> {
-        Reader {
-            characters: text.chars(),
-            finished: false,
-            window: u64::from(MARK),
-            word_hash: add_to_hash(0, MARK),
-            word_letters: 0,
-            letters: 0,
-        }
+        let place = Place { window: u64::from(MARK), word_hash: add_to_hash(0, MARK), letters: 0 };
+        Reader { characters: text.chars(), finished: false, place }
+    }
+
+    /// Letters read so far.
+    pub fn letters(&self) -> u64 {
+        self.place.letters
     }
 
     /// Fills `keys` from the start and says how many there are; none at the end of the text.
@@ -95,28 +96,29 @@ impl<'a> Reader<'a> {
         // The longest small form of a letter has three characters, each of which gives two keys at most.
         const ROOM: usize = BLOCK - 6;
         let small_letters: &[u16; TABLE_LENGTH] = &SMALL_LETTERS;
+        // A copy, which stays in registers.
+        let mut place = self.place;
         let mut count = 0;
         while count < ROOM {
             let Some(character) = self.characters.next() else {
                 if !self.finished {
                     self.finished = true;
-                    self.step(MARK, keys, &mut count);
+                    place.step(MARK, keys, &mut count);
                 }
                 break;
             };
             match small_letters.get(character as usize) {
-                Some(&letter) if letter != ASK => self.step(letter, keys, &mut count),
-                _ if is_letter(character) => {
-                    for small in character.to_lowercase() {
-                        self.step(number(small), keys, &mut count);
-                    }
-                }
-                _ => self.step(MARK, keys, &mut count),
+                Some(&letter) if letter != ASK => place.step(letter, keys, &mut count),
+                _ => (place, count) = place.step_rare(character, keys, count),
             }
         }
+        self.place = place;
         count
     }
+}
 
+impl Place {
+    #[inline(always)]
     fn step(&mut self, letter: u16, keys: &mut [u64; BLOCK], count: &mut usize) {
         let is_mark = letter == MARK;
         let behind_mark = self.window == u64::from(MARK);
@@ -125,11 +127,24 @@ impl<'a> Reader<'a> {
         keys[*count] = window;
         *count += usize::from(!(is_mark & behind_mark));
         keys[*count] = WORD_KEYS | word_hash >> 32;
-        *count += usize::from(is_mark & (self.word_letters >= SHORTEST_WORD));
+        // A letter stands before the last two and the mark: with the mark before it, the word is longer than an n-gram.
+        *count += usize::from(is_mark & (window >> 48 > u64::from(MARK)));
         self.window = if is_mark { u64::from(MARK) } else { window };
-        self.word_hash = if is_mark { add_to_hash(0, MARK) } else { word_hash };
-        self.word_letters = if is_mark { 0 } else { self.word_letters.saturating_add(1) };
+        self.word_hash = if is_mark { const { add_to_hash(0, MARK) } } else { word_hash };
         self.letters += u64::from(!is_mark);
+    }
+
+    /// For what the table of small letters does not tell.
+    #[cold]
+    fn step_rare(mut self, character: char, keys: &mut [u64; BLOCK], mut count: usize) -> (Place, usize) {
+        if is_letter(character) {
+            for small in character.to_lowercase() {
+                self.step(number(small), keys, &mut count);
+            }
+        } else {
+            self.step(MARK, keys, &mut count);
+        }
+        (self, count)
     }
 }
 

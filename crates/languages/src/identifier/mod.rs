@@ -11,7 +11,7 @@ mod scoring;
 mod table;
 
 pub use answer::{
-    Candidate, Identification, Identifier, Share, identify, identify_document, identify_paragraphs,
+    Candidate, Document, Identification, Identifier, Share, identify, identify_document, identify_paragraphs,
 };
 pub use features::{FeatureKind, feature_kind, features};
 pub use model::{

@@ -55,7 +55,7 @@ impl Scorer {
                 *sum += u64::from(steps);
             }
         }
-        Scores { steps: std::array::from_fn(|label| sums[label]), letters: reader.letters }
+        Scores { steps: std::array::from_fn(|label| sums[label]), letters: reader.letters() }
     }
 }
 

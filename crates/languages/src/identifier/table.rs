@@ -10,36 +10,73 @@
 use super::features::{BLOCK, THREE_LETTERS, TWO_LETTERS, WORD_KEYS};
 use super::model::{Entry, LABEL_COUNT, LARGEST_WEIGHT};
 
-/// Labels, rounded up to whole vectors.
+/// Labels, and two lanes more that fill a line.
 pub(super) const LANES: usize = 40;
 
-/// Weights of all labels for one feature, a byte each and at most [`MOST_WEIGHT`], and in the two highest bytes the
-/// upper bits of the key's hash to know it by: they take one unknown n-gram of 65,536 for a known one, which no score
-/// notices. Whole words are added, in which no lane overflows into the next.
-type Line = [u64; LANES / 8];
+/// Half of a cache line: the weights of all labels for one feature, six bits each, ten to a word; and in the sixteen
+/// highest bits, where the last two lanes would be, those of the key's hash to know it by. They take one unknown n-gram
+/// of 65,536 for a known one, which no score notices.
+#[derive(Clone, Copy, Default)]
+#[repr(align(32))]
+struct Line([u64; LANES / WORD_LANES]);
 
-/// An n-gram of four letters has its own weight and those of two shorter ones.
+const WORD_LANES: usize = 10;
+const LANE_BITS: usize = 6;
+const HASH_SHIFT: u32 = 48;
+
+/// An n-gram of four letters has its own weight and those of two shorter ones: six bits.
 const MOST_WEIGHT: u8 = 3 * LARGEST_WEIGHT;
 
-/// Lines whose sum fits into 8 bits.
-const NARROW_LINES: usize = (u8::MAX / MOST_WEIGHT) as usize;
+impl Line {
+    fn new(hash: u64, weights: &[u8; LABEL_COUNT]) -> Line {
+        let mut words = [0; LANES / WORD_LANES];
+        for (lane, weight) in weights.iter().enumerate() {
+            words[lane / WORD_LANES] |= u64::from(*weight) << (LANE_BITS * (lane % WORD_LANES));
+        }
+        words[LANES / WORD_LANES - 1] |= hash >> HASH_SHIFT << HASH_SHIFT;
+        Line(words)
+    }
 
-fn line(hash: u64, weights: &[u8; LABEL_COUNT]) -> Line {
-    let mut bytes = [[0; 8]; LANES / 8];
-    bytes.as_flattened_mut()[..LABEL_COUNT].copy_from_slice(weights);
-    bytes.as_flattened_mut()[LABEL_COUNT..].copy_from_slice(&((hash >> 48) as u16).to_le_bytes());
-    bytes.map(u64::from_le_bytes)
+    fn is_of(&self, hash: u64) -> bool {
+        (self.0[LANES / WORD_LANES - 1] ^ hash) >> HASH_SHIFT == 0
+    }
 }
 
-fn is_of(line: &Line, hash: u64) -> bool {
-    (line[LANES / 8 - 1] ^ hash) >> 48 == 0
+/// Sums of lines, lane by lane: those of even and of odd number apart, so that each has twelve bits of its word.
+#[derive(Default)]
+struct Sums {
+    even: [u64; LANES / WORD_LANES],
+    odd: [u64; LANES / WORD_LANES],
 }
+
+/// Lines whose sum fits into twelve bits: 64 × 63 = 4,032.
+const SUMMED_LINES: usize = 64;
+
+impl Sums {
+    fn add(&mut self, line: &Line) {
+        /// Every other lane.
+        const LANES_OF_WORD: u64 = 0x003F_03F0_3F03_F03F;
+        for ((word, even), odd) in line.0.iter().zip(&mut self.even).zip(&mut self.odd) {
+            *even += word & LANES_OF_WORD;
+            *odd += word >> LANE_BITS & LANES_OF_WORD;
+        }
+    }
+
+    fn lane(&self, lane: usize) -> u16 {
+        let (word, place) = (lane / WORD_LANES, lane % WORD_LANES);
+        let sums = if place % 2 == 0 { self.even[word] } else { self.odd[word] };
+        (sums >> (LANE_BITS * (place / 2 * 2)) & 0xFFF) as u16
+    }
+}
+
+/// Three or four features a seed, so that all can be placed and the seeds stay near: 32 KiB.
+type Seeds = [u16; 1 << SEED_BITS];
+const SEED_BITS: u32 = 14;
 
 /// All features.
 pub(super) struct Table {
     /// By the upper bits of a hash.
-    seeds: Vec<u16>,
-    seed_shift: u32,
+    seeds: Box<Seeds>,
     lines: Vec<Line>,
 }
 
@@ -64,9 +101,10 @@ impl Table {
         let keys: Vec<u64> = features.iter().map(|(key, _)| *key).collect();
         // A ninth of the lines stays empty, so that places are found in milliseconds.
         let line_count = keys.len() + keys.len() / 8 + 16;
-        let (seeds, seed_shift) = find_seeds(&keys, line_count)
-            .ok_or("the identifier's features cannot be laid out: two of them have the same hash")?;
-        let mut table = Table { seeds, seed_shift, lines: vec![Line::default(); line_count] };
+        let seeds = find_seeds(&keys, line_count).ok_or_else(|| {
+            format!("the identifier has {} features, too many to lay out; leave out rare ones", keys.len())
+        })?;
+        let mut table = Table { seeds, lines: vec![Line::default(); line_count] };
         let mut sums: Vec<[u8; LABEL_COUNT]> = Vec::with_capacity(keys.len());
         for (key, entries) in features {
             // Shorter n-grams have the smaller keys: their sums stand there when a longer one asks.
@@ -82,7 +120,7 @@ impl Table {
             sums.push(weights);
             let hash = hash(*key);
             let place = table.place(hash);
-            table.lines[place] = line(hash, &weights);
+            table.lines[place] = Line::new(hash, &weights);
         }
         Ok(table)
     }
@@ -97,7 +135,7 @@ impl Table {
         let mut look_up = |key: u64| {
             let hash = hash(key);
             let line = self.place(hash);
-            let is_known = is_of(&self.lines[line], hash);
+            let is_known = self.lines[line].is_of(hash);
             known[known_count] = line as u32;
             known_count += usize::from(is_known);
             is_known
@@ -120,31 +158,22 @@ impl Table {
     }
 
     fn sum(&self, lines: &[u32]) -> [u16; LANES] {
-        const EVEN_BYTES: u64 = 0x00FF_00FF_00FF_00FF;
-        // Bytes become lanes of 16 bits: those of even and of odd number apart.
-        let mut even = [0u64; LANES / 8];
-        let mut odd = [0u64; LANES / 8];
-        for lines in lines.chunks(NARROW_LINES) {
-            let mut narrow: Line = [0; LANES / 8];
+        let mut total = [0; LANES];
+        for lines in lines.chunks(SUMMED_LINES) {
+            let mut sums = Sums::default();
             for line in lines {
-                for (sum, weights) in narrow.iter_mut().zip(&self.lines[*line as usize]) {
-                    *sum = sum.wrapping_add(*weights);
-                }
+                sums.add(&self.lines[*line as usize]);
             }
-            for (number, narrow) in narrow.into_iter().enumerate() {
-                even[number] += narrow & EVEN_BYTES;
-                odd[number] += narrow >> 8 & EVEN_BYTES;
+            for (lane, total) in total.iter_mut().enumerate() {
+                *total += sums.lane(lane);
             }
         }
-        std::array::from_fn(|lane| {
-            let sums = if lane % 2 == 0 { even[lane / 8] } else { odd[lane / 8] };
-            (sums >> (lane % 8 / 2 * 16)) as u16
-        })
+        total
     }
 
     /// The one line in which the key with this hash can stand.
     fn place(&self, hash: u64) -> usize {
-        place(hash, self.seeds[(hash >> self.seed_shift) as usize], self.lines.len())
+        place(hash, self.seeds[(hash >> (64 - SEED_BITS)) as usize], self.lines.len())
     }
 }
 
@@ -159,17 +188,14 @@ fn place(hash: u64, seed: u16, line_count: usize) -> usize {
     ((u64::from(mixed) * line_count as u64) >> 32) as usize
 }
 
-/// A seed for each upper part of a hash, such that no two keys share a line; the fullest parts choose first. And how far
-/// a hash is shifted to give that part.
-fn find_seeds(keys: &[u64], line_count: usize) -> Option<(Vec<u16>, u32)> {
-    // Two to four keys a seed.
-    let bits = (keys.len() / 4).next_power_of_two().trailing_zeros().clamp(1, 31);
-    let shift = 64 - bits;
+/// A seed for each upper part of a hash, such that no two keys share a line; the fullest parts choose first.
+fn find_seeds(keys: &[u64], line_count: usize) -> Option<Box<Seeds>> {
+    const SHIFT: u32 = 64 - SEED_BITS;
     let mut hashes: Vec<u64> = keys.iter().map(|key| hash(*key)).collect();
     hashes.sort_unstable();
-    let mut buckets: Vec<&[u64]> = hashes.chunk_by(|left, right| left >> shift == right >> shift).collect();
+    let mut buckets: Vec<&[u64]> = hashes.chunk_by(|left, right| left >> SHIFT == right >> SHIFT).collect();
     buckets.sort_by_key(|bucket| std::cmp::Reverse(bucket.len()));
-    let mut seeds = vec![0; 1 << bits];
+    let mut seeds = Box::new([0; 1 << SEED_BITS]);
     let mut taken = vec![false; line_count];
     for bucket in buckets {
         let seed = (0..=u16::MAX).find(|seed| {
@@ -183,9 +209,9 @@ fn find_seeds(keys: &[u64], line_count: usize) -> Option<(Vec<u16>, u32)> {
             }
             true
         })?;
-        seeds[(bucket[0] >> shift) as usize] = seed;
+        seeds[(bucket[0] >> SHIFT) as usize] = seed;
     }
-    Some((seeds, shift))
+    Some(seeds)
 }
 
 #[cfg(test)]
