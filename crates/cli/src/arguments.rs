@@ -127,6 +127,10 @@ pub struct CorpusReportArguments {
 }
 
 /// Name the language of texts: the 24 official EU languages, their neighbours, or "other".
+///
+/// Prints the ISO 639-1 code and its probability; for files also the share of each language by paragraphs, where there is
+/// more than one. With --lines --json, one object a line: {"language": "mt", "score": 0.98}. An empty line is "other".
+/// Bytes that are no text are "other" too and are said to be binary.
 #[derive(Args)]
 pub struct IdentifyArguments {
     /// Files to read; standard input without any
@@ -488,7 +492,7 @@ pub fn program() -> clap::Command {
         ))
         .subcommand(with_example(
             IdentifyArguments::augment_args(clap::Command::new("identify")),
-            "eulalia identify --lines --json < sentences.txt",
+            "eulalia identify letter.txt report.txt\n  eulalia identify --lines --json < sentences.txt",
         ))
         .subcommand(with_example(
             ScoreArguments::augment_args(clap::Command::new("score")),

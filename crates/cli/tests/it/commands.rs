@@ -143,6 +143,66 @@ fn languages_are_identified_line_by_line() {
 }
 
 #[test]
+fn what_is_no_text_gets_no_language() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    let maltese = std::fs::read_to_string(sample().join("parallel/mt.txt")).unwrap();
+    let greek = std::fs::read_to_string(sample().join("parallel/el.txt")).unwrap();
+    let zeros = write("zeros", b"\x7fELF\x02\x01\0\0\0this is the text of a program");
+    let noise: Vec<u8> =
+        (0..4_000u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8 | 1).collect();
+    let noise = write("noise", &noise);
+    let stray = write("stray", &[maltese.as_bytes(), b"\xff\xfe\n"].concat());
+    let mixed = write("mixed", format!("{maltese}\n{greek}").as_bytes());
+    // Longer than one piece of reading.
+    let long = write("long", maltese.repeat(2_500_000 / maltese.len()).as_bytes());
+    let empty = write("empty", b"");
+    let output = program()
+        .args(["identify", "--json"])
+        .args([&zeros, &noise, &stray, &mixed, &long, &empty])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let found: Vec<(&str, bool)> = result["files"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|file| (file["language"].as_str().unwrap(), file["binary"] == true))
+        .collect();
+    let text = |code| (code, false);
+    assert_eq!(
+        found,
+        [("other", true), ("other", true), text("mt"), text(found[3].0), text("mt"), text("other")],
+        "{result}"
+    );
+    let shares = &result["files"][3]["paragraphs"];
+    assert!(shares["mt"].as_f64().unwrap() > 0.3 && shares["el"].as_f64().unwrap() > 0.3, "{shares}");
+
+    // One answer a line, whatever the line is.
+    let lines =
+        write("lines", b"\n\0\0\0\nIl-ktieb qieghed fuq il-mejda u l-qattus qed jorqod.\r\n\xff\xfe\xfd\n12");
+    let output = program().args(["identify", "--lines", "--json"]).arg(&lines).output().unwrap();
+    let found: Vec<serde_json::Value> =
+        said_out(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let codes: Vec<&str> = found.iter().map(|line| line["language"].as_str().unwrap()).collect();
+    assert_eq!(codes, ["other", "other", "mt", "other", "other"]);
+    assert_eq!(found[1]["binary"], true);
+    assert_eq!(found[0].as_object().unwrap().len(), 2, "only language and score");
+
+    let output = program().arg("identify").arg(folder.path()).output().unwrap();
+    assert!(output.status.code() == Some(1) && said(&output).contains("is a folder"), "{}", said(&output));
+}
+
+fn said_out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
 fn a_stage_runs_alone_on_files_from_elsewhere() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("mine");
