@@ -1,6 +1,7 @@
 //! What a recipe can set in the corpus stage. Thresholds that differ by language stand in the data files of `languages`,
 //! not here.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use languages::{LANGUAGE_COUNT, Language};
@@ -83,6 +84,9 @@ pub struct Settings {
     pub record_limit_bytes: usize,
     /// What a document is in a plain text file.
     pub text_unit: TextUnit,
+    /// Under which keys or columns the fields of a document stand, where the inputs are of no corpus that is known by its
+    /// keys: `text = "content"`, `url = "meta.url"`, `language = "=mt"`.
+    pub fields: BTreeMap<String, String>,
     /// Chooses the held-out documents.
     pub seed: u64,
 }
@@ -192,6 +196,7 @@ impl Default for Settings {
             damaged_input: DamagedInput::Stop,
             record_limit_bytes: 64 << 20,
             text_unit: TextUnit::File,
+            fields: BTreeMap::new(),
             seed: 0,
         }
     }
@@ -224,6 +229,7 @@ impl Settings {
         if self.languages.is_empty() {
             return wrong("languages", "at least one ISO 639-1 code", "an empty list".into());
         }
+        documents::FieldMap::new(&self.fields)?;
         let mut sorted = self.languages.clone();
         sorted.sort();
         if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -316,6 +322,7 @@ mod tests {
     #[test]
     fn wrong_values_name_their_key() {
         check_error("languages = []", "languages");
+        check_error("fields = { body = 'content' }", "`body`");
         check_error("languages = ['bg', 'bg']", "`bg` twice");
         check_error("languages = ['xx']", "xx");
         check_error("licences = []", "licences");

@@ -182,6 +182,10 @@ impl Source<'_> {
         let options = ReadOptions {
             record_limit_bytes: settings.record_limit_bytes,
             text_unit,
+            fields: match settings.fields.is_empty() {
+                true => None,
+                false => Some(Arc::new(documents::FieldMap::new(&settings.fields)?)),
+            },
             ..ReadOptions::default()
         };
         let account = Account {

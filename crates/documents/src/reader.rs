@@ -242,11 +242,12 @@ impl RawRecord {
     pub fn parse(self) -> Record {
         let place = self.place;
         let bad = |offset, problem| BadRecord { place: place.clone(), offset, problem };
-        let not_utf8 =
-            |error: std::str::Utf8Error| bad(place.offset + error.valid_up_to() as u64, Problem::NotUtf8);
+        let not_utf8 = |error: simdutf8::compat::Utf8Error| {
+            bad(place.offset + error.valid_up_to() as u64, Problem::NotUtf8)
+        };
         let document = match self.content {
             RawContent::Json { bytes, fields, keep_metadata } => {
-                std::str::from_utf8(&bytes).map_err(not_utf8).and_then(|json| {
+                simdutf8::compat::from_utf8(&bytes).map_err(not_utf8).and_then(|json| {
                     let id = || format!("{}#{}", place.file, place.line);
                     json_record::read(json, &fields, keep_metadata, id).map_err(|error| {
                         let offset = place.offset + error.column.saturating_sub(1) as u64;
@@ -257,7 +258,7 @@ impl RawRecord {
             RawContent::Text { id, bytes } => {
                 let zero =
                     memchr::memchr(0, &bytes).map(|zero| bad(place.offset + zero as u64, Problem::ZeroByte));
-                let text = String::from_utf8(bytes).map_err(|error| not_utf8(error.utf8_error()));
+                let text = simdutf8::compat::from_utf8(&bytes).map_err(not_utf8);
                 zero.map_or(text.map(|text| Document::new(id, text)), Err)
             }
             RawContent::Html { id, bytes } => {

@@ -259,8 +259,10 @@ fn damage_in_a_remote_warc_costs_its_record() {
         .unwrap()
         .map(|record| record.unwrap().document.map(|document| document.text))
         .collect();
-    assert!(found.len() == 3 && found[1].is_err(), "{found:?}");
-    assert_eq!((found[0].as_deref().ok(), found[2].as_deref().ok()), (Some("sākums"), Some("beigas")));
+    // What came out of the damaged member before its checksum was known may be a bad record of its own.
+    let (first, last) = (found.first().unwrap(), found.last().unwrap());
+    assert_eq!((first.as_deref().ok(), last.as_deref().ok()), (Some("sākums"), Some("beigas")));
+    assert!(found.len() >= 3 && found[1..found.len() - 1].iter().all(Result::is_err), "{found:?}");
 }
 
 #[test]
