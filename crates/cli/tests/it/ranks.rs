@@ -109,14 +109,8 @@ fn kill_one_of_four(files: usize, documents: usize, times: u32) {
 
 #[test]
 fn any_rank_may_die() {
-    kill_one_of_four(12, 60, 3);
-}
-
-/// `cargo test --release -p cli --test it -- --ignored ten_times`: some minutes.
-#[test]
-#[ignore = "takes minutes"]
-fn any_rank_may_die_ten_times() {
-    kill_one_of_four(40, 500, 10);
+    let times = std::env::var("EULALIA_RANK_KILLS").map_or(3, |times| times.parse().unwrap());
+    kill_one_of_four(12, 60, times);
 }
 
 #[test]
