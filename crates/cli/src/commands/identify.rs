@@ -117,7 +117,7 @@ fn judge_file(mut source: BufReader<&mut dyn Read>) -> std::io::Result<Answer> {
             None => piece.len(),
         };
         let text = String::from_utf8_lossy(&piece[..cut]);
-        characters.count(&text);
+        characters.count(&text, matches!(text, Cow::Owned(_)));
         document.add(&text);
         piece.drain(..cut);
         if read == 0 {
@@ -144,10 +144,11 @@ struct Characters {
 }
 
 impl Characters {
-    fn count(&mut self, text: &Cow<str>) {
+    /// `was_repaired`: bytes that are no UTF-8 became U+FFFD.
+    fn count(&mut self, text: &str, was_repaired: bool) {
         self.read += text.chars().count() as u64;
-        if let Cow::Owned(repaired) = text {
-            self.invalid += repaired.matches('\u{FFFD}').count() as u64;
+        if was_repaired {
+            self.invalid += text.matches('\u{FFFD}').count() as u64;
         }
     }
 
@@ -167,7 +168,7 @@ impl Answer {
     fn of(line: &[u8]) -> Answer {
         let text = String::from_utf8_lossy(line.trim_ascii());
         let mut characters = Characters::default();
-        characters.count(&text);
+        characters.count(&text, matches!(text, Cow::Owned(_)));
         if is_binary(line) || characters.are_no_text() {
             return Answer::Binary;
         }
