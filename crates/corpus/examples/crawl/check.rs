@@ -123,6 +123,8 @@ fn right(planted: &Planted, fate: &Fate) -> Option<bool> {
     match planted.plant {
         Plant::ExactCopy => Some(reason == Some("exact_duplicate")),
         Plant::NearCopy if similarity < SURELY_SIMILAR => None,
+        // By chance no word was changed.
+        Plant::NearCopy if similarity == 1.0 && reason == Some("exact_duplicate") => None,
         Plant::NearCopy => Some(reason == Some("near_duplicate")),
         Plant::FarCopy if similarity > SURELY_DIFFERENT => None,
         Plant::FarCopy | Plant::Boilerplate => Some(fate.kept),
