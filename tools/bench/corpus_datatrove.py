@@ -29,7 +29,9 @@ def main() -> None:
 
     def run(pipeline, tasks):
         workers = min(arguments.threads, tasks)
-        LocalPipelineExecutor(pipeline, tasks=tasks, workers=workers, skip_completed=False).run()
+        # Without a folder for its logs, datatrove writes them into the current one.
+        logs = f"{work}/logs/{type(pipeline[-1]).__name__}"
+        LocalPipelineExecutor(pipeline, tasks=tasks, workers=workers, logging_dir=logs, skip_completed=False).run()
 
     run(
         [

@@ -16,9 +16,6 @@ pub const LAYOUTS: [&str; 16] = [
     "news", "forum", "blog", "office", "wiki", "shop", "divs", "tables", "endless", "short", "feature",
     "guide", "answers", "builder", "ticker", "homepage",
 ];
-#[allow(dead_code)]
-/// These layouts are measured only: no rule of the extractor was chosen by looking at them.
-pub const HELD_OUT: [&str; 6] = ["feature", "guide", "answers", "builder", "ticker", "homepage"];
 
 pub const LANGUAGES: [&str; 24] = [
     "bg", "cs", "da", "de", "el", "en", "es", "et", "fi", "fr", "ga", "hr", "hu", "it", "lt", "lv", "mt",
