@@ -268,7 +268,10 @@ fn warn_of_unreadable(holding: &Holding, context: &Context) {
     let dropped = holding.blocks.iter().flat_map(|block| &block.head.dropped);
     let count: u64 =
         dropped.filter(|(_, reason, _)| *reason == Reason::Unreadable).map(|(_, _, count)| count).sum();
-    let warning = format!("{count} records are unreadable and were dropped, the first: {first}");
+    let warning = match count {
+        1 => format!("a record is unreadable and was dropped: {first}"),
+        _ => format!("{count} records are unreadable and were dropped, the first: {first}"),
+    };
     context.progress.warn(&warning);
 }
 
