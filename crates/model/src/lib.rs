@@ -26,7 +26,9 @@ pub use config::{
 };
 pub use decoder::{AdapterInTraining, Decoder, DropoutPlan, Gradients, PackedBatch, RouterTraining};
 pub use error::ModelError;
-pub use inference::{InferenceModel, InferenceWorkspace, KvCache, LogitRows, SequenceChunk, load_parameters};
+pub use inference::{
+    InferenceModel, InferenceWorkspace, KvCache, LogitRows, SequenceChunk, WeightFormat, load_parameters,
+};
 pub use parameters::{Parameter, ParameterKind, ParameterTable, Parameters};
 pub use weights::{WeightsReader, write_safetensors};
 pub use workspace::TrainingWorkspace;

@@ -5,22 +5,28 @@
 //! into chunks, the number of threads or the processor, and they are the bits of the training pass. That falls out of
 //! `compute`'s fixed chains; nothing here may add up anything in an order that depends on the call.
 
+mod cache;
+mod mixture;
+mod weight;
+
+pub use cache::KvCache;
+pub use weight::WeightFormat;
+
 use crate::ModelError;
 use crate::adapter::{Adapter, Projection};
-use crate::config::{MixtureSpecification, ModelConfig};
+use crate::config::ModelConfig;
 use crate::decoder::{Decoder, fused_columns, head_spans};
-use crate::parameters::MixtureSpans;
 use crate::weights::WeightsReader;
 use compute::cached_attention::{BLOCK_POSITIONS, block_floats, cached_attention, store};
+use compute::elementwise;
 use compute::embedding::embedding;
 use compute::normalisation::rms_norm;
-use compute::product::{PANEL_COLUMNS, multiply_packed_panels};
 use compute::rotary::{HeadNorm, normalise_and_rotate};
-use compute::routing::{combine, gather, group, route};
 use compute::swiglu::swiglu;
-use compute::{MatrixMut, MatrixRef, PackedMatrix, Start, elementwise, multiply_packed};
+use mixture::{PackedMixture, RoutedRows};
 use rayon::prelude::*;
 use std::path::Path;
+use weight::{Pool, Weight};
 
 /// A model ready to run, its matrices packed for the product's panels.
 #[derive(Debug)]
@@ -28,30 +34,16 @@ pub struct InferenceModel {
     decoder: Decoder,
     small: SmallParameters,
     layers: Vec<PackedLayer>,
-    head: PackedMatrix,
+    head: Weight,
 }
 
 #[derive(Debug)]
 struct PackedLayer {
-    fused: PackedMatrix,
-    output: PackedMatrix,
-    gate_up: PackedMatrix,
-    down: PackedMatrix,
+    fused: Weight,
+    output: Weight,
+    gate_up: Weight,
+    down: Weight,
     mixture: Option<PackedMixture>,
-}
-
-#[derive(Debug)]
-struct PackedMixture {
-    specification: MixtureSpecification,
-    router: PackedMatrix,
-    bias: Vec<f32>,
-    experts: Vec<PackedExpert>,
-}
-
-#[derive(Debug)]
-struct PackedExpert {
-    gate_up: PackedMatrix,
-    down: PackedMatrix,
 }
 
 /// The embedding table and every vector.
@@ -110,32 +102,6 @@ impl LogitRows {
     }
 }
 
-/// A pool of blocks of keys and values. Who holds which block is the caller's book-keeping.
-#[derive(Debug)]
-pub struct KvCache {
-    data: Vec<f32>,
-    blocks: usize,
-    layer_offsets: Vec<usize>,
-    block_floats: usize,
-}
-
-impl KvCache {
-    /// How many blocks there are.
-    pub fn blocks(&self) -> usize {
-        self.blocks
-    }
-
-    fn layer(&self, layer: usize, block: u32) -> &[f32] {
-        let begin = block as usize * self.block_floats;
-        &self.data[begin + self.layer_offsets[layer]..begin + self.layer_offsets[layer + 1]]
-    }
-
-    fn layer_mut(&mut self, layer: usize, block: u32) -> &mut [f32] {
-        let begin = block as usize * self.block_floats;
-        &mut self.data[begin + self.layer_offsets[layer]..begin + self.layer_offsets[layer + 1]]
-    }
-}
-
 /// The buffers of one caller; they grow with the largest call.
 #[derive(Debug)]
 pub struct InferenceWorkspace {
@@ -158,24 +124,6 @@ pub struct InferenceWorkspace {
     logits: Vec<f32>,
 }
 
-/// Rows on their way through a mixture's experts.
-#[derive(Debug, Default)]
-struct RoutedRows {
-    logits: Vec<f32>,
-    scores: Vec<f32>,
-    chosen: Vec<u32>,
-    weights: Vec<f32>,
-    offsets: Vec<u32>,
-    pairs: Vec<u32>,
-    places: Vec<u32>,
-    gathered: Vec<f32>,
-    gate_up: Vec<f32>,
-    activated: Vec<f32>,
-    outputs: Vec<f32>,
-}
-
-/// Below this many multiply-adds a product is done before a second thread is awake.
-const WORTH_A_THREAD: usize = 2_000_000;
 /// Rows of attention, or of one expert, that one task takes.
 const TASK_ROWS: usize = 48;
 
@@ -210,7 +158,7 @@ impl InferenceModel {
         let decoder = Decoder::new(config, config.maximum_positions)?;
         let hidden = config.hidden_size;
         let packed = |span: &std::ops::Range<usize>, input: usize| {
-            PackedMatrix::new(MatrixRef::new(&values[span.clone()], span.len() / input, input).transposed())
+            Weight::new(&values[span.clone()], input, WeightFormat::F32)
         };
         let copied = |span: &std::ops::Range<usize>| values[span.clone()].to_vec();
         let spans = &decoder.spans;
@@ -224,7 +172,7 @@ impl InferenceModel {
                 down: packed(&layer.down, config.layers[index].feed_forward.intermediate_size),
                 mixture: layer.mixture.as_ref().map(|spans| {
                     let specification = config.layers[index].feed_forward.mixture.expect("a mixture");
-                    PackedMixture::new(specification, spans, values, hidden)
+                    PackedMixture::new(specification, spans, values, hidden, WeightFormat::F32)
                 }),
             });
             vectors.push(LayerVectors {
@@ -599,129 +547,6 @@ impl InferenceModel {
     }
 }
 
-impl PackedMixture {
-    fn new(
-        specification: MixtureSpecification,
-        spans: &MixtureSpans,
-        values: &[f32],
-        hidden: usize,
-    ) -> PackedMixture {
-        let packed = |span: std::ops::Range<usize>, input: usize| {
-            PackedMatrix::new(MatrixRef::new(&values[span.clone()], span.len() / input, input).transposed())
-        };
-        PackedMixture {
-            specification,
-            router: packed(spans.router.clone(), hidden),
-            bias: values[spans.router_bias.clone()].to_vec(),
-            experts: (0..specification.experts)
-                .map(|expert| PackedExpert {
-                    gate_up: packed(spans.gate_up(expert), hidden),
-                    down: packed(spans.down(expert), specification.intermediate_size),
-                })
-                .collect(),
-        }
-    }
-
-    /// Sends each row of x [rows, hidden] through the experts that it chooses.
-    fn run(&self, x: &[f32], hidden: usize, pool: Pool, columns: &mut [Vec<f32>], routed: &mut RoutedRows) {
-        let MixtureSpecification { experts, experts_per_token: k, intermediate_size: width, .. } =
-            self.specification;
-        let rows = x.len() / hidden;
-        let pairs = rows * k;
-        routed.reserve(rows, hidden, &self.specification);
-        let RoutedRows { logits, scores, chosen, weights, offsets, places, .. } = routed;
-        let (logits, chosen) = (&mut logits[..rows * experts], &mut chosen[..pairs]);
-        pool.multiply(x, &self.router, logits, columns);
-        route(&self.specification.routing(), logits, &self.bias, scores, chosen, weights);
-        let offsets = &mut offsets[..experts + 1];
-        group(chosen, offsets, &mut routed.pairs, &mut places[..pairs]);
-        gather(x, hidden, k, &routed.pairs[..pairs], &mut routed.gathered);
-
-        let mut tasks = Vec::new();
-        let mut rest = (
-            &routed.gathered[..pairs * hidden],
-            &mut routed.gate_up[..pairs * 2 * width],
-            &mut routed.activated[..pairs * width],
-            &mut routed.outputs[..pairs * hidden],
-        );
-        for (expert, stretch) in self.experts.iter().zip(offsets.windows(2)) {
-            for first in (stretch[0]..stretch[1]).step_by(TASK_ROWS) {
-                let rows = TASK_ROWS.min((stretch[1] - first) as usize);
-                let (x, x_rest) = rest.0.split_at(rows * hidden);
-                let (gate_up, gate_up_rest) = rest.1.split_at_mut(rows * 2 * width);
-                let (activated, activated_rest) = rest.2.split_at_mut(rows * width);
-                let (output, output_rest) = rest.3.split_at_mut(rows * hidden);
-                rest = (x_rest, gate_up_rest, activated_rest, output_rest);
-                tasks.push(ExpertTask { expert, rows, x, gate_up, activated, output });
-            }
-        }
-        match pool.pool {
-            Some(threads) if tasks.len() > 1 && pairs * 3 * width * hidden >= WORTH_A_THREAD => {
-                threads.install(|| tasks.into_par_iter().for_each(ExpertTask::run));
-            }
-            _ => tasks.into_iter().for_each(ExpertTask::run),
-        }
-    }
-
-    /// Adds to each row of `branch` what its experts have made of it.
-    fn combine(&self, branch: &mut [f32], hidden: usize, routed: &RoutedRows) {
-        let k = self.specification.experts_per_token;
-        combine(&routed.outputs, hidden, k, &routed.places, &routed.weights, branch);
-    }
-}
-
-impl RoutedRows {
-    fn reserve(&mut self, rows: usize, hidden: usize, mixture: &MixtureSpecification) {
-        let MixtureSpecification { experts, experts_per_token: k, intermediate_size: width, .. } = *mixture;
-        for (buffer, length) in [
-            (&mut self.logits, rows * experts),
-            (&mut self.scores, rows * experts),
-            (&mut self.weights, rows * k),
-            (&mut self.gathered, rows * k * hidden),
-            (&mut self.gate_up, rows * k * 2 * width),
-            (&mut self.activated, rows * k * width),
-            (&mut self.outputs, rows * k * hidden),
-        ] {
-            if buffer.len() < length {
-                buffer.resize(length, 0.0);
-            }
-        }
-        for (buffer, length) in [
-            (&mut self.chosen, rows * k),
-            (&mut self.pairs, rows * k),
-            (&mut self.places, rows * k),
-            (&mut self.offsets, experts + 1),
-        ] {
-            if buffer.len() < length {
-                buffer.resize(length, 0);
-            }
-        }
-    }
-}
-
-/// Some rows of one expert.
-struct ExpertTask<'a> {
-    expert: &'a PackedExpert,
-    rows: usize,
-    x: &'a [f32],
-    gate_up: &'a mut [f32],
-    activated: &'a mut [f32],
-    output: &'a mut [f32],
-}
-
-impl ExpertTask<'_> {
-    fn run(self) {
-        let ExpertTask { expert, rows, x, gate_up, activated, output } = self;
-        let multiply = |x: &[f32], b: &PackedMatrix, y: &mut [f32]| {
-            let y = MatrixMut::new(y, rows, b.columns());
-            multiply_packed(MatrixRef::new(x, rows, b.rows()), b, y, Start::Zero);
-        };
-        multiply(x, &expert.gate_up, gate_up);
-        swiglu(gate_up, expert.down.rows(), activated);
-        multiply(activated, &expert.down, output);
-    }
-}
-
 fn load_values(folder: &Path) -> Result<(ModelConfig, Vec<f32>), ModelError> {
     let config = ModelConfig::load(&folder.join("config.json"))?;
     let values = load_parameters(&config, folder)?;
@@ -748,56 +573,4 @@ struct AttentionTask<'a> {
     first_position: usize,
     blocks: &'a [u32],
     output: &'a mut [f32],
-}
-
-/// Threads for products, if there are several.
-#[derive(Clone, Copy)]
-struct Pool<'a> {
-    pool: Option<&'a rayon::ThreadPool>,
-    threads: usize,
-}
-
-impl Pool<'_> {
-    /// y ← x·b, cut by rows or by panels of columns where that pays. The cutting has no influence on the bits.
-    fn multiply(self, x: &[f32], b: &PackedMatrix, y: &mut [f32], columns: &mut [Vec<f32>]) {
-        let (input, output) = (b.rows(), b.columns());
-        let rows = x.len() / input;
-        let whole = |x: &[f32], y: &mut [f32]| {
-            let rows = x.len() / input;
-            multiply_packed(MatrixRef::new(x, rows, input), b, MatrixMut::new(y, rows, output), Start::Zero);
-        };
-        let Some(pool) = self.pool.filter(|_| rows * input * output >= WORTH_A_THREAD) else {
-            return whole(x, y);
-        };
-        if rows >= 24 * self.threads {
-            let share = rows.div_ceil(self.threads).next_multiple_of(6);
-            pool.install(|| {
-                x.par_chunks(share * input)
-                    .zip(y.par_chunks_mut(share * output))
-                    .for_each(|(x, y)| whole(x, y))
-            });
-            return;
-        }
-        let share = b.panels().div_ceil(self.threads);
-        pool.install(|| {
-            columns[..b.panels().div_ceil(share)].par_iter_mut().enumerate().for_each(|(thread, part)| {
-                let panels = thread * share..((thread + 1) * share).min(b.panels());
-                let width = (panels.end * PANEL_COLUMNS).min(output) - panels.start * PANEL_COLUMNS;
-                part.resize(rows * width, 0.0);
-                multiply_packed_panels(
-                    MatrixRef::new(x, rows, input),
-                    b,
-                    panels,
-                    MatrixMut::new(part, rows, width),
-                    Start::Zero,
-                );
-            });
-        });
-        for (thread, part) in columns[..b.panels().div_ceil(share)].iter().enumerate() {
-            let (first, width) = (thread * share * PANEL_COLUMNS, part.len() / rows);
-            for (row, part) in part.chunks_exact(width).enumerate() {
-                y[row * output + first..][..width].copy_from_slice(part);
-            }
-        }
-    }
 }

@@ -1,0 +1,163 @@
+//! The routed experts of a layer at work.
+
+use super::TASK_ROWS;
+use super::weight::{Pool, WORTH_A_THREAD, Weight, WeightFormat};
+use crate::config::MixtureSpecification;
+use crate::parameters::MixtureSpans;
+use compute::routing::{combine, gather, group, route};
+use compute::swiglu::swiglu;
+use rayon::prelude::*;
+
+#[derive(Debug)]
+pub(super) struct PackedMixture {
+    specification: MixtureSpecification,
+    router: Weight,
+    bias: Vec<f32>,
+    pub experts: Vec<PackedExpert>,
+}
+
+#[derive(Debug)]
+pub(super) struct PackedExpert {
+    pub gate_up: Weight,
+    pub down: Weight,
+}
+
+/// Rows on their way through a mixture's experts.
+#[derive(Debug, Default)]
+pub(super) struct RoutedRows {
+    logits: Vec<f32>,
+    scores: Vec<f32>,
+    chosen: Vec<u32>,
+    weights: Vec<f32>,
+    offsets: Vec<u32>,
+    pairs: Vec<u32>,
+    places: Vec<u32>,
+    gathered: Vec<f32>,
+    gate_up: Vec<f32>,
+    activated: Vec<f32>,
+    outputs: Vec<f32>,
+}
+
+impl PackedMixture {
+    pub fn new(
+        specification: MixtureSpecification,
+        spans: &MixtureSpans,
+        values: &[f32],
+        hidden: usize,
+        format: WeightFormat,
+    ) -> PackedMixture {
+        let packed = |span: std::ops::Range<usize>, input: usize| Weight::new(&values[span], input, format);
+        PackedMixture {
+            specification,
+            router: Weight::new(&values[spans.router.clone()], hidden, WeightFormat::F32),
+            bias: values[spans.router_bias.clone()].to_vec(),
+            experts: (0..specification.experts)
+                .map(|expert| PackedExpert {
+                    gate_up: packed(spans.gate_up(expert), hidden),
+                    down: packed(spans.down(expert), specification.intermediate_size),
+                })
+                .collect(),
+        }
+    }
+
+    /// Sends each row of x [rows, hidden] through the experts that it chooses.
+    pub fn run(
+        &self,
+        x: &[f32],
+        hidden: usize,
+        pool: Pool,
+        columns: &mut [Vec<f32>],
+        routed: &mut RoutedRows,
+    ) {
+        let MixtureSpecification { experts, experts_per_token: k, intermediate_size: width, .. } =
+            self.specification;
+        let rows = x.len() / hidden;
+        let pairs = rows * k;
+        routed.reserve(rows, hidden, &self.specification);
+        let RoutedRows { logits, scores, chosen, weights, offsets, places, .. } = routed;
+        let (logits, chosen) = (&mut logits[..rows * experts], &mut chosen[..pairs]);
+        pool.multiply(x, &self.router, logits, columns);
+        route(&self.specification.routing(), logits, &self.bias, scores, chosen, weights);
+        let offsets = &mut offsets[..experts + 1];
+        group(chosen, offsets, &mut routed.pairs, &mut places[..pairs]);
+        gather(x, hidden, k, &routed.pairs[..pairs], &mut routed.gathered);
+
+        let mut tasks = Vec::new();
+        let mut rest = (
+            &routed.gathered[..pairs * hidden],
+            &mut routed.gate_up[..pairs * 2 * width],
+            &mut routed.activated[..pairs * width],
+            &mut routed.outputs[..pairs * hidden],
+        );
+        for (expert, stretch) in self.experts.iter().zip(offsets.windows(2)) {
+            for first in (stretch[0]..stretch[1]).step_by(TASK_ROWS) {
+                let rows = TASK_ROWS.min((stretch[1] - first) as usize);
+                let (x, x_rest) = rest.0.split_at(rows * hidden);
+                let (gate_up, gate_up_rest) = rest.1.split_at_mut(rows * 2 * width);
+                let (activated, activated_rest) = rest.2.split_at_mut(rows * width);
+                let (output, output_rest) = rest.3.split_at_mut(rows * hidden);
+                rest = (x_rest, gate_up_rest, activated_rest, output_rest);
+                tasks.push(ExpertTask { expert, x, gate_up, activated, output });
+            }
+        }
+        match pool.pool {
+            Some(threads) if tasks.len() > 1 && pairs * 3 * width * hidden >= WORTH_A_THREAD => {
+                threads.install(|| tasks.into_par_iter().for_each(ExpertTask::run));
+            }
+            _ => tasks.into_iter().for_each(ExpertTask::run),
+        }
+    }
+
+    /// Adds to each row of `branch` what its experts have made of it.
+    pub fn combine(&self, branch: &mut [f32], hidden: usize, routed: &RoutedRows) {
+        let k = self.specification.experts_per_token;
+        combine(&routed.outputs, hidden, k, &routed.places, &routed.weights, branch);
+    }
+}
+
+impl RoutedRows {
+    fn reserve(&mut self, rows: usize, hidden: usize, mixture: &MixtureSpecification) {
+        let MixtureSpecification { experts, experts_per_token: k, intermediate_size: width, .. } = *mixture;
+        for (buffer, length) in [
+            (&mut self.logits, rows * experts),
+            (&mut self.scores, rows * experts),
+            (&mut self.weights, rows * k),
+            (&mut self.gathered, rows * k * hidden),
+            (&mut self.gate_up, rows * k * 2 * width),
+            (&mut self.activated, rows * k * width),
+            (&mut self.outputs, rows * k * hidden),
+        ] {
+            if buffer.len() < length {
+                buffer.resize(length, 0.0);
+            }
+        }
+        for (buffer, length) in [
+            (&mut self.chosen, rows * k),
+            (&mut self.pairs, rows * k),
+            (&mut self.places, rows * k),
+            (&mut self.offsets, experts + 1),
+        ] {
+            if buffer.len() < length {
+                buffer.resize(length, 0);
+            }
+        }
+    }
+}
+
+/// Some rows of one expert.
+struct ExpertTask<'a> {
+    expert: &'a PackedExpert,
+    x: &'a [f32],
+    gate_up: &'a mut [f32],
+    activated: &'a mut [f32],
+    output: &'a mut [f32],
+}
+
+impl ExpertTask<'_> {
+    fn run(self) {
+        let ExpertTask { expert, x, gate_up, activated, output } = self;
+        expert.gate_up.multiply(x, gate_up);
+        swiglu(gate_up, expert.down.inputs(), activated);
+        expert.down.multiply(activated, output);
+    }
+}
