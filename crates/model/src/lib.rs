@@ -1,7 +1,7 @@
 //! The decoder: one definition for training and inference, configured per layer, in the Hugging Face layout on disk.
 //!
-//! `config` says what a model is, `parameters` where its numbers stand, `weights` how they are read from and written to
-//! files that may be hostile, `decoder` is the forward and backward pass over packed documents, `adapter` the low-rank
+//! `config` says what a model is, `parameters` where its numbers stand, `tensors` where they come
+//! from, `weights` how they are read from and written to files that may be hostile, `decoder` is the forward and backward pass over packed documents, `adapter` the low-rank
 //! additions (LoRA), and `inference` the ragged forward pass over a cache of keys and values. All arithmetic is `compute`'s.
 
 mod adapter;
@@ -12,6 +12,7 @@ mod inference;
 mod low_rank;
 mod mixture;
 mod parameters;
+mod tensors;
 pub mod testing;
 mod weights;
 mod workspace;
@@ -30,5 +31,6 @@ pub use inference::{
     InferenceModel, InferenceWorkspace, KvCache, LogitRows, SequenceChunk, WeightFormat, load_parameters,
 };
 pub use parameters::{Parameter, ParameterKind, ParameterTable, Parameters};
+pub use tensors::Tensors;
 pub use weights::{WeightsReader, write_safetensors};
 pub use workspace::TrainingWorkspace;

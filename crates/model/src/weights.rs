@@ -5,6 +5,7 @@
 
 use crate::ModelError;
 use crate::parameters::ParameterTable;
+use crate::tensors::Tensors;
 use half::{bf16, f16};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
@@ -115,11 +116,6 @@ impl WeightsReader {
         Ok(reader)
     }
 
-    /// Names of all tensors.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.tensors.keys().map(String::as_str)
-    }
-
     /// Whether every tensor of `table` is there with its shape.
     ///
     /// # Errors
@@ -144,12 +140,16 @@ impl WeightsReader {
         Ok(tensor)
     }
 
-    /// Reads one tensor as f32.
+    /// Reads one tensor of a known shape as f32.
     ///
     /// # Errors
     /// When it is missing, has another shape or a type that cannot be read, or the file ends early.
-    pub fn read(&mut self, name: &str, shape: &[usize], target: &mut [f32]) -> Result<(), ModelError> {
+    pub fn read_shaped(&mut self, name: &str, shape: &[usize], target: &mut [f32]) -> Result<(), ModelError> {
         let tensor = self.find(name, shape)?.clone();
+        self.read_tensor(name, &tensor, target)
+    }
+
+    fn read_tensor(&mut self, name: &str, tensor: &Tensor, target: &mut [f32]) -> Result<(), ModelError> {
         let (path, file) = &mut self.files[tensor.file];
         file.seek(SeekFrom::Start(tensor.offset)).map_err(ModelError::read(path))?;
         let width = tensor.kind.bytes() as usize;
@@ -175,10 +175,10 @@ impl WeightsReader {
     /// Reads every tensor of `table` into `values`; tensors that the table does not know are refused.
     ///
     /// # Errors
-    /// As [`WeightsReader::read`].
+    /// As [`WeightsReader::read_shaped`].
     pub fn read_all(&mut self, table: &ParameterTable, values: &mut [f32]) -> Result<(), ModelError> {
         for parameter in table.entries() {
-            self.read(&parameter.name, &parameter.shape, &mut values[parameter.span.clone()])?;
+            self.read_shaped(&parameter.name, &parameter.shape, &mut values[parameter.span.clone()])?;
         }
         let known: BTreeSet<&str> = table.entries().iter().map(|parameter| parameter.name.as_str()).collect();
         match self.tensors.keys().find(|name| !known.contains(name.as_str())) {
@@ -234,6 +234,32 @@ impl WeightsReader {
         }
         self.files.push((path.to_path_buf(), file));
         Ok(())
+    }
+}
+
+impl Tensors for WeightsReader {
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.tensors.get(name).map(|tensor| tensor.shape.clone())
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.tensors.keys().cloned().collect()
+    }
+
+    fn read(&mut self, name: &str, out: &mut [f32]) -> Result<(), ModelError> {
+        let Some(tensor) = self.tensors.get(name).cloned() else {
+            return Err(ModelError::weights(self.place(), format!("tensor {name} is missing")));
+        };
+        let length = tensor.shape.iter().product::<usize>();
+        if length != out.len() {
+            let problem = format!("tensor {name} has {length} numbers, {} are wanted", out.len());
+            return Err(ModelError::weights(&self.files[tensor.file].0, problem));
+        }
+        self.read_tensor(name, &tensor, out)
+    }
+
+    fn place(&self) -> &Path {
+        &self.files[0].0
     }
 }
 
@@ -382,8 +408,8 @@ mod tests {
         let (_folder, path) = file_with(&bytes);
         let mut reader = WeightsReader::open(&path).unwrap();
         let mut values = [0.0; 3];
-        reader.read("x", &[2], &mut values[..2]).unwrap();
-        reader.read("y", &[1], &mut values[2..]).unwrap();
+        reader.read_shaped("x", &[2], &mut values[..2]).unwrap();
+        reader.read_shaped("y", &[1], &mut values[2..]).unwrap();
         assert_eq!(values, [1.5, -2.0, 0.25]);
     }
 
@@ -432,8 +458,8 @@ mod tests {
         let (_folder, path) = file_with(&whole());
         let mut reader = WeightsReader::open(&path).unwrap();
         let problem = |result: Result<(), ModelError>| result.unwrap_err().to_string();
-        assert!(problem(reader.read("b", &[3, 2], &mut [0.0; 6])).contains("[3, 2]"));
-        assert!(problem(reader.read("c", &[1], &mut [0.0; 1])).contains("missing"));
+        assert!(problem(reader.read_shaped("b", &[3, 2], &mut [0.0; 6])).contains("[3, 2]"));
+        assert!(problem(reader.read_shaped("c", &[1], &mut [0.0; 1])).contains("missing"));
         let mut small = ParameterTable::default();
         small.push("a".into(), &[4], ParameterKind::Norm, 0.0);
         assert!(problem(reader.read_all(&small, &mut [0.0; 4])).contains("tensor b belongs to no part"));

@@ -1,7 +1,9 @@
 //! The routed experts of a layer at work.
 
 use super::TASK_ROWS;
+use super::load::ReadSpan;
 use super::weight::{Pool, WORTH_A_THREAD, Weight, WeightFormat};
+use crate::ModelError;
 use crate::config::MixtureSpecification;
 use crate::parameters::MixtureSpans;
 use compute::routing::{combine, gather, group, route};
@@ -42,22 +44,24 @@ impl PackedMixture {
     pub fn new(
         specification: MixtureSpecification,
         spans: &MixtureSpans,
-        values: &[f32],
+        read: &mut ReadSpan,
         hidden: usize,
         format: WeightFormat,
-    ) -> PackedMixture {
-        let packed = |span: std::ops::Range<usize>, input: usize| Weight::new(&values[span], input, format);
-        PackedMixture {
-            specification,
-            router: Weight::new(&values[spans.router.clone()], hidden, WeightFormat::F32),
-            bias: values[spans.router_bias.clone()].to_vec(),
-            experts: (0..specification.experts)
-                .map(|expert| PackedExpert {
-                    gate_up: packed(spans.gate_up(expert), hidden),
-                    down: packed(spans.down(expert), specification.intermediate_size),
-                })
-                .collect(),
+    ) -> Result<PackedMixture, ModelError> {
+        let mut experts = Vec::with_capacity(specification.experts);
+        for expert in 0..specification.experts {
+            experts.push(PackedExpert {
+                gate_up: Weight::new(&read(&spans.gate_up(expert))?, hidden, format),
+                down: Weight::new(&read(&spans.down(expert))?, specification.intermediate_size, format),
+            });
         }
+        Ok(PackedMixture {
+            specification,
+            // A choice turns on small differences, and the router is small.
+            router: Weight::new(&read(&spans.router)?, hidden, WeightFormat::F32),
+            bias: read(&spans.router_bias)?,
+            experts,
+        })
     }
 
     /// Sends each row of x [rows, hidden] through the experts that it chooses.

@@ -6,17 +6,18 @@
 //! `compute`'s fixed chains; nothing here may add up anything in an order that depends on the call.
 
 mod cache;
+mod load;
 mod mixture;
 mod weight;
 
 pub use cache::KvCache;
+pub use load::load_parameters;
 pub use weight::WeightFormat;
 
 use crate::ModelError;
 use crate::adapter::{Adapter, Projection};
 use crate::config::ModelConfig;
 use crate::decoder::{Decoder, fused_columns, head_spans};
-use crate::weights::WeightsReader;
 use compute::cached_attention::{BLOCK_POSITIONS, block_floats, cached_attention, store};
 use compute::elementwise;
 use compute::embedding::embedding;
@@ -128,70 +129,6 @@ pub struct InferenceWorkspace {
 const TASK_ROWS: usize = 48;
 
 impl InferenceModel {
-    /// Reads `config.json` and the weights of a folder in Hugging Face's layout.
-    ///
-    /// # Errors
-    /// Names the file and what is wrong with it.
-    pub fn load(folder: &Path) -> Result<InferenceModel, ModelError> {
-        let (config, values) = load_values(folder)?;
-        InferenceModel::from_values(&config, &values)
-    }
-
-    /// Reads a model and adds an adapter to its weights.
-    ///
-    /// # Errors
-    /// Names the file and what is wrong with it.
-    pub fn load_merged(folder: &Path, adapter_folder: &Path) -> Result<InferenceModel, ModelError> {
-        let (config, mut values) = load_values(folder)?;
-        Adapter::load(&config, adapter_folder)?.merge_into(&config, &mut values);
-        InferenceModel::from_values(&config, &values)
-    }
-
-    /// A model from parameters in memory, in the order of its table.
-    ///
-    /// # Errors
-    /// When the configuration makes no sense.
-    ///
-    /// # Panics
-    /// When there are fewer values than parameters.
-    pub fn from_values(config: &ModelConfig, values: &[f32]) -> Result<InferenceModel, ModelError> {
-        let decoder = Decoder::new(config, config.maximum_positions)?;
-        let hidden = config.hidden_size;
-        let packed = |span: &std::ops::Range<usize>, input: usize| {
-            Weight::new(&values[span.clone()], input, WeightFormat::F32)
-        };
-        let copied = |span: &std::ops::Range<usize>| values[span.clone()].to_vec();
-        let spans = &decoder.spans;
-        let mut layers = Vec::new();
-        let mut vectors = Vec::new();
-        for (index, layer) in spans.layers.iter().enumerate() {
-            layers.push(PackedLayer {
-                fused: packed(&layer.fused, hidden),
-                output: packed(&layer.output, decoder.shape(index).query_width()),
-                gate_up: packed(&layer.gate_up, hidden),
-                down: packed(&layer.down, config.layers[index].feed_forward.intermediate_size),
-                mixture: layer.mixture.as_ref().map(|spans| {
-                    let specification = config.layers[index].feed_forward.mixture.expect("a mixture");
-                    PackedMixture::new(specification, spans, values, hidden, WeightFormat::F32)
-                }),
-            });
-            vectors.push(LayerVectors {
-                input_norm: copied(&layer.input_norm),
-                fused_bias: layer.fused_bias.as_ref().map(copied),
-                query_norm: layer.query_norm.as_ref().map(copied),
-                key_norm: layer.key_norm.as_ref().map(copied),
-                middle_norm: copied(&layer.middle_norm),
-            });
-        }
-        let small = SmallParameters {
-            embedding: copied(&spans.embedding),
-            layers: vectors,
-            final_norm: copied(&spans.final_norm),
-        };
-        let head = packed(&spans.head, hidden);
-        Ok(InferenceModel { decoder, small, layers, head })
-    }
-
     /// What the model is.
     pub fn config(&self) -> &ModelConfig {
         &self.decoder.config
@@ -545,26 +482,6 @@ impl InferenceModel {
             }
         }
     }
-}
-
-fn load_values(folder: &Path) -> Result<(ModelConfig, Vec<f32>), ModelError> {
-    let config = ModelConfig::load(&folder.join("config.json"))?;
-    let values = load_parameters(&config, folder)?;
-    Ok((config, values))
-}
-
-/// The weights of a folder, in the order of the configuration's table.
-///
-/// # Errors
-/// Names the file and what is wrong with it.
-pub fn load_parameters(config: &ModelConfig, folder: &Path) -> Result<Vec<f32>, ModelError> {
-    let table = crate::parameters::ModelSpans::new(config).table;
-    let mut reader = WeightsReader::open_folder(folder)?;
-    // Check the sizes on disk before memory is taken for what a configuration merely claims.
-    reader.check_shapes(&table)?;
-    let mut values = vec![0.0; table.length()];
-    reader.read_all(&table, &mut values)?;
-    Ok(values)
 }
 
 /// Some consecutive rows of one sequence.

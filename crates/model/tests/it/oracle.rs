@@ -67,7 +67,7 @@ fn check(family: &str) {
             continue;
         }
         let mut expected = vec![0.0; found.len()];
-        reader.read(&parameter.name, &parameter.shape, &mut expected).unwrap();
+        reader.read_shaped(&parameter.name, &parameter.shape, &mut expected).unwrap();
         let error = relative_error(found, &expected);
         assert!(error < 1e-4, "{family}: gradient by {}: relative error {error:e}", parameter.name);
     }
@@ -101,7 +101,7 @@ fn check_inference(family: &str) -> Vec<f32> {
     let mut expected = vec![0.0; rows * vocabulary];
     WeightsReader::open(&folder.join("logits.safetensors"))
         .unwrap()
-        .read("logits", &[rows, vocabulary], &mut expected)
+        .read_shaped("logits", &[rows, vocabulary], &mut expected)
         .unwrap();
     let found: Vec<f32> = at_once.chunks_exact(vocabulary).step_by(4).flatten().copied().collect();
     let error = relative_error(&found, &expected);

@@ -1,0 +1,145 @@
+//! Where a model's numbers come from, tensor by tensor: a folder of safetensors, memory, or another format that calls its
+//! tensors by Hugging Face's names. No reader holds a whole model in f32.
+
+use crate::ModelError;
+use crate::parameters::ParameterTable;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+/// Named tensors that can be read one at a time.
+pub trait Tensors {
+    /// Row-major shape of a tensor, if there is one of this name.
+    fn shape(&self, name: &str) -> Option<Vec<usize>>;
+
+    /// All names.
+    fn names(&self) -> Vec<String>;
+
+    /// Reads a whole tensor as f32; `out` has the product of its shape.
+    ///
+    /// # Errors
+    /// When there is no such tensor, its type cannot be read, or its file ends early.
+    fn read(&mut self, name: &str, out: &mut [f32]) -> Result<(), ModelError>;
+
+    /// What messages name when a tensor is missing or strange: a file, where there is one.
+    fn place(&self) -> &Path {
+        Path::new("the weights")
+    }
+}
+
+/// Whether `tensors` are exactly those of `table`, each in its shape: to be asked before memory is taken for what a
+/// configuration merely claims.
+///
+/// # Errors
+/// Names the first tensor that is missing, has another shape, or belongs to no part of the model.
+pub(crate) fn check(tensors: &dyn Tensors, table: &ParameterTable) -> Result<(), ModelError> {
+    let fail = |problem: String| Err(ModelError::weights(tensors.place(), problem));
+    let mut expected = BTreeMap::new();
+    for parameter in table.entries() {
+        match tensors.shape(&parameter.name) {
+            None => return fail(format!("tensor {} is missing", parameter.name)),
+            Some(shape) if shape != parameter.shape => {
+                return fail(format!(
+                    "tensor {} has shape {shape:?}, the configuration says {:?}",
+                    parameter.name, parameter.shape
+                ));
+            }
+            Some(_) => {}
+        }
+        expected.insert(parameter.name.as_str(), ());
+    }
+    match tensors.names().iter().find(|name| !expected.contains_key(name.as_str())) {
+        Some(strange) => fail(format!("tensor {strange} belongs to no part of the configured model")),
+        None => Ok(()),
+    }
+}
+
+/// Reads what stands in `span` of a table: one tensor, or several that lie one behind another and are used as one matrix.
+///
+/// # Errors
+/// As [`Tensors::read`].
+pub(crate) fn read_span(
+    tensors: &mut dyn Tensors,
+    table: &ParameterTable,
+    span: &Range<usize>,
+) -> Result<Vec<f32>, ModelError> {
+    let mut values = vec![0.0; span.len()];
+    let entries = table.entries();
+    let first = entries.partition_point(|parameter| parameter.span.start < span.start);
+    for parameter in entries[first..].iter().take_while(|parameter| parameter.span.end <= span.end) {
+        let place = parameter.span.start - span.start..parameter.span.end - span.start;
+        tensors.read(&parameter.name, &mut values[place])?;
+    }
+    Ok(values)
+}
+
+/// A model's values in memory, in the order of its table.
+#[derive(Debug)]
+pub(crate) struct TensorsInMemory<'a> {
+    table: &'a ParameterTable,
+    values: &'a [f32],
+    places: BTreeMap<&'a str, usize>,
+}
+
+impl<'a> TensorsInMemory<'a> {
+    /// # Panics
+    /// When there are fewer values than parameters.
+    pub fn new(table: &'a ParameterTable, values: &'a [f32]) -> TensorsInMemory<'a> {
+        assert!(values.len() >= table.length(), "{} values of {}", values.len(), table.length());
+        let places =
+            table.entries().iter().enumerate().map(|(i, parameter)| (parameter.name.as_str(), i)).collect();
+        TensorsInMemory { table, values, places }
+    }
+}
+
+impl Tensors for TensorsInMemory<'_> {
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.places.get(name).map(|&index| self.table.entries()[index].shape.clone())
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.places.keys().map(|name| (*name).to_string()).collect()
+    }
+
+    fn read(&mut self, name: &str, out: &mut [f32]) -> Result<(), ModelError> {
+        let Some(&index) = self.places.get(name) else {
+            return Err(ModelError::weights(self.place(), format!("tensor {name} is missing")));
+        };
+        out.copy_from_slice(&self.values[self.table.entries()[index].span.clone()]);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parameters::ParameterKind;
+
+    fn table(parts: &[(&str, &[usize])]) -> ParameterTable {
+        let mut table = ParameterTable::default();
+        for (name, shape) in parts {
+            table.push((*name).into(), shape, ParameterKind::Matrix, 0.0);
+        }
+        table
+    }
+
+    #[test]
+    fn neighbours_are_read_as_one() {
+        let table = table(&[("a", &[2]), ("b", &[1, 2]), ("c", &[1])]);
+        let mut tensors = TensorsInMemory::new(&table, &[1.0, 2.0, 3.0, 4.0, 5.0]);
+        assert_eq!(read_span(&mut tensors, &table, &(2..5)).unwrap(), [3.0, 4.0, 5.0]);
+        assert_eq!(read_span(&mut tensors, &table, &(0..2)).unwrap(), [1.0, 2.0]);
+        assert!(tensors.read("d", &mut []).is_err());
+    }
+
+    #[test]
+    fn missing_surplus_and_misshapen_tensors_are_named() {
+        let found = table(&[("a", &[2]), ("b", &[1, 2])]);
+        let tensors = TensorsInMemory::new(&found, &[0.0; 4]);
+        let problem = |parts: &[(&str, &[usize])]| check(&tensors, &table(parts)).unwrap_err().to_string();
+        assert!(check(&tensors, &found).is_ok());
+        assert!(problem(&[("a", &[2]), ("b", &[2, 1])]).contains("tensor b has shape [1, 2]"));
+        assert!(problem(&[("a", &[2]), ("c", &[1])]).contains("tensor c is missing"));
+        assert!(problem(&[("a", &[2])]).contains("tensor b belongs to no part"));
+    }
+}
