@@ -15,6 +15,15 @@ impl KvCache {
         self.blocks
     }
 
+    /// Copies all layers of a block: two sequences that begin alike may go on apart inside a block.
+    ///
+    /// # Panics
+    /// When there is no such block.
+    pub fn copy_block(&mut self, from: u32, to: u32) {
+        let begin = from as usize * self.block_floats;
+        self.data.copy_within(begin..begin + self.block_floats, to as usize * self.block_floats);
+    }
+
     pub(super) fn layer(&self, layer: usize, block: u32) -> &[f32] {
         let begin = block as usize * self.block_floats;
         &self.data[begin + self.layer_offsets[layer]..begin + self.layer_offsets[layer + 1]]

@@ -206,6 +206,32 @@ impl InferenceModel {
         cache: &mut KvCache,
         workspace: &'w mut InferenceWorkspace,
     ) -> Result<&'w [f32], ModelError> {
+        self.run(chunks, cache, workspace)?;
+        Ok(self.project(chunks, workspace))
+    }
+
+    /// As [`InferenceModel::forward`], but returns the wanted rows before the output projection: hidden states after the
+    /// final norm, [rows, hidden]. What embeddings are pooled from.
+    ///
+    /// # Errors
+    /// As [`InferenceModel::forward`].
+    pub fn hidden_states<'w>(
+        &self,
+        chunks: &[SequenceChunk],
+        cache: &mut KvCache,
+        workspace: &'w mut InferenceWorkspace,
+    ) -> Result<&'w [f32], ModelError> {
+        self.run(chunks, cache, workspace)?;
+        let wanted = self.gather_normed(chunks, workspace);
+        Ok(&workspace.normed[..wanted * self.config().hidden_size])
+    }
+
+    fn run(
+        &self,
+        chunks: &[SequenceChunk],
+        cache: &mut KvCache,
+        workspace: &mut InferenceWorkspace,
+    ) -> Result<(), ModelError> {
         self.check(chunks, cache)?;
         let rows: usize = chunks.iter().map(|chunk| chunk.tokens.len()).sum();
         self.reserve(workspace, rows);
@@ -222,7 +248,7 @@ impl InferenceModel {
         for layer in 0..self.layers.len() {
             self.layer(layer, rows, chunks, cache, workspace);
         }
-        Ok(self.project(chunks, workspace))
+        Ok(())
     }
 
     fn layer(
@@ -386,6 +412,19 @@ impl InferenceModel {
 
     fn project<'w>(&self, chunks: &[SequenceChunk], workspace: &'w mut InferenceWorkspace) -> &'w [f32] {
         let (hidden, vocabulary) = (self.config().hidden_size, self.config().vocabulary_size);
+        let wanted = self.gather_normed(chunks, workspace);
+        let InferenceWorkspace { pool, threads, normed, columns, logits, .. } = workspace;
+        if logits.len() < wanted * vocabulary {
+            logits.resize(wanted * vocabulary, 0.0);
+        }
+        let pool = Pool { pool: pool.as_ref(), threads: *threads };
+        pool.multiply(&normed[..wanted * hidden], &self.head, &mut logits[..wanted * vocabulary], columns);
+        &workspace.logits[..wanted * vocabulary]
+    }
+
+    /// Leaves the wanted rows, after the final norm, at the beginning of `normed` and returns their number.
+    fn gather_normed(&self, chunks: &[SequenceChunk], workspace: &mut InferenceWorkspace) -> usize {
+        let hidden = self.config().hidden_size;
         let mut wanted = 0;
         let mut first = 0;
         for chunk in chunks {
@@ -398,8 +437,7 @@ impl InferenceModel {
             }
             first += chunk.tokens.len();
         }
-        let InferenceWorkspace { pool, threads, residual, normed, reciprocal, columns, logits, .. } =
-            workspace;
+        let InferenceWorkspace { residual, normed, reciprocal, .. } = workspace;
         let epsilon = self.config().norm_epsilon as f32;
         rms_norm(
             &residual[..wanted * hidden],
@@ -408,12 +446,7 @@ impl InferenceModel {
             &mut normed[..wanted * hidden],
             &mut reciprocal[..wanted],
         );
-        if logits.len() < wanted * vocabulary {
-            logits.resize(wanted * vocabulary, 0.0);
-        }
-        let pool = Pool { pool: pool.as_ref(), threads: *threads };
-        pool.multiply(&normed[..wanted * hidden], &self.head, &mut logits[..wanted * vocabulary], columns);
-        &workspace.logits[..wanted * vocabulary]
+        wanted
     }
 
     fn check(&self, chunks: &[SequenceChunk], cache: &KvCache) -> Result<(), ModelError> {

@@ -117,6 +117,45 @@ fn a_shared_prefix_block_serves_two_sequences() {
 }
 
 #[test]
+fn sequences_part_inside_a_copied_block() {
+    let config = ModelConfig::tiny_for_tests(VOCABULARY);
+    let model = InferenceModel::from_values(&config, &random_values(&config, 9)).unwrap();
+    let prefix: Vec<u32> = (0..BLOCK_POSITIONS as u32 + 6).map(|token| token % VOCABULARY as u32).collect();
+    let (mut cache, mut workspace) = (model.new_cache(3), model.new_workspace(1, 1));
+    model.forward(&[chunk(&prefix, 0, &[0, 1])], &mut cache, &mut workspace).unwrap();
+    cache.copy_block(1, 2);
+    let both = [chunk(&[1, 2], 70, &[0, 1]), chunk(&[3, 4], 70, &[0, 2])];
+    let together = model.forward(&both, &mut cache, &mut workspace).unwrap().to_vec();
+    for (tokens, rows) in [([1, 2], &together[..2 * VOCABULARY]), ([3, 4], &together[2 * VOCABULARY..])] {
+        let whole: Vec<u32> = prefix.iter().copied().chain(tokens).collect();
+        let alone =
+            model.forward(&[chunk(&whole, 0, &[0, 1])], &mut model.new_cache(2), &mut workspace).unwrap();
+        assert_eq!(rows, &alone[70 * VOCABULARY..]);
+    }
+}
+
+#[test]
+fn hidden_states_are_rows_of_their_own() {
+    let config = ModelConfig::tiny_for_tests(VOCABULARY);
+    let model = InferenceModel::from_values(&config, &random_values(&config, 9)).unwrap();
+    let tokens: Vec<u32> = (0..9).collect();
+    let (mut cache, mut workspace) = (model.new_cache(2), model.new_workspace(1, 1));
+    let all = model.hidden_states(&[chunk(&tokens, 0, &[0])], &mut cache, &mut workspace).unwrap().to_vec();
+    assert_eq!(all.len(), 9 * config.hidden_size);
+    // The final norm leaves rows whose mean square is one, scaled by its weights; all zeros would pass other checks.
+    assert!(all.iter().any(|value| value.abs() > 0.1) && all.iter().all(|value| value.is_finite()));
+    let first = chunk(&tokens[..4], 0, &[1]);
+    let pieces = [
+        model.hidden_states(&[first], &mut cache, &mut workspace).unwrap().to_vec(),
+        model.hidden_states(&[chunk(&tokens[4..], 4, &[1])], &mut cache, &mut workspace).unwrap().to_vec(),
+    ];
+    assert_eq!(pieces.concat(), all);
+    let last = SequenceChunk { logits: LogitRows::Last, ..chunk(&tokens, 0, &[1]) };
+    let last = model.hidden_states(&[last], &mut cache, &mut workspace).unwrap();
+    assert_eq!(last, &all[8 * config.hidden_size..]);
+}
+
+#[test]
 fn calls_out_of_range_are_errors() {
     let config = ModelConfig::tiny_for_tests(VOCABULARY);
     let model = InferenceModel::from_values(&config, &random_values(&config, 9)).unwrap();
