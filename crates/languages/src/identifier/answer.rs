@@ -47,12 +47,15 @@ pub fn identify(text: &str) -> Identification {
 }
 
 /// The languages of a text by paragraphs (runs of text between line ends), the largest share first: mixed documents
-/// show. A paragraph that is too short to tell counts for the document's language. Empty for a text without paragraphs.
+/// show. A paragraph that is too short to tell counts for the document's language where it may be in it. Empty for a text without paragraphs.
 pub fn identify_paragraphs(text: &str) -> Vec<Share> {
     EMBEDDED.identify_document(text).1
 }
 
 /// [`identify`] and [`identify_paragraphs`] at once: the text is read once, which takes little longer than the first.
+///
+/// One thing differs from [`identify`]: a text that as a whole is in no language, because its paragraphs are in several,
+/// has the language of the largest share, with that share as its score.
 pub fn identify_document(text: &str) -> (Identification, Vec<Share>) {
     EMBEDDED.identify_document(text)
 }
@@ -62,6 +65,9 @@ static EMBEDDED: LazyLock<Identifier> = LazyLock::new(|| {
         |problem| panic!("crates/languages/data/identifier.bin is built in and must be sound: {problem}"),
     )
 });
+
+/// The code of what is in no language that the identifier knows.
+const OTHER: &str = "other";
 
 /// `other` is as probable as a text of the best label that scores this share of what that label usually scores …
 const OTHER_SHARE: f32 = 0.65;
@@ -75,8 +81,16 @@ const LEAST_PROBABILITY: f32 = 1e-3;
 /// exp of less than this adds nothing to a sum that is at least 1.
 const NOTHING: f32 = -30.0;
 
-/// Below this probability a paragraph is too short, or too mixed, to contradict its document.
+/// Below this probability a paragraph is too short, or too mixed, to contradict its document …
 const CERTAIN_PARAGRAPH: f32 = 0.9;
+
+/// … unless the document's language is less probable than this for it: a Croatian paragraph, undecided between Croatian and
+/// Bosnian, is not Polish because the rest is.
+const POSSIBLE_PARAGRAPH: f32 = 0.01;
+
+/// So much of a text must be paragraphs of a language for it to be the language of a text that as a whole is in none: less
+/// may be chance in a text of short lines in a language that the identifier does not know.
+const CLEAR_SHARE: f64 = 0.25;
 
 /// A trained identifier. [`identify`] uses the embedded one.
 pub struct Identifier {
@@ -121,15 +135,6 @@ impl Identifier {
         document.finish()
     }
 
-    /// The most probable label of a text with letters, and its probability.
-    fn best(&self, scores: &Scores) -> Option<(usize, f32)> {
-        if scores.letters == 0 {
-            return None;
-        }
-        let probabilities = self.probabilities(scores).into_iter().enumerate();
-        probabilities.max_by(|left, right| left.1.total_cmp(&right.1).then(right.0.cmp(&left.0)))
-    }
-
     /// Probabilities of the labels, and of `other` behind them.
     fn probabilities(&self, scores: &Scores) -> [f32; LABEL_COUNT + 1] {
         let parameters = &self.scorer.parameters;
@@ -160,9 +165,13 @@ impl Identifier {
 pub struct Document<'a> {
     identifier: &'a Identifier,
     sum: Scores,
-    /// Characters of the paragraphs of each label and of `other`, and of those that are undecided.
-    characters: [u64; LABEL_COUNT + 1],
-    undecided: u64,
+    /// Characters of the paragraphs that are certain, by label (`other` is the last).
+    certain: [u64; LABEL_COUNT + 1],
+    /// Characters of the undecided ones, by their best label; and of these those that may be in each label.
+    undecided: [u64; LABEL_COUNT + 1],
+    possible: Box<[[u64; LABEL_COUNT + 1]; LABEL_COUNT + 1]>,
+    /// Characters of paragraphs without letters.
+    without_letters: u64,
     buffers: Buffers,
 }
 
@@ -175,12 +184,13 @@ impl Document<'static> {
 
 impl<'a> Document<'a> {
     pub fn new(identifier: &'a Identifier) -> Self {
-        let sum = Scores::default();
         Document {
             identifier,
-            sum,
-            characters: [0; LABEL_COUNT + 1],
-            undecided: 0,
+            sum: Scores::default(),
+            certain: [0; LABEL_COUNT + 1],
+            undecided: [0; LABEL_COUNT + 1],
+            possible: Box::new([[0; LABEL_COUNT + 1]; LABEL_COUNT + 1]),
+            without_letters: 0,
             buffers: Buffers::default(),
         }
     }
@@ -193,23 +203,40 @@ impl<'a> Document<'a> {
             let scores = self.identifier.scorer.score(paragraph, &mut self.buffers);
             self.sum.add(&scores);
             let characters = paragraph.chars().count() as u64;
-            match self.identifier.best(&scores) {
-                Some((label, probability)) if probability >= CERTAIN_PARAGRAPH => {
-                    self.characters[label] += characters;
-                }
-                _ => self.undecided += characters,
+            if scores.letters == 0 {
+                self.without_letters += characters;
+                continue;
+            }
+            let probabilities = self.identifier.probabilities(&scores);
+            let best = (0..=LABEL_COUNT)
+                .fold(0, |best, label| if probabilities[label] > probabilities[best] { label } else { best });
+            if probabilities[best] >= CERTAIN_PARAGRAPH {
+                self.certain[best] += characters;
+                continue;
+            }
+            self.undecided[best] += characters;
+            for (possible, probability) in self.possible[best].iter_mut().zip(probabilities) {
+                *possible += if probability >= POSSIBLE_PARAGRAPH { characters } else { 0 };
             }
         }
     }
 
     /// See [`identify_document`].
-    pub fn finish(mut self) -> (Identification, Vec<Share>) {
-        let document = self.identifier.answer(&self.sum);
-        let own = (0..LABEL_COUNT).find(|label| label_code(*label) == document.code);
-        self.characters[own.unwrap_or(LABEL_COUNT)] += self.undecided;
-        let total: u64 = self.characters.iter().sum();
-        let mut shares: Vec<Share> = self
-            .characters
+    pub fn finish(self) -> (Identification, Vec<Share>) {
+        let mut document = self.identifier.answer(&self.sum);
+        if document.code == OTHER {
+            document = self.largest_part().unwrap_or(document);
+        }
+        let own = (0..LABEL_COUNT).find(|label| label_code(*label) == document.code).unwrap_or(LABEL_COUNT);
+        // An undecided paragraph is in the document's language if it can be.
+        let mut characters = self.certain;
+        characters[own] += self.without_letters;
+        for (best, of_best) in self.undecided.iter().enumerate() {
+            characters[own] += self.possible[best][own];
+            characters[best] += of_best - self.possible[best][own];
+        }
+        let total: u64 = characters.iter().sum();
+        let mut shares: Vec<Share> = characters
             .iter()
             .enumerate()
             .filter(|(_, characters)| **characters > 0)
@@ -221,11 +248,27 @@ impl<'a> Document<'a> {
         shares.sort_by(|left, right| right.share.total_cmp(&left.share).then(left.code.cmp(right.code)));
         (document, shares)
     }
+
+    /// The answer of a mixed document: its parts by their share of all characters, if the largest is clear and in a
+    /// language.
+    fn largest_part(&self) -> Option<Identification> {
+        let total: u64 = self.certain.iter().chain(&self.undecided).sum();
+        let share = |characters: u64| characters as f64 / total.max(1) as f64;
+        let mut parts: Vec<(usize, u64)> =
+            self.certain.iter().copied().enumerate().filter(|(_, characters)| *characters > 0).collect();
+        parts.sort_by_key(|&(label, characters)| (std::cmp::Reverse(characters), label));
+        let &(largest, characters) = parts.first()?;
+        if largest == LABEL_COUNT || share(characters) < CLEAR_SHARE {
+            return None;
+        }
+        let ranking = parts.into_iter().map(|(label, characters)| candidate(label, share(characters) as f32));
+        Some(answer(ranking.collect()))
+    }
 }
 
 fn candidate(label: usize, score: f32) -> Candidate {
     if label == LABEL_COUNT {
-        return Candidate { code: "other", language: None, score };
+        return Candidate { code: OTHER, language: None, score };
     }
     let language = if label < LANGUAGE_COUNT { Language::all().nth(label) } else { None };
     Candidate { code: label_code(label), language, score }

@@ -142,3 +142,34 @@ fn the_languages_of_a_mixed_document_show() {
         assert_eq!(shares, identify_paragraphs(text), "{text}");
     }
 }
+
+#[test]
+fn a_mixed_document_has_the_language_of_its_largest_part() {
+    let of = |code: &str| sentences(Language::from_code(code).unwrap())[..6].to_vec();
+    // As a whole it is in no language; by paragraphs Greek and Maltese are clear.
+    let (greek, maltese) = (of("el"), of("mt"));
+    let mut lines: Vec<&str> = maltese.iter().chain(&greek).map(String::as_str).collect();
+    let check = |lines: &[&str], expected: &[&str]| {
+        let (document, shares) = identify_document(&lines.join("\n"));
+        let found: Vec<&str> = shares.iter().map(|share| share.code).collect();
+        assert_eq!((document.code, &found[..]), (expected[0], expected), "{document:?} {shares:?}");
+        let sum: f32 = document.ranking.iter().map(|candidate| candidate.score).sum();
+        assert!((0.9..1.001).contains(&sum), "{document:?}");
+    };
+    assert_eq!(identify(&lines.join("\n")).code, "other");
+    let characters = |lines: &[String]| lines.iter().map(|line| line.chars().count()).sum::<usize>();
+    let expected = if characters(&greek) > characters(&maltese) { ["el", "mt"] } else { ["mt", "el"] };
+    check(&lines, &expected);
+    lines.reverse();
+    check(&lines, &expected);
+    // A language that the identifier does not know is not that of the few words it shares with one it knows.
+    let hindi = "किताब मेज पर है और बिल्ली कुर्सी के नीचे सो रही है।";
+    check(&[hindi, hindi, hindi, hindi, "The book lies on the table."], &["other", "en"]);
+    // A paragraph undecided between neighbours is not in a third language because the rest is.
+    let croatian = "Karte se mogu kupiti u luci.";
+    let probable = identify(croatian).score;
+    assert!(probable < 0.9, "the example has become certain: {probable}");
+    let polish = of("pl").join("\n");
+    let (document, shares) = identify_document(&format!("{polish}\n{croatian}"));
+    assert!(document.code == "pl" && shares.len() == 2, "{document:?} {shares:?}");
+}
