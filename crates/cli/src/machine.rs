@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use provenance::digest::{files_below_with_links, join};
 use serde_json::{Value, json};
 
 /// Processor, logical cores, memory and system; what cannot be read is "not recorded".
@@ -35,18 +36,12 @@ pub fn free_bytes(path: &Path) -> Option<u64> {
     Some(status.f_bavail * status.f_frsize)
 }
 
-/// The size of a file, or of all files below a folder.
+/// The size of a file, or of all files below a folder; links are followed. Nothing where that cannot be told.
 pub fn bytes_below(path: &Path) -> u64 {
-    match path.metadata() {
-        Ok(metadata) if metadata.is_file() => metadata.len(),
-        Ok(_) => std::fs::read_dir(path)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_symlink()))
-            .map(|entry| bytes_below(&entry.path()))
-            .sum(),
-        Err(_) => 0,
+    let size = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
+    match files_below_with_links(path) {
+        Ok(names) => names.iter().map(|name| size(&join(path, name))).sum(),
+        Err(_) => size(path),
     }
 }
 

@@ -47,7 +47,7 @@ pub fn digest_inputs(settings: &Settings, inputs: &[PathBuf]) -> Result<Vec<Inpu
         let read_error = |source| Error::Read { path: path.to_path_buf(), source };
         let files = match path.is_dir() {
             true => {
-                let names = provenance::digest::files_below(path).map_err(read_error)?;
+                let names = provenance::digest::files_below_with_links(path).map_err(read_error)?;
                 names.into_iter().map(|name| (format!("{key}/{name}"), path.join(name))).collect()
             }
             false => vec![(key.to_string(), path.to_path_buf())],

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use provenance::digest::{files_below, join};
+use provenance::digest::{files_below_with_links, join};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -319,7 +319,8 @@ fn files_of(path: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
     if !path.is_dir() {
         return Ok(vec![(own, path.to_path_buf())]);
     }
-    let names = files_below(path).map_err(|source| Error::Read { path: path.to_path_buf(), source })?;
+    let names =
+        files_below_with_links(path).map_err(|source| Error::Read { path: path.to_path_buf(), source })?;
     let kept = names.into_iter().filter(|name| !is_note(name));
     let files: Vec<(String, PathBuf)> =
         kept.map(|name| (format!("{own}/{name}"), join(path, &name))).collect();

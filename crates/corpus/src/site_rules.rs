@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use documents::{Document, InputFile, ReadOptions, read_documents};
-use provenance::digest::{files_below, join};
+use provenance::digest::{files_below_with_links, join};
 use rayon::prelude::*;
 
 use crate::addresses::{ascii_domain, path_of, site_of};
@@ -145,8 +145,8 @@ impl SiteRules {
     }
 
     fn read_folder(&mut self, folder: &Path) -> Result<(), Error> {
-        let names =
-            files_below(folder).map_err(|source| Error::Read { path: folder.to_path_buf(), source })?;
+        let names = files_below_with_links(folder)
+            .map_err(|source| Error::Read { path: folder.to_path_buf(), source })?;
         for name in names {
             let path = join(folder, &name);
             let parts: Vec<&str> = name.split('/').collect();

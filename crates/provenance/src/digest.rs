@@ -78,36 +78,92 @@ pub fn sha256_of_set<'a>(files: impl IntoIterator<Item = (&'a str, Digest)>) -> 
 }
 
 /// Every regular file below `folder` as a path relative to it with `/` between the parts, sorted. A symbolic link or a
-/// special file is an error: a folder that is digested must not lead elsewhere.
+/// special file is an error: an artefact must not lead elsewhere.
 pub fn files_below(folder: &Path) -> io::Result<Vec<String>> {
-    fn descend(folder: &Path, prefix: &str, found: &mut Vec<String>) -> io::Result<()> {
-        for entry in std::fs::read_dir(folder)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let name = name.to_str().ok_or_else(|| {
-                io::Error::new(io::ErrorKind::InvalidData, format!("file name is not UTF-8: {name:?}"))
-            })?;
-            let relative = format!("{prefix}{name}");
-            let kind = entry.file_type()?;
-            if kind.is_dir() {
-                descend(&entry.path(), &format!("{relative}/"), found)?;
-            } else if kind.is_file() {
-                found.push(relative);
-            } else {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    format!(
-                        "{relative} is a symbolic link or special file; only regular files are allowed here"
-                    ),
-                ));
-            }
-        }
-        Ok(())
-    }
     let mut found = Vec::new();
-    descend(folder, "", &mut found)?;
+    descend(folder, "", None, &mut found)?;
     found.sort();
     Ok(found)
+}
+
+/// The same for an input: links to files and folders are followed. A link that leads nowhere or to a folder above it, and
+/// whatever is neither file nor folder, is an error that names it.
+pub fn files_below_with_links(folder: &Path) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    let mut above = vec![folder.canonicalize()?];
+    descend(folder, "", Some(&mut above), &mut found)?;
+    found.sort();
+    Ok(found)
+}
+
+/// `above`, where links are followed, holds the resolved folders from the first down to this one.
+fn descend(
+    folder: &Path,
+    prefix: &str,
+    mut above: Option<&mut Vec<PathBuf>>,
+    found: &mut Vec<String>,
+) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_str().ok_or_else(|| refused(format!("file name is not UTF-8: {name:?}")))?;
+        let relative = format!("{prefix}{name}");
+        let path = entry.path();
+        let within = |source: io::Error| io::Error::new(source.kind(), format!("{relative}: {source}"));
+        let kind = match &above {
+            Some(_) => {
+                std::fs::metadata(&path).map_err(|source| of_link(&path, &relative, source))?.file_type()
+            }
+            None => entry.file_type()?,
+        };
+        if kind.is_file() {
+            found.push(relative);
+        } else if kind.is_dir() {
+            let Some(above) = above.as_deref_mut() else {
+                descend(&path, &format!("{relative}/"), None, found)?;
+                continue;
+            };
+            let resolved = path.canonicalize().map_err(within)?;
+            if above.contains(&resolved) {
+                return Err(refused(format!(
+                    "{relative} is a symbolic link to a folder above it; remove it"
+                )));
+            }
+            above.push(resolved);
+            descend(&path, &format!("{relative}/"), Some(&mut *above), found)?;
+            above.pop();
+        } else if above.is_some() {
+            return Err(refused(format!(
+                "{relative} is a pipe, socket or device: expected files and folders"
+            )));
+        } else {
+            return Err(refused(format!(
+                "{relative} is a symbolic link or special file; only regular files are allowed here"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn refused(problem: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, problem)
+}
+
+/// What is wrong with a path that could not be followed.
+fn of_link(path: &Path, relative: &str, source: io::Error) -> io::Error {
+    let problem = match (std::fs::read_link(path), source.kind()) {
+        (Ok(target), io::ErrorKind::NotFound) => {
+            format!(
+                "{relative} is a symbolic link to {}, which does not exist; remove it or set it right",
+                target.display()
+            )
+        }
+        (Ok(_), _) if source.kind() != io::ErrorKind::PermissionDenied => {
+            format!("{relative} is a symbolic link in a loop; remove it")
+        }
+        _ => format!("{relative}: {source}"),
+    };
+    io::Error::new(source.kind(), problem)
 }
 
 /// The path of `relative` (with `/` between its parts) below `folder`.
@@ -234,6 +290,35 @@ mod tests {
             keyed_digest(b"Jefe", b"what do ya want for nothing?").to_string(),
             "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_in_inputs_alone() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let (crawl, elsewhere) = (folder.path().join("crawl"), folder.path().join("elsewhere"));
+        std::fs::create_dir_all(crawl.join("a")).unwrap();
+        std::fs::create_dir(&elsewhere).unwrap();
+        std::fs::write(crawl.join("a/one"), "1").unwrap();
+        std::fs::write(elsewhere.join("two"), "2").unwrap();
+        assert_eq!(files_below_with_links(&crawl).unwrap(), files_below(&crawl).unwrap());
+        symlink(elsewhere.join("two"), crawl.join("linked")).unwrap();
+        symlink(&elsewhere, crawl.join("a/folder")).unwrap();
+        assert_eq!(files_below_with_links(&crawl).unwrap(), ["a/folder/two", "a/one", "linked"]);
+        assert!(files_below(&crawl).unwrap_err().to_string().contains("symbolic link"));
+
+        let check = |target: &Path, words: [&str; 2]| {
+            let link = crawl.join("a/bad");
+            symlink(target, &link).unwrap();
+            let problem = files_below_with_links(&crawl).unwrap_err().to_string();
+            assert!(words.iter().all(|word| problem.contains(word)), "{problem}");
+            std::fs::remove_file(link).unwrap();
+        };
+        check(&folder.path().join("gone"), ["a/bad", "does not exist"]);
+        check(&crawl, ["a/bad", "folder above"]);
+        check(Path::new("bad"), ["a/bad", "loop"]);
+        check(Path::new("/dev/null"), ["a/bad", "device"]);
     }
 
     #[test]

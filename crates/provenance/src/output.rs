@@ -24,7 +24,7 @@ use crate::artefact::{
 };
 use crate::claims::Claims;
 use crate::context::{Cancellation, Clock, Rank, StageOutput};
-use crate::digest::{self, Digest, files_below, join, sha256, sha256_file};
+use crate::digest::{self, Digest, files_below, files_below_with_links, join, sha256, sha256_file};
 use crate::record::{RECORD_FILE, Segment};
 use crate::storage::Storage;
 
@@ -143,13 +143,14 @@ impl OutputFolder {
         unreachable!("some number is free")
     }
 
-    /// The digest of an input: of a file its SHA-256, of a folder that of its sorted (path, SHA-256) list.
+    /// The digest of an input: of a file its SHA-256, of a folder that of its sorted (path, SHA-256) list. Links
+    /// are followed.
     pub fn digest_input(&mut self, path: &Path) -> Result<Digest, Error> {
         if path.is_file() {
             return self.cache.digest(path).map_err(Error::read(path));
         }
         let mut files = BTreeMap::new();
-        for relative in files_below(path).map_err(Error::read(path))? {
+        for relative in files_below_with_links(path).map_err(Error::read(path))? {
             let file = join(path, &relative);
             files.insert(relative, self.cache.digest(&file).map_err(Error::read(&file))?);
         }
