@@ -129,7 +129,7 @@ pub struct CorpusReportArguments {
 /// Name the language of texts: the 24 official EU languages, their neighbours, or "other".
 ///
 /// Prints the ISO 639-1 code and its probability; for files also the share of each language by paragraphs, where there is
-/// more than one. With --lines --json, one object a line: {"language": "mt", "score": 0.98}. An empty line is "other".
+/// more than one: a mixed file has the language of its largest share. With --lines --json, one object a line: {"language": "mt", "score": 0.98}. An empty line is "other".
 /// Bytes that are no text are "other" too and are said to be binary.
 #[derive(Args)]
 pub struct IdentifyArguments {

@@ -1,15 +1,17 @@
 //! Which files an input consists of, in an order that depends on their names alone.
 //!
-//! An input is a file or a folder, or the address of either elsewhere (see `remote`). Folders are searched to their depths; links are followed, except back to a folder
-//! above; pipes, sockets and devices are refused, because reading them may never end. Names that begin with a dot are
-//! left alone, and so are files of other kinds inside a folder (checksum lists) and what is written about the folder (a
-//! README, a LICENSE).
+//! An input is a file or a folder, or the address of either elsewhere (see `remote`). Folders are searched to their depths;
+//! links are followed, except back to a folder above; pipes, sockets and devices are refused, because reading them may
+//! never end. Names that begin with a dot are left alone, and so are files of other kinds inside a folder (checksum lists)
+//! and what is written about the folder (a README, a LICENSE). Of a finished corpus, what it dropped stays dropped.
 
 use std::fs::{self, FileType};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use provenance::Digest;
+use provenance::artefact::{MANIFEST_FILE, SUMS_FILE};
+use provenance::record::RECORD_FILE;
 use serde::Serialize;
 
 use crate::decompress::Compression;
@@ -147,6 +149,9 @@ pub fn is_about_the_folder(file_name: &str) -> bool {
     ["readme", "license", "licence"].contains(&stem.as_str())
 }
 
+/// What an artefact has besides documents: what a corpus dropped, its record, and how it was made.
+const NO_DOCUMENTS_OF_ARTEFACTS: [&str; 3] = ["dropped", RECORD_FILE, "circumstances"];
+
 /// `above` holds the resolved folders from the input down to this one: a link to any of them is a loop.
 fn descend(
     folder: &Path,
@@ -155,10 +160,14 @@ fn descend(
     files: &mut Vec<InputFile>,
 ) -> Result<(), Error> {
     let read_error = |source| Error::Read { path: folder.to_path_buf(), source };
+    let is_artefact = [MANIFEST_FILE, SUMS_FILE].iter().all(|name| folder.join(name).is_file());
     for entry in fs::read_dir(folder).map_err(read_error)? {
         let path = entry.map_err(read_error)?.path();
         let file_name = name_of(&path)?;
         if file_name.starts_with('.') || is_about_the_folder(&file_name) {
+            continue;
+        }
+        if is_artefact && NO_DOCUMENTS_OF_ARTEFACTS.contains(&file_name.as_str()) {
             continue;
         }
         let name = format!("{prefix}{file_name}");
