@@ -447,7 +447,9 @@ fn check_free_space(recipe: &Recipe, root: &Path) -> anyhow::Result<()> {
         .flat_map(|instance| instance.files.values().flatten())
         .map(|path| machine::bytes_below(path))
         .sum();
-    let needed = input_bytes * 6 + (64 << 20);
+    // What an earlier attempt left is there already.
+    let left = machine::bytes_below(&root.join(".work"));
+    let needed = (input_bytes * 6).saturating_sub(left) + (64 << 20);
     if let Some(free) = machine::free_bytes(root)
         && free < needed
     {

@@ -1,6 +1,6 @@
 //! What can go wrong with input as a whole. A single bad record is not an error: it is a `BadRecord`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -112,6 +112,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// What writing failed with. The storage layer's own errors name the file already.
+    pub(crate) fn write(path: &Path, source: std::io::Error) -> Error {
+        match source.downcast() {
+            Ok(storage) => Error::Storage(storage),
+            Err(source) => Error::Write { path: path.to_path_buf(), source },
+        }
+    }
+
     /// Whether this is damage to one input file, which a setting may choose to skip; all else is a wrong setting or
     /// a failing disk and always stops a run.
     pub fn is_damage(&self) -> bool {

@@ -42,7 +42,7 @@ impl ShardWriter {
     /// Creates the file; its folder must exist.
     pub fn create(storage: &Storage, path: &Path) -> Result<ShardWriter, Error> {
         let file = BufWriter::with_capacity(BUFFER_BYTES, storage.create(path)?);
-        let write_error = |source| Error::Write { path: path.to_path_buf(), source };
+        let write_error = |source| Error::write(path, source);
         let mut encoder = zstd::stream::write::Encoder::new(file, COMPRESSION_LEVEL).map_err(write_error)?;
         encoder.include_checksum(true).map_err(write_error)?;
         Ok(ShardWriter {
@@ -64,7 +64,7 @@ impl ShardWriter {
         self.line.push(b'\n');
         serialised
             .and_then(|()| self.encoder.write_all(&self.line))
-            .map_err(|source| Error::Write { path: self.path.clone(), source })?;
+            .map_err(|source| Error::write(&self.path, source))?;
         self.summary.lines += 1;
         self.summary.line_bytes += self.line.len() as u64;
         Ok(())
@@ -73,7 +73,7 @@ impl ShardWriter {
     /// A line that is JSON already, with its line end.
     pub fn write_line(&mut self, line: &[u8]) -> Result<(), Error> {
         let written = self.encoder.write_all(line);
-        written.map_err(|source| Error::Write { path: self.path.clone(), source })?;
+        written.map_err(|source| Error::write(&self.path, source))?;
         self.summary.lines += 1;
         self.summary.line_bytes += line.len() as u64;
         Ok(())
@@ -81,7 +81,7 @@ impl ShardWriter {
 
     /// Ends the frame and syncs the file.
     pub fn finish(self) -> Result<ShardSummary, Error> {
-        let write_error = |source| Error::Write { path: self.path.clone(), source };
+        let write_error = |source| Error::write(&self.path, source);
         let buffered = self.encoder.finish().map_err(write_error)?;
         let file = buffered.into_inner().map_err(|error| write_error(error.into_error()))?;
         file.finish()?;

@@ -94,7 +94,7 @@ impl ParquetWriter {
         }
         let path = self.path;
         let mut buffered = self.writer.into_inner().map_err(|error| write_error(&path, error))?;
-        let io_failed = |source| Error::Write { path: path.clone(), source };
+        let io_failed = |source| Error::write(&path, source);
         buffered.flush().map_err(io_failed)?;
         let file = buffered.into_inner().map_err(|error| io_failed(error.into_error()))?;
         file.finish()?;
@@ -140,5 +140,5 @@ fn schema() -> Result<SchemaType, ParquetError> {
 }
 
 fn write_error(path: &Path, error: ParquetError) -> Error {
-    Error::Write { path: path.to_path_buf(), source: io_error(error) }
+    Error::write(path, io_error(error))
 }

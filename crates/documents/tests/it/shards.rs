@@ -89,10 +89,12 @@ fn a_failing_disk_is_an_error_at_every_operation() {
             documents().iter().try_for_each(|document| writer.write(document))?;
             writer.finish()
         });
-        if result.is_ok() {
+        let Err(error) = result else {
             assert!(operation >= 3, "create, write and sync are operations");
             return;
-        }
+        };
+        let message = error.to_string();
+        assert_eq!(message.matches("x.jsonl.zst").count(), 1, "the file is named once: {message}");
     }
     panic!("no shard came to its end");
 }
