@@ -8,9 +8,11 @@
 //! - `exp`, `ln`, `sin` and `cos` are ours (`elementary`), and so are random numbers (`random`).
 //!
 //! Kernels are plain functions over slices; they allocate nothing and start no threads (`multiply_parallel` alone spreads
-//! over the pool it is called in), so that a caller may run one in each of its threads. This crate alone contains `unsafe`: in `product`'s vector kernels and in the dispatch (`path`).
+//! over the pool it is called in), so that a caller may run one in each of its threads. This crate alone contains `unsafe`: in the kernels of
+//! `product`, `quantised` and `bf16`, in the dispatch (`path`), in `team` and in `memory`.
 
 pub mod attention;
+pub mod bf16;
 pub mod cached_attention;
 pub mod cross_entropy;
 pub mod device;
@@ -18,21 +20,28 @@ pub mod dropout;
 pub mod elementary;
 pub mod elementwise;
 pub mod embedding;
+pub mod float16;
 pub mod lanes;
+mod memory;
 pub mod muon;
 pub mod normalisation;
 pub mod optimiser;
 pub mod path;
 pub mod product;
+pub mod quantised;
 pub mod random;
 pub mod rotary;
 pub mod routing;
 mod softmax;
 pub mod swiglu;
+pub mod team;
 
 #[cfg(test)]
 mod testing;
 
+pub use bf16::{Bf16Matrix, Bf16Rows};
 pub use device::{Buffer, Device, View, ViewMut};
 pub use path::CpuPath;
 pub use product::{MatrixMut, MatrixRef, PackedMatrix, Start, multiply, multiply_packed, multiply_parallel};
+pub use quantised::{Bits, QuantisedMatrix, QuantisedRows};
+pub use team::Team;

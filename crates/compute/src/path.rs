@@ -55,6 +55,13 @@ thread_local! {
     static OVERRIDE: Cell<Option<CpuPath>> = const { Cell::new(None) };
 }
 
+/// Whether there are sums of products of bytes (AVX-512 VNNI).
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_vnni() -> bool {
+    static DETECTED: OnceLock<bool> = OnceLock::new();
+    *DETECTED.get_or_init(|| is_x86_feature_detected!("avx512vnni"))
+}
+
 #[cfg(target_arch = "x86_64")]
 fn detect() -> CpuPath {
     let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");

@@ -109,7 +109,7 @@ impl<'a> MatrixMut<'a> {
 
 /// C while it is written, in parts that may belong to several threads.
 #[derive(Clone, Copy)]
-struct Target {
+pub(crate) struct Target {
     pointer: *mut f32,
     rows: usize,
     columns: usize,
@@ -122,7 +122,7 @@ unsafe impl Send for Target {}
 unsafe impl Sync for Target {}
 
 impl Target {
-    fn new(c: MatrixMut) -> Target {
+    pub(crate) fn new(c: MatrixMut) -> Target {
         let MatrixMut { data, rows, columns, row_stride } = c;
         Target { pointer: data.as_mut_ptr(), rows, columns, row_stride }
     }
@@ -131,6 +131,17 @@ impl Target {
     fn part(self, row: usize, rows: usize, column: usize, columns: usize) -> Target {
         assert!(row + rows <= self.rows && column + columns <= self.columns, "a part of C");
         Target { pointer: self.pointer.wrapping_add(row * self.row_stride + column), rows, columns, ..self }
+    }
+
+    /// Where a row's columns from `column` on begin.
+    pub(crate) fn at(self, row: usize, column: usize) -> *mut f32 {
+        debug_assert!(row < self.rows && column < self.columns, "a place in C");
+        self.pointer.wrapping_add(row * self.row_stride + column)
+    }
+
+    /// Floats from one row to the next.
+    pub(crate) fn row_stride(self) -> usize {
+        self.row_stride
     }
 }
 

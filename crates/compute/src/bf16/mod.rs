@@ -1,0 +1,403 @@
+//! Products in bf16: y = x·Wᵀ, x and W rounded to bf16, sums in f32.
+//!
+//! The chain of an element is that of the processors' matrix unit (Intel's `TDPBF16PS`, software developer's manual, volume 2),
+//! and every path follows it: of each 32 inputs, the even and the odd ones are a chain of fused multiply-adds each, starting
+//! from zero; their sum is added to the element. (The unit takes subnormal numbers for zero, which weights and activations of
+//! a model that works do not reach.)
+//!
+//! W is a [`Bf16Matrix`], or a [`QuantisedMatrix`] whose weights are spread out to bf16 a few at a time.
+
+#[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+mod spread;
+
+use crate::float16::{bf16_bits, bf16_value};
+use crate::memory::Lines;
+use crate::path::{CpuPath, vectorised};
+use crate::product::{MatrixMut, PANEL_COLUMNS, Target};
+use crate::quantised::QuantisedMatrix;
+use crate::team::Team;
+use std::cell::RefCell;
+
+/// Inputs that a tile covers.
+pub(crate) const DEPTH: usize = 32;
+/// Rows of a tile of x, and columns of a tile of W.
+const TILE: usize = 16;
+/// Numbers of a tile.
+const TILE_NUMBERS: usize = TILE * DEPTH;
+/// Numbers of one step of 32 inputs in a panel of 64 columns.
+const STEP_NUMBERS: usize = PANEL_COLUMNS * DEPTH;
+/// Steps that are taken at a time: 16 steps of half a panel are 32 KiB, inside the L1 cache. Without effect on the bits.
+const STEPS: usize = 16;
+/// From this many rows on, the matrix unit is ahead of vectors.
+const ROWS_WORTH_TILES: usize = 4;
+/// Multiplications below which a second thread does not pay.
+const WORTH_A_TEAM: usize = 1 << 17;
+
+/// Whether this processor has a matrix unit for bf16 (AMX) and the system lets us use it.
+pub fn has_matrix_unit() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if CpuPath::current() == CpuPath::Avx512 {
+        return amx::is_ready();
+    }
+    false
+}
+
+/// W [outputs, inputs] in bf16, in panels of 64 outputs: step by step of 32 inputs, four tiles of 16 outputs, each 16 pairs
+/// of inputs by 16 outputs.
+#[derive(Debug, Default)]
+pub struct Bf16Matrix {
+    inputs: usize,
+    outputs: usize,
+    data: Lines,
+}
+
+impl Bf16Matrix {
+    /// Rounds `values` [outputs, inputs].
+    ///
+    /// # Panics
+    /// When `values` is no matrix of rows of `inputs`.
+    pub fn new(values: &[f32], inputs: usize) -> Bf16Matrix {
+        assert!(inputs > 0 && values.len().is_multiple_of(inputs), "rows of {inputs}");
+        let outputs = values.len() / inputs;
+        let steps = inputs.div_ceil(DEPTH);
+        let mut data = Lines::zeroed(outputs.div_ceil(PANEL_COLUMNS) * steps * STEP_NUMBERS * 2);
+        let numbers = data.numbers_mut();
+        for (output, row) in values.chunks_exact(inputs).enumerate() {
+            let (panel, column) = (output / PANEL_COLUMNS, output % PANEL_COLUMNS);
+            let panel = &mut numbers[panel * steps * STEP_NUMBERS..][..steps * STEP_NUMBERS];
+            for (k, &value) in row.iter().enumerate() {
+                panel[place(k, column)] = bf16_bits(value);
+            }
+        }
+        Bf16Matrix { inputs, outputs, data }
+    }
+
+    /// Width of a row of x.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Width of a row of y.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.data.bytes().len()
+    }
+
+    /// One row of W, as it counts: into `row` [inputs].
+    ///
+    /// # Panics
+    /// When there is no such row, or `row` has another length.
+    pub fn row(&self, output: usize, row: &mut [f32]) {
+        assert!(output < self.outputs && row.len() == self.inputs, "row {output} of {}", self.outputs);
+        let panel = self.steps(output / PANEL_COLUMNS, 0, self.inputs.div_ceil(DEPTH));
+        for (k, value) in row.iter_mut().enumerate() {
+            *value = bf16_value(panel[place(k, output % PANEL_COLUMNS)]);
+        }
+    }
+
+    fn steps(&self, panel: usize, first: usize, count: usize) -> &[u16] {
+        let all = self.inputs.div_ceil(DEPTH);
+        &self.data.numbers()[(panel * all + first) * STEP_NUMBERS..][..count * STEP_NUMBERS]
+    }
+
+    /// y [rows, outputs] ← x [rows, inputs]·Wᵀ, shared out over the team.
+    ///
+    /// # Panics
+    /// When the shapes do not match.
+    pub fn multiply(&self, team: &Team, x: &Bf16Rows, y: &mut [f32]) {
+        multiply(team, x, Weights::Bf16(self), y);
+    }
+}
+
+/// Where a weight stands in its panel.
+fn place(k: usize, column: usize) -> usize {
+    let (step, k) = (k / DEPTH, k % DEPTH);
+    step * STEP_NUMBERS + column / TILE * TILE_NUMBERS + (k / 2 * TILE + column % TILE) * 2 + k % 2
+}
+
+impl QuantisedMatrix {
+    /// y [rows, outputs] ← x [rows, inputs]·Wᵀ with the weights rounded to bf16, shared out over the team.
+    ///
+    /// # Panics
+    /// When the shapes do not match.
+    pub fn multiply_bf16(&self, team: &Team, x: &Bf16Rows, y: &mut [f32]) {
+        multiply(team, x, Weights::Quantised(self), y);
+    }
+}
+
+/// Rows x in bf16, in tiles of 16 rows by 32 columns; what lies beyond the last row or column is zero.
+#[derive(Debug, Default)]
+pub struct Bf16Rows {
+    rows: usize,
+    width: usize,
+    numbers: Vec<u16>,
+}
+
+impl Bf16Rows {
+    /// Rounds `x` [rows, width].
+    ///
+    /// # Panics
+    /// When `x` does not consist of rows of `width`.
+    pub fn of(x: &[f32], width: usize) -> Bf16Rows {
+        let mut rows = Bf16Rows::default();
+        rows.fill(x, width);
+        rows
+    }
+
+    /// Rounds `x` [rows, width] over whatever was here.
+    ///
+    /// # Panics
+    /// When `x` does not consist of rows of `width`.
+    pub fn fill(&mut self, x: &[f32], width: usize) {
+        assert!(width > 0 && x.len().is_multiple_of(width), "rows of {width}");
+        (self.rows, self.width) = (x.len() / width, width);
+        let length = self.rows.div_ceil(TILE) * self.steps() * TILE_NUMBERS;
+        self.numbers.resize(length, 0);
+        round(x, width, &mut self.numbers);
+    }
+
+    /// How many rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Width of a row.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    fn steps(&self) -> usize {
+        self.width.div_ceil(DEPTH)
+    }
+
+    /// 32 numbers of a row.
+    fn part(&self, row: usize, step: usize) -> &[u16; DEPTH] {
+        let tile = (row / TILE * self.steps() + step) * TILE;
+        &self.numbers.as_chunks::<DEPTH>().0[tile + row % TILE]
+    }
+}
+
+vectorised! {
+    fn round(x: &[f32], width: usize, numbers: &mut [u16]) {
+        let steps = width.div_ceil(DEPTH);
+        let parts = numbers.as_chunks_mut::<DEPTH>().0;
+        let rows = x.len() / width;
+        for row in 0..rows.next_multiple_of(TILE) {
+            for step in 0..steps {
+                let part = &mut parts[(row / TILE * steps + step) * TILE + row % TILE];
+                let here = if row < rows { &x[row * width..][..width] } else { &[][..] };
+                let here = here.get(step * DEPTH..(step * DEPTH + DEPTH).min(here.len())).unwrap_or(&[]);
+                let mut values = [0.0f32; DEPTH];
+                values[..here.len()].copy_from_slice(here);
+                for (number, value) in part.iter_mut().zip(values) {
+                    *number = bf16_bits(value);
+                }
+            }
+        }
+    }
+}
+
+/// Where weights come from.
+#[derive(Clone, Copy)]
+enum Weights<'a> {
+    Bf16(&'a Bf16Matrix),
+    Quantised(&'a QuantisedMatrix),
+}
+
+impl<'a> Weights<'a> {
+    fn inputs(self) -> usize {
+        match self {
+            Weights::Bf16(matrix) => matrix.inputs,
+            Weights::Quantised(matrix) => matrix.inputs(),
+        }
+    }
+
+    fn outputs(self) -> usize {
+        match self {
+            Weights::Bf16(matrix) => matrix.outputs,
+            Weights::Quantised(matrix) => matrix.outputs(),
+        }
+    }
+
+    /// `count` steps of a panel, in `buffer` where they have to be spread out.
+    fn steps(self, panel: usize, first: usize, count: usize, buffer: &'a mut Lines) -> &'a [u16] {
+        match self {
+            Weights::Bf16(matrix) => matrix.steps(panel, first, count),
+            Weights::Quantised(matrix) => {
+                let numbers = &mut buffer.numbers_mut()[..count * STEP_NUMBERS];
+                spread::spread(matrix, panel, first, numbers);
+                numbers
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kernel {
+    #[cfg(target_arch = "x86_64")]
+    Amx,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    Portable,
+}
+
+fn multiply(team: &Team, x: &Bf16Rows, weights: Weights, y: &mut [f32]) {
+    let (inputs, outputs) = (weights.inputs(), weights.outputs());
+    assert_eq!((x.width, y.len()), (inputs, x.rows * outputs), "shapes of a product");
+    if x.rows == 0 {
+        return;
+    }
+    let kernel = match CpuPath::current() {
+        #[cfg(target_arch = "x86_64")]
+        CpuPath::Avx512 if x.rows >= ROWS_WORTH_TILES && amx::is_ready() => Kernel::Amx,
+        #[cfg(target_arch = "x86_64")]
+        CpuPath::Avx512 => Kernel::Avx512,
+        _ => Kernel::Portable,
+    };
+    let target = Target::new(MatrixMut::new(y, x.rows, outputs));
+    let panels = outputs.div_ceil(PANEL_COLUMNS);
+    let threads = if x.rows * inputs * outputs >= WORTH_A_TEAM { team.threads() } else { 1 };
+    let share = panels.div_ceil(threads);
+    let part = |thread: usize| {
+        let panels = thread * share..((thread + 1) * share).min(panels);
+        if !panels.is_empty() {
+            // SAFETY: each panel is one thread's, and y is borrowed mutably for the whole call.
+            unsafe { multiply_panels(kernel, x, weights, panels, target) };
+        }
+    };
+    if threads > 1 { team.run(&part) } else { part(0) }
+}
+
+thread_local! {
+    /// Weights that have been spread out.
+    static SPREAD: RefCell<Lines> = RefCell::new(Lines::zeroed(STEPS * STEP_NUMBERS * 2));
+}
+
+/// # Safety
+/// Nobody else touches the columns of these panels in `y`; the shapes match.
+unsafe fn multiply_panels(
+    kernel: Kernel,
+    x: &Bf16Rows,
+    weights: Weights,
+    panels: std::ops::Range<usize>,
+    y: Target,
+) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the kernel is chosen only where the unit is ready.
+    let _tiles = (kernel == Kernel::Amx).then(|| unsafe { amx::Tiles::configure() });
+    SPREAD.with_borrow_mut(|buffer| {
+        for panel in panels {
+            let columns = panel * PANEL_COLUMNS..((panel + 1) * PANEL_COLUMNS).min(weights.outputs());
+            for first in (0..x.steps()).step_by(STEPS) {
+                let count = STEPS.min(x.steps() - first);
+                // The buffer's borrow ends with this turn.
+                let weights = match weights {
+                    Weights::Bf16(matrix) => matrix.steps(panel, first, count),
+                    Weights::Quantised(_) => weights.steps(panel, first, count, buffer),
+                };
+                let part = Part { x, first, weights, columns: columns.clone(), y };
+                // SAFETY: passed on.
+                unsafe {
+                    match kernel {
+                        #[cfg(target_arch = "x86_64")]
+                        Kernel::Amx => amx::multiply(&part),
+                        #[cfg(target_arch = "x86_64")]
+                        Kernel::Avx512 => avx512::multiply(&part),
+                        Kernel::Portable => portable::multiply(&part),
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// Some steps of all rows of x against one panel; what y holds goes on, or begins where `first` is 0.
+struct Part<'a> {
+    x: &'a Bf16Rows,
+    /// The first step.
+    first: usize,
+    /// The panel's steps from there on.
+    weights: &'a [u16],
+    columns: std::ops::Range<usize>,
+    y: Target,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quantised::Bits;
+    use crate::testing::{normal_numbers, same_on_every_path};
+
+    fn exact(x: &[f32], row: impl Fn(usize, &mut [f32]), inputs: usize, outputs: usize) -> Vec<f64> {
+        let mut weights = vec![0.0; inputs];
+        let mut y = Vec::new();
+        for x in x.chunks(inputs) {
+            for output in 0..outputs {
+                row(output, &mut weights);
+                let terms = x.iter().zip(&weights).map(|(&x, &w)| bf16_value(bf16_bits(x)) as f64 * w as f64);
+                y.push(terms.sum());
+            }
+        }
+        y
+    }
+
+    fn near(y: &[f32], expected: &[f64], most: f64) {
+        let error: f64 = y.iter().zip(expected).map(|(&y, e)| (y as f64 - e).powi(2)).sum();
+        let scale: f64 = expected.iter().map(|e| e * e).sum();
+        assert!((error / scale).sqrt() < most, "relative error {}", (error / scale).sqrt());
+    }
+
+    #[test]
+    fn products_are_those_of_the_rounded_numbers() {
+        for (rows, inputs, outputs) in [(1, 32, 64), (3, 100, 70), (40, 256, 130), (2, 31, 1), (35, 600, 64)]
+        {
+            let (x, w) = (normal_numbers(1, rows * inputs), normal_numbers(2, inputs * outputs));
+            let (team, rounded) = (Team::new(1), Bf16Rows::of(&x, inputs));
+            let mut y = vec![f32::NAN; rows * outputs];
+            let matrix = Bf16Matrix::new(&w, inputs);
+            matrix.multiply(&team, &rounded, &mut y);
+            near(&y, &exact(&x, |output, row| matrix.row(output, row), inputs, outputs), 1e-6);
+            for bits in [Bits::Eight, Bits::Four] {
+                let matrix = QuantisedMatrix::new(&w, inputs, bits);
+                matrix.multiply_bf16(&team, &rounded, &mut y);
+                near(&y, &exact(&x, |output, row| matrix.row(output, row), inputs, outputs), 3e-3);
+            }
+        }
+    }
+
+    #[test]
+    fn every_path_number_of_rows_and_of_threads_gives_the_same_bits() {
+        let (inputs, outputs, all) = (1056, 200, 37);
+        let (x, w) = (normal_numbers(4, all * inputs), normal_numbers(5, inputs * outputs));
+        let (plain, eight, four) = (
+            Bf16Matrix::new(&w, inputs),
+            QuantisedMatrix::new(&w, inputs, Bits::Eight),
+            QuantisedMatrix::new(&w, inputs, Bits::Four),
+        );
+        for weights in [Weights::Bf16(&plain), Weights::Quantised(&eight), Weights::Quantised(&four)] {
+            let run = |threads: usize, rows: usize| {
+                let team = Team::new(threads);
+                let mut result = Vec::new();
+                for x in x.chunks(rows * inputs) {
+                    let mut y = vec![0.0; x.len() / inputs * outputs];
+                    multiply(&team, &Bf16Rows::of(x, inputs), weights, &mut y);
+                    result.extend(y);
+                }
+                result
+            };
+            let expected = run(1, all);
+            for (threads, rows) in [(1, 1), (1, 2), (1, 3), (1, 16), (2, all), (3, 33)] {
+                assert!(run(threads, rows) == expected, "{threads} threads, {rows} rows at a time");
+            }
+            same_on_every_path(|| run(1, all));
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Rows of activations in eight bits.
+
+use super::GROUP;
+use crate::path::vectorised;
+
+/// Rows x in groups of 32 codes with one scale: x ≈ scale · q, q from −127 to 127. The last group is filled up with zeros.
+#[derive(Debug, Default)]
+pub struct QuantisedRows {
+    rows: usize,
+    width: usize,
+    pub(super) codes: Vec<i8>,
+    /// [rows, groups]
+    pub(super) scales: Vec<f32>,
+    /// Σ q of each group, [rows, groups].
+    pub(super) sums: Vec<i32>,
+}
+
+impl QuantisedRows {
+    /// Quantises `x` [rows, width].
+    ///
+    /// # Panics
+    /// When `x` does not consist of rows of `width`.
+    pub fn of(x: &[f32], width: usize) -> QuantisedRows {
+        let mut rows = QuantisedRows::default();
+        rows.fill(x, width);
+        rows
+    }
+
+    /// Quantises `x` [rows, width] over whatever was here.
+    ///
+    /// # Panics
+    /// When `x` does not consist of rows of `width`.
+    pub fn fill(&mut self, x: &[f32], width: usize) {
+        assert!(width > 0 && x.len().is_multiple_of(width), "rows of {width}");
+        (self.rows, self.width) = (x.len() / width, width);
+        let groups = self.rows * self.groups();
+        self.codes.resize(groups * GROUP, 0);
+        self.scales.resize(groups, 0.0);
+        self.sums.resize(groups, 0);
+        quantise(x, width, &mut self.codes, &mut self.scales, &mut self.sums);
+    }
+
+    /// How many rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Width of a row.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    pub(super) fn groups(&self) -> usize {
+        self.width.div_ceil(GROUP)
+    }
+}
+
+vectorised! {
+    fn quantise(x: &[f32], width: usize, codes: &mut [i8], scales: &mut [f32], sums: &mut [i32]) {
+        let groups = width.div_ceil(GROUP);
+        let codes = codes.as_chunks_mut::<GROUP>().0;
+        for (row, x) in x.chunks_exact(width).enumerate() {
+            for (group, x) in x.chunks(GROUP).enumerate() {
+                let mut values = [0.0f32; GROUP];
+                values[..x.len()].copy_from_slice(x);
+                let at = row * groups + group;
+                (scales[at], sums[at]) = quantise_group(&values, &mut codes[at]);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn quantise_group(x: &[f32; GROUP], codes: &mut [i8; GROUP]) -> (f32, i32) {
+    const ROUNDER: f32 = 12_582_912.0; // 1.5·2^23: adding it rounds to the nearest whole number
+    let mut largest = 0.0f32;
+    let mut whole = 0.0f32;
+    for &x in x {
+        let size = x.abs();
+        largest = if size > largest { size } else { largest };
+        // a value that is no number must not vanish
+        whole = if size <= f32::MAX { whole } else { f32::NAN };
+    }
+    let scale = largest / 127.0 + whole;
+    let reciprocal = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+    let mut sum = 0i32;
+    for (code, &x) in codes.iter_mut().zip(x) {
+        let rounded = (x * reciprocal + ROUNDER).to_bits() as i32 - ROUNDER.to_bits() as i32;
+        let rounded = if rounded > 127 { 127 } else { rounded };
+        let rounded = if rounded < -127 { -127 } else { rounded };
+        *code = rounded as i8;
+        sum += rounded;
+    }
+    (scale, sum)
+}
