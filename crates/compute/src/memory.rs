@@ -14,6 +14,14 @@ struct Line([u8; 64]);
 /// Below this, a large page is not worth asking for.
 const WORTH_LARGE_PAGES: usize = 4 << 20;
 
+impl Clone for Lines {
+    fn clone(&self) -> Lines {
+        let mut copy = Lines::zeroed(self.length);
+        copy.bytes_mut().copy_from_slice(self.bytes());
+        copy
+    }
+}
+
 impl Lines {
     /// `length` bytes.
     pub fn zeroed(length: usize) -> Lines {
@@ -44,6 +52,12 @@ impl Lines {
     pub fn numbers(&self) -> &[u16] {
         // SAFETY: a line is 32 such numbers, aligned; any bits are one.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.length / 2) }
+    }
+
+    /// The bytes as floats.
+    pub fn floats_mut(&mut self) -> &mut [f32] {
+        // SAFETY: a line is 16 floats, aligned; any bits are one; borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.length / 4) }
     }
 
     /// The bytes as numbers of sixteen bits.

@@ -138,11 +138,6 @@ impl Target {
         debug_assert!(row < self.rows && column < self.columns, "a place in C");
         self.pointer.wrapping_add(row * self.row_stride + column)
     }
-
-    /// Floats from one row to the next.
-    pub(crate) fn row_stride(self) -> usize {
-        self.row_stride
-    }
 }
 
 impl<'a> MatrixRef<'a> {

@@ -1,6 +1,6 @@
 //! The matrix unit of Intel's processors (AMX): eight tiles of 16 rows by 64 bytes, four of them sums.
 
-use super::{Part, STEP_NUMBERS, TILE, TILE_NUMBERS};
+use super::{COLUMNS, Part, STEP_NUMBERS, TILE, TILE_NUMBERS};
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 use std::sync::OnceLock;
@@ -73,83 +73,41 @@ impl Drop for Tiles {
 /// All rows of x against one panel.
 ///
 /// # Safety
-/// [`Tiles::configure`] was called in this thread; rows and columns lie inside y, and nobody else touches them there.
-pub unsafe fn multiply(part: &Part) {
-    let (rows, columns, y) = (part.x.rows(), part.columns.len(), part.y);
+/// [`Tiles::configure`] was called in this thread.
+pub unsafe fn multiply(part: &Part, sums: &mut [f32]) {
+    let rows = part.x.rows();
     let steps = part.weights.len() / STEP_NUMBERS;
-    for half in 0..columns.div_ceil(2 * TILE) {
-        let column = half * 2 * TILE;
-        let weights = part.weights[2 * half * TILE_NUMBERS..].as_ptr();
-        for row in (0..rows).step_by(2 * TILE) {
-            let pair = rows - row > TILE;
-            let tile = |row: usize| {
-                part.x.numbers[(row / TILE * part.x.steps() + part.first) * TILE_NUMBERS..]
-                    [..steps * TILE_NUMBERS]
-                    .as_ptr()
-            };
-            let (above, below) = (tile(row), if pair { tile(row + TILE) } else { tile(row) });
-            let (height, width) = ((rows - row).min(2 * TILE), (columns - column).min(2 * TILE));
-            let whole = height == 2 * TILE && width == 2 * TILE;
-            let mut edge = Edge([0.0; 4 * TILE * TILE]);
-            let place = y.at(row, part.columns.start + column);
-            // SAFETY: 2 × 2 tiles lie inside y, or the part of them that does is copied from and to `edge`, which is as
-            // large; the pointers to x and W have `steps` tiles each, a tile apart in x and a step apart in W.
-            unsafe {
-                let (pointer, stride) = match whole {
-                    true => (place, y.row_stride()),
-                    false => (edge.0.as_mut_ptr(), 2 * TILE),
-                };
-                if !whole && part.first > 0 {
-                    for r in 0..height {
-                        let from = place.add(r * y.row_stride());
-                        std::ptr::copy_nonoverlapping(from, pointer.add(r * stride), width);
-                    }
-                }
-                square(above, below, weights, steps, pointer, stride, part.first > 0);
-                if !whole {
-                    for r in 0..height {
-                        let to = place.add(r * y.row_stride());
-                        std::ptr::copy_nonoverlapping(pointer.add(r * stride), to, width);
-                    }
-                }
-            }
-        }
+    let tile = |row: usize| {
+        let first = (row / TILE * part.x.steps() + part.first) * TILE_NUMBERS;
+        part.x.numbers.numbers()[first..][..steps * TILE_NUMBERS].as_ptr()
+    };
+    for (pair, sums) in sums.as_chunks_mut::<{ 4 * TILE * TILE }>().0.iter_mut().enumerate() {
+        let row = pair * 2 * TILE;
+        let (above, below) = (tile(row), if rows - row > TILE { tile(row + TILE) } else { tile(row) });
+        // SAFETY: the pointers to x and W have `steps` tiles each, a tile apart in x and a step apart in W.
+        unsafe { square(above, below, part.weights.as_ptr(), steps, sums) };
     }
 }
 
-#[repr(C, align(64))]
-struct Edge([f32; 4 * TILE * TILE]);
-
-/// 2 × 2 tiles of y, `stride` floats from row to row.
+/// Adds to 2 × 2 tiles of sums.
 ///
 /// # Safety
-/// The tiles are configured; `above` and `below` have `steps` tiles, `weights` two tiles each step, `y` 32 rows of 32 floats.
+/// The tiles are configured; `above` and `below` have `steps` tiles, `weights` two tiles each step.
 #[inline(always)]
 unsafe fn square(
     above: *const u16,
     below: *const u16,
     weights: *const u16,
     steps: usize,
-    y: *mut f32,
-    stride: usize,
-    goes_on: bool,
+    sums: &mut [f32; 4 * TILE * TILE],
 ) {
     // SAFETY: as promised by the caller. The tiles are no registers that compiled code knows.
     unsafe {
-        let second = y.add(TILE * stride);
-        let bytes = stride * 4;
-        if goes_on {
-            asm!(
-                "tileloadd tmm0, [{y} + {bytes}]",
-                "tileloadd tmm1, [{y} + {bytes} + 64]",
-                "tileloadd tmm2, [{second} + {bytes}]",
-                "tileloadd tmm3, [{second} + {bytes} + 64]",
-                y = in(reg) y, second = in(reg) second, bytes = in(reg) bytes, options(nostack),
-            );
-        } else {
-            asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack));
-        }
         asm!(
+            "tileloadd tmm0, [{sums} + {row}]",
+            "tileloadd tmm1, [{sums} + {row} + 64]",
+            "tileloadd tmm2, [{sums} + {row} + {half}]",
+            "tileloadd tmm3, [{sums} + {row} + {half} + 64]",
             "2:",
             "tileloadd tmm4, [{above} + {line}]",
             "tileloadd tmm6, [{weights} + {line}]",
@@ -164,16 +122,14 @@ unsafe fn square(
             "add {weights}, {step}",
             "dec {steps}",
             "jnz 2b",
+            "tilestored [{sums} + {row}], tmm0",
+            "tilestored [{sums} + {row} + 64], tmm1",
+            "tilestored [{sums} + {row} + {half}], tmm2",
+            "tilestored [{sums} + {row} + {half} + 64], tmm3",
             above = inout(reg) above => _, below = inout(reg) below => _, weights = inout(reg) weights => _,
-            steps = inout(reg) steps => _, line = in(reg) 64usize, tile = const 2 * TILE_NUMBERS,
+            steps = inout(reg) steps => _, sums = in(reg) sums.as_mut_ptr(), line = in(reg) 64usize,
+            row = in(reg) 4 * COLUMNS, half = const 4 * TILE * COLUMNS, tile = const 2 * TILE_NUMBERS,
             step = const 2 * STEP_NUMBERS, options(nostack),
-        );
-        asm!(
-            "tilestored [{y} + {bytes}], tmm0",
-            "tilestored [{y} + {bytes} + 64], tmm1",
-            "tilestored [{second} + {bytes}], tmm2",
-            "tilestored [{second} + {bytes} + 64], tmm3",
-            y = in(reg) y, second = in(reg) second, bytes = in(reg) bytes, options(nostack),
         );
     }
 }

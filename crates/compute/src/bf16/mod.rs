@@ -17,7 +17,7 @@ mod spread;
 use crate::float16::{bf16_bits, bf16_value};
 use crate::memory::Lines;
 use crate::path::{CpuPath, vectorised};
-use crate::product::{MatrixMut, PANEL_COLUMNS, Target};
+use crate::product::{MatrixMut, Target};
 use crate::quantised::QuantisedMatrix;
 use crate::team::Team;
 use std::cell::RefCell;
@@ -28,10 +28,14 @@ pub(crate) const DEPTH: usize = 32;
 const TILE: usize = 16;
 /// Numbers of a tile.
 const TILE_NUMBERS: usize = TILE * DEPTH;
-/// Numbers of one step of 32 inputs in a panel of 64 columns.
-const STEP_NUMBERS: usize = PANEL_COLUMNS * DEPTH;
-/// Steps that are taken at a time: 16 steps of half a panel are 32 KiB, inside the L1 cache. Without effect on the bits.
+/// Outputs of a panel: two tiles.
+const COLUMNS: usize = 2 * TILE;
+/// Numbers of one step of 32 inputs in a panel.
+const STEP_NUMBERS: usize = COLUMNS * DEPTH;
+/// Steps that are taken at a time: 16 steps of a panel are 32 KiB, inside the L1 cache. Without effect on the bits.
 const STEPS: usize = 16;
+/// Panels whose sums are written to y together: a row of y is in another page than the next, so each visit has to be worth it.
+const TOGETHER: usize = 8;
 /// From this many rows on, the matrix unit is ahead of vectors.
 const ROWS_WORTH_TILES: usize = 4;
 /// Multiplications below which a second thread does not pay.
@@ -46,9 +50,9 @@ pub fn has_matrix_unit() -> bool {
     false
 }
 
-/// W [outputs, inputs] in bf16, in panels of 64 outputs: step by step of 32 inputs, four tiles of 16 outputs, each 16 pairs
+/// W [outputs, inputs] in bf16, in panels of 32 outputs: step by step of 32 inputs, two tiles of 16 outputs, each 16 pairs
 /// of inputs by 16 outputs.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Bf16Matrix {
     inputs: usize,
     outputs: usize,
@@ -64,10 +68,10 @@ impl Bf16Matrix {
         assert!(inputs > 0 && values.len().is_multiple_of(inputs), "rows of {inputs}");
         let outputs = values.len() / inputs;
         let steps = inputs.div_ceil(DEPTH);
-        let mut data = Lines::zeroed(outputs.div_ceil(PANEL_COLUMNS) * steps * STEP_NUMBERS * 2);
+        let mut data = Lines::zeroed(outputs.div_ceil(COLUMNS) * steps * STEP_NUMBERS * 2);
         let numbers = data.numbers_mut();
         for (output, row) in values.chunks_exact(inputs).enumerate() {
-            let (panel, column) = (output / PANEL_COLUMNS, output % PANEL_COLUMNS);
+            let (panel, column) = (output / COLUMNS, output % COLUMNS);
             let panel = &mut numbers[panel * steps * STEP_NUMBERS..][..steps * STEP_NUMBERS];
             for (k, &value) in row.iter().enumerate() {
                 panel[place(k, column)] = bf16_bits(value);
@@ -97,9 +101,9 @@ impl Bf16Matrix {
     /// When there is no such row, or `row` has another length.
     pub fn row(&self, output: usize, row: &mut [f32]) {
         assert!(output < self.outputs && row.len() == self.inputs, "row {output} of {}", self.outputs);
-        let panel = self.steps(output / PANEL_COLUMNS, 0, self.inputs.div_ceil(DEPTH));
+        let panel = self.steps(output / COLUMNS, 0, self.inputs.div_ceil(DEPTH));
         for (k, value) in row.iter_mut().enumerate() {
-            *value = bf16_value(panel[place(k, output % PANEL_COLUMNS)]);
+            *value = bf16_value(panel[place(k, output % COLUMNS)]);
         }
     }
 
@@ -138,7 +142,8 @@ impl QuantisedMatrix {
 pub struct Bf16Rows {
     rows: usize,
     width: usize,
-    numbers: Vec<u16>,
+    /// At a multiple of 64 bytes: the matrix unit is four times slower across lines of the cache.
+    numbers: Lines,
 }
 
 impl Bf16Rows {
@@ -160,8 +165,10 @@ impl Bf16Rows {
         assert!(width > 0 && x.len().is_multiple_of(width), "rows of {width}");
         (self.rows, self.width) = (x.len() / width, width);
         let length = self.rows.div_ceil(TILE) * self.steps() * TILE_NUMBERS;
-        self.numbers.resize(length, 0);
-        round(x, width, &mut self.numbers);
+        if self.numbers.numbers().len() < length {
+            self.numbers = Lines::zeroed(2 * length);
+        }
+        round(x, width, &mut self.numbers.numbers_mut()[..length]);
     }
 
     /// How many rows.
@@ -181,7 +188,7 @@ impl Bf16Rows {
     /// 32 numbers of a row.
     fn part(&self, row: usize, step: usize) -> &[u16; DEPTH] {
         let tile = (row / TILE * self.steps() + step) * TILE;
-        &self.numbers.as_chunks::<DEPTH>().0[tile + row % TILE]
+        &self.numbers.numbers().as_chunks::<DEPTH>().0[tile + row % TILE]
     }
 }
 
@@ -228,7 +235,10 @@ impl<'a> Weights<'a> {
     }
 
     /// `count` steps of a panel, in `buffer` where they have to be spread out.
-    fn steps(self, panel: usize, first: usize, count: usize, buffer: &'a mut Lines) -> &'a [u16] {
+    fn steps<'b>(self, panel: usize, first: usize, count: usize, buffer: &'b mut Lines) -> &'b [u16]
+    where
+        'a: 'b,
+    {
         match self {
             Weights::Bf16(matrix) => matrix.steps(panel, first, count),
             Weights::Quantised(matrix) => {
@@ -263,7 +273,7 @@ fn multiply(team: &Team, x: &Bf16Rows, weights: Weights, y: &mut [f32]) {
         _ => Kernel::Portable,
     };
     let target = Target::new(MatrixMut::new(y, x.rows, outputs));
-    let panels = outputs.div_ceil(PANEL_COLUMNS);
+    let panels = outputs.div_ceil(COLUMNS);
     let threads = if x.rows * inputs * outputs >= WORTH_A_TEAM { team.threads() } else { 1 };
     let share = panels.div_ceil(threads);
     let part = |thread: usize| {
@@ -277,8 +287,8 @@ fn multiply(team: &Team, x: &Bf16Rows, weights: Weights, y: &mut [f32]) {
 }
 
 thread_local! {
-    /// Weights that have been spread out.
-    static SPREAD: RefCell<Lines> = RefCell::new(Lines::zeroed(STEPS * STEP_NUMBERS * 2));
+    /// Weights that have been spread out, and the sums of one panel.
+    static BUFFERS: RefCell<(Lines, Lines)> = RefCell::new((Lines::zeroed(STEPS * STEP_NUMBERS * 2), Lines::default()));
 }
 
 /// # Safety
@@ -293,41 +303,64 @@ unsafe fn multiply_panels(
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the kernel is chosen only where the unit is ready.
     let _tiles = (kernel == Kernel::Amx).then(|| unsafe { amx::Tiles::configure() });
-    SPREAD.with_borrow_mut(|buffer| {
-        for panel in panels {
-            let columns = panel * PANEL_COLUMNS..((panel + 1) * PANEL_COLUMNS).min(weights.outputs());
-            for first in (0..x.steps()).step_by(STEPS) {
-                let count = STEPS.min(x.steps() - first);
-                // The buffer's borrow ends with this turn.
-                let weights = match weights {
-                    Weights::Bf16(matrix) => matrix.steps(panel, first, count),
-                    Weights::Quantised(_) => weights.steps(panel, first, count, buffer),
-                };
-                let part = Part { x, first, weights, columns: columns.clone(), y };
-                // SAFETY: passed on.
-                unsafe {
-                    match kernel {
-                        #[cfg(target_arch = "x86_64")]
-                        Kernel::Amx => amx::multiply(&part),
-                        #[cfg(target_arch = "x86_64")]
-                        Kernel::Avx512 => avx512::multiply(&part),
-                        Kernel::Portable => portable::multiply(&part),
-                    }
+    BUFFERS.with_borrow_mut(|(buffer, sums)| {
+        let length = x.rows.next_multiple_of(2 * TILE) * COLUMNS;
+        if sums.floats_mut().len() < TOGETHER * length {
+            *sums = Lines::zeroed(TOGETHER * 4 * length);
+        }
+        let end = panels.end;
+        for panel in panels.step_by(TOGETHER) {
+            let count = TOGETHER.min(end - panel);
+            let sums = &mut sums.floats_mut()[..count * length];
+            sums.fill(0.0);
+            for (index, sums) in sums.chunks_exact_mut(length).enumerate() {
+                add_panel(kernel, x, weights, panel + index, sums, buffer);
+            }
+            let first = panel * COLUMNS;
+            for row in 0..x.rows {
+                for (index, sums) in sums.chunks_exact(length).enumerate() {
+                    let column = first + index * COLUMNS;
+                    let width = COLUMNS.min(weights.outputs() - column);
+                    let sums = &sums[row * COLUMNS..][..width];
+                    // SAFETY: the columns lie inside y and are this thread's.
+                    unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), y.at(row, column), width) };
                 }
             }
         }
     });
 }
 
-/// Some steps of all rows of x against one panel; what y holds goes on, or begins where `first` is 0.
+/// All rows of x against one panel, added to `sums` [rows, 32].
+fn add_panel(
+    kernel: Kernel,
+    x: &Bf16Rows,
+    weights: Weights,
+    panel: usize,
+    sums: &mut [f32],
+    buffer: &mut Lines,
+) {
+    for first in (0..x.steps()).step_by(STEPS) {
+        let count = STEPS.min(x.steps() - first);
+        let part = Part { x, first, weights: weights.steps(panel, first, count, buffer) };
+        match kernel {
+            // SAFETY: the tiles are configured.
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Amx => unsafe { amx::multiply(&part, sums) },
+            // SAFETY: the processor has AVX-512.
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512 => unsafe { avx512::multiply(&part, sums) },
+            Kernel::Portable => portable::multiply(&part, sums),
+        }
+    }
+}
+
+/// Some steps of all rows of x against one panel, to be added to the sums [rows, 32].
 struct Part<'a> {
     x: &'a Bf16Rows,
     /// The first step.
     first: usize,
     /// The panel's steps from there on.
     weights: &'a [u16],
-    columns: std::ops::Range<usize>,
-    y: Target,
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ impl Bits {
 /// W [outputs, inputs] in panels of 64 outputs. A panel is a sequence of groups along the input; a group has the 64 scales
 /// (f16) and then its codes: for each four inputs, 64 outputs of four bytes. With four bits, a byte has the code of its
 /// place in the first sixteen inputs below and of the last sixteen above.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct QuantisedMatrix {
     bits: Option<Bits>,
     inputs: usize,

@@ -44,13 +44,20 @@ fn place(bits: Bits, codes: &[i8; GROUP], column: usize, data: &mut [u8]) {
     }
 }
 
+/// The nearest whole number, of two equally near the even one, for |x| < 2^22.
+#[inline(always)]
+fn nearest(x: f32) -> f32 {
+    const ROUNDER: f32 = 12_582_912.0; // 1.5·2^23
+    (x + ROUNDER) - ROUNDER
+}
+
 /// As GGUF's Q8_0: the largest size becomes 127.
 fn eight(x: &[f32; GROUP]) -> (u16, [i8; GROUP]) {
     let largest = x.iter().fold(0.0f32, |most, x| if x.abs() > most { x.abs() } else { most });
     let broken = x.iter().any(|x| !x.is_finite());
     let scale = if broken { f32::NAN } else { largest / 127.0 };
     let reciprocal = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-    let code = |x: f32| (x * reciprocal).round().clamp(-127.0, 127.0) as i8;
+    let code = |x: f32| nearest(x * reciprocal).clamp(-127.0, 127.0) as i8;
     (f16_bits(scale), x.map(code))
 }
 
@@ -63,7 +70,7 @@ fn four(x: &[f32; GROUP]) -> (u16, [i8; GROUP]) {
     if largest == 0.0 {
         return (0, [0; GROUP]);
     }
-    let code = |x: f32, scale: f32| (x / scale).round().clamp(-8.0, 7.0);
+    let code = |x: f32, scale: f32| nearest(x / scale).clamp(-8.0, 7.0);
     let mut best = (f32::INFINITY, 0.0f32);
     for step in -8..=8 {
         let start = largest / (-8.0 + 0.1 * step as f32);
