@@ -41,6 +41,28 @@ pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
+/// e^x − 1. Near zero by its series, where the difference would cancel.
+#[inline(always)]
+pub fn exp_minus_one(x: f32) -> f32 {
+    let mut p = 1.0 / 5040.0f32;
+    for factor in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0] {
+        p = p.mul_add(x, factor);
+    }
+    if x.abs() < 0.4 { p * x } else { exp(x) - 1.0 }
+}
+
+/// The hyperbolic tangent. Near zero by its series, where the difference would cancel.
+#[inline(always)]
+pub fn tanh(x: f32) -> f32 {
+    let square = x * x;
+    let mut p = -1382.0 / 155_925.0f32;
+    for factor in [62.0 / 2835.0, -17.0 / 315.0, 2.0 / 15.0, -1.0 / 3.0, 1.0] {
+        p = p.mul_add(square, factor);
+    }
+    // 1 − 2 / (e^2x + 1) reaches ±1 by itself.
+    if x.abs() < 0.3 { p * x } else { 1.0 - 2.0 / (exp(2.0 * x) + 1.0) }
+}
+
 /// The natural logarithm, for positive finite x: x = 2^n·m, m in [√½, √2), then ln m = 2·artanh((m−1)/(m+1)) as a series.
 pub fn ln(x: f64) -> f64 {
     if x.is_nan() || x < 0.0 {
@@ -130,6 +152,20 @@ mod tests {
         assert_eq!(exp(f32::INFINITY), f32::INFINITY);
         assert!(exp(f32::NAN).is_nan());
         assert!(exp(88.0).is_finite());
+    }
+
+    #[test]
+    fn near_zero_nothing_cancels() {
+        for i in -4_000..4_000 {
+            let x = i as f32 / 500.0 + 0.000_3;
+            let (found, expected) = (exp_minus_one(x) as f64, (x as f64).exp_m1());
+            assert!((found / expected - 1.0).abs() < 6e-7, "exp_minus_one({x}) = {found}");
+            let (found, expected) = (tanh(x) as f64, (x as f64).tanh());
+            assert!((found / expected - 1.0).abs() < 6e-7, "tanh({x}) = {found}");
+        }
+        assert_eq!([tanh(0.0), tanh(f32::INFINITY), tanh(f32::NEG_INFINITY)], [0.0, 1.0, -1.0]);
+        assert_eq!([exp_minus_one(0.0), exp_minus_one(f32::NEG_INFINITY)], [0.0, -1.0]);
+        assert!(tanh(f32::NAN).is_nan());
     }
 
     #[test]

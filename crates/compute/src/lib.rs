@@ -11,6 +11,7 @@
 //! over the pool it is called in), so that a caller may run one in each of its threads. This crate alone contains `unsafe`: in the kernels of
 //! `product`, `quantised` and `bf16`, in the dispatch (`path`), in `team` and in `memory`.
 
+pub mod activations;
 pub mod attention;
 pub mod bf16;
 pub mod cached_attention;
@@ -32,7 +33,7 @@ pub mod quantised;
 pub mod random;
 pub mod rotary;
 pub mod routing;
-mod softmax;
+pub mod softmax;
 pub mod swiglu;
 pub mod team;
 

@@ -18,6 +18,19 @@ vectorised! {
 }
 
 vectorised! {
+    /// Norms `weight.len()` elements of every row in place; rows begin `stride` apart, and the elements at `first` in each.
+    pub fn rms_norm_in_place(x: &mut [f32], stride: usize, first: usize, weight: &[f32], epsilon: f32) {
+        for row in x.chunks_exact_mut(stride) {
+            let row = &mut row[first..first + weight.len()];
+            let r = reciprocal_root_mean_square(row, epsilon);
+            for (x, &w) in row.iter_mut().zip(weight) {
+                *x = w * (*x * r);
+            }
+        }
+    }
+}
+
+vectorised! {
     /// Adds the gradient by x to `x_gradient` and, where wanted, the gradient by w to `weight_gradient`.
     pub fn rms_norm_backward(
         output_gradient: &[f32],
@@ -98,6 +111,18 @@ mod tests {
             }
         }
         same_on_every_path(|| forward(&x, &w));
+    }
+
+    #[test]
+    fn in_place_has_the_same_bits() {
+        let (x, w) = (normal_numbers(1, 3 * 40), normal_numbers(2, 21));
+        let mut found = x.clone();
+        rms_norm_in_place(&mut found, 40, 9, &w, EPSILON);
+        for row in 0..3 {
+            let (before, after) = (&x[row * 40..][..40], &found[row * 40..][..40]);
+            assert_eq!(after[9..30], forward(&before[9..30], &w).0);
+            assert_eq!((&after[..9], &after[30..]), (&before[..9], &before[30..]));
+        }
     }
 
     #[test]

@@ -15,22 +15,33 @@ pub struct RotaryTable {
 }
 
 impl RotaryTable {
-    /// The table for positions 0..`positions`. Angles are rounded as transformers rounds them: the inverse frequency to
-    /// f32, and its product with the position to f32.
+    /// The table for positions 0..`positions`.
     pub fn new(positions: usize, head_dim: usize, theta: f64) -> Self {
-        let half = head_dim / 2;
-        let frequencies: Vec<f32> =
-            (0..half).map(|i| power(theta, -2.0 * i as f64 / head_dim as f64) as f32).collect();
-        let (mut cosines, mut sines) =
-            (Vec::with_capacity(positions * half), Vec::with_capacity(positions * half));
-        for position in 0..positions {
-            for frequency in &frequencies {
+        let mut table = RotaryTable { half: head_dim / 2, cosines: Vec::new(), sines: Vec::new() };
+        table.fill(&frequencies(head_dim, theta), 1.0, 0..positions as u32);
+        table
+    }
+
+    /// A table without positions.
+    pub fn empty() -> Self {
+        RotaryTable { half: 0, cosines: Vec::new(), sines: Vec::new() }
+    }
+
+    /// Makes it the table whose entry i belongs to the i-th of `positions`; cosines and sines times `factor`. Angles are
+    /// rounded as transformers rounds them: the inverse frequency to f32, and its product with the position to f32.
+    pub fn fill(&mut self, frequencies: &[f32], factor: f32, positions: impl ExactSizeIterator<Item = u32>) {
+        self.half = frequencies.len();
+        self.cosines.clear();
+        self.sines.clear();
+        self.cosines.reserve(positions.len() * self.half);
+        self.sines.reserve(positions.len() * self.half);
+        for position in positions {
+            for frequency in frequencies {
                 let (sine, cosine) = sine_cosine((position as f32 * frequency) as f64);
-                cosines.push(cosine as f32);
-                sines.push(sine as f32);
+                self.cosines.push(cosine as f32 * factor);
+                self.sines.push(sine as f32 * factor);
             }
         }
-        RotaryTable { half, cosines, sines }
     }
 
     /// How many positions the table has.
@@ -43,6 +54,11 @@ impl RotaryTable {
         let span = position as usize * self.half..(position as usize + 1) * self.half;
         (&self.cosines[span.clone()], &self.sines[span])
     }
+}
+
+/// The inverse frequency of each pair of a head: θ^(−2i / head_dim).
+pub fn frequencies(head_dim: usize, theta: f64) -> Vec<f32> {
+    (0..head_dim / 2).map(|i| power(theta, -2.0 * i as f64 / head_dim as f64) as f32).collect()
 }
 
 /// Where the heads of one projection stand inside the rows of a fused one.

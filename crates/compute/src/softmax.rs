@@ -1,7 +1,7 @@
 //! The softmax of rows of attention scores, and its backward: shared by training and by the cache's attention, so that both
 //! give the same bits.
 
-use crate::elementary::exp;
+use crate::elementary::{exp, tanh};
 use crate::lanes::{LANES, dot, maximum, sum_of_lanes};
 use crate::path::vectorised;
 
@@ -46,6 +46,18 @@ vectorised! {
                 lanes[lane] += weight;
             }
             *reciprocal = 1.0 / sum_of_lanes(&lanes);
+        }
+    }
+}
+
+vectorised! {
+    /// Row by row, score ← cap · tanh(score · scale / cap): scores stay between −cap and cap (Gemma 2, arXiv 2408.00118).
+    pub fn soft_cap(scores: &mut [f32], stride: usize, width: usize, scale: f32, cap: f32) {
+        let inner = scale / cap;
+        for row in scores.chunks_mut(stride) {
+            for score in &mut row[..width] {
+                *score = cap * tanh(*score * inner);
+            }
         }
     }
 }

@@ -3,10 +3,12 @@
 
 use crate::ModelError;
 use crate::config::{LayerSpecification, ModelConfig};
-use crate::parameters::{ModelSpans, ParameterKind, ParameterTable};
+use crate::parameters::{ParameterKind, ParameterTable};
+use crate::spans::ModelSpans;
 use crate::weights::WeightsReader;
 use compute::{MatrixMut, MatrixRef, Start, elementwise, multiply};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
@@ -66,6 +68,17 @@ impl Projection {
         }
     }
 
+    /// Whether a layer has it, as one matrix that all tokens pass.
+    fn exists(self, layer: &LayerSpecification) -> bool {
+        let width = layer.feed_forward.intermediate_size;
+        match self {
+            Projection::Query | Projection::Key | Projection::Value => layer.attention.latent.is_none(),
+            Projection::Output => true,
+            Projection::Gate => width > 0 && layer.feed_forward.activation.gated(),
+            Projection::Up | Projection::Down => width > 0,
+        }
+    }
+
     /// (input, output) widths.
     fn sizes(self, layer: &LayerSpecification, hidden: usize) -> (usize, usize) {
         let (q, kv) = (
@@ -76,7 +89,7 @@ impl Projection {
         match self {
             Projection::Query => (hidden, q),
             Projection::Key | Projection::Value => (hidden, kv),
-            Projection::Output => (q, hidden),
+            Projection::Output => (layer.attention.output_width(), hidden),
             Projection::Gate | Projection::Up => (hidden, width),
             Projection::Down => (width, hidden),
         }
@@ -153,6 +166,13 @@ impl Adapter {
         for (index, layer) in model.layers.iter().enumerate() {
             let mut pairs = Vec::new();
             for &projection in &config.targets {
+                if !projection.exists(layer) {
+                    return Err(ModelError::Shape(format!(
+                        "an adapter on {}, which layer {index} of {} does not have as one matrix for all tokens",
+                        projection.name(),
+                        model.architecture.class()
+                    )));
+                }
                 let (input, output) = projection.sizes(layer, model.hidden_size);
                 let name = |part: &str| {
                     format!(
@@ -233,7 +253,8 @@ impl Adapter {
         self.layers.len() == model.layers.len()
             && self.layers.iter().zip(&model.layers).all(|(pairs, layer)| {
                 pairs.iter().all(|(projection, spans)| {
-                    projection.sizes(layer, model.hidden_size) == (spans.input, spans.output)
+                    projection.exists(layer)
+                        && projection.sizes(layer, model.hidden_size) == (spans.input, spans.output)
                 })
             })
     }
@@ -244,24 +265,23 @@ impl Adapter {
     /// When `values` are not those of the model that the adapter was made for.
     pub fn merge_into(&self, model: &ModelConfig, values: &mut [f32]) {
         let table = ModelSpans::new(model).table;
+        for (name, (layer, projection)) in self.changed_tensors(model) {
+            let target = table.find(&name).expect("an adapter of this model").span.clone();
+            self.low_rank(layer, projection).expect("a changed tensor").merge_into(&mut values[target]);
+        }
+    }
+
+    /// The model's tensors that the adapter adds something to.
+    pub(crate) fn changed_tensors(&self, model: &ModelConfig) -> BTreeMap<String, (usize, Projection)> {
+        let mut names = BTreeMap::new();
         for (index, pairs) in self.layers.iter().enumerate() {
-            for (projection, spans) in pairs {
+            for (projection, _) in pairs {
                 let block = projection.block(&model.layers[index]);
                 let name = format!("model.layers.{index}.{block}.{}.weight", projection.name());
-                let target = table.find(&name).expect("an adapter of this model").span.clone();
-                let low = self.pair(spans);
-                let mut scaled = low.b.to_vec();
-                elementwise::scale(&mut scaled, low.scaling);
-                let b = MatrixRef::new(&scaled, spans.output, low.rank);
-                let a = MatrixRef::new(low.a, low.rank, spans.input);
-                multiply(
-                    b,
-                    a,
-                    MatrixMut::new(&mut values[target], spans.output, spans.input),
-                    Start::Continue,
-                );
+                names.insert(name, (index, *projection));
             }
         }
+        names
     }
 
     /// The pair of a projection, where the adapter has one.
@@ -355,6 +375,16 @@ impl LowRank<'_> {
             MatrixMut::strided(output, rows, self.spans.output, stride),
             Start::Continue,
         );
+    }
+
+    /// Adds (α / r) · B·A to a matrix [output, input].
+    pub fn merge_into(&self, matrix: &mut [f32]) {
+        let LowRankSpans { input, output, .. } = *self.spans;
+        let mut scaled = self.b.to_vec();
+        elementwise::scale(&mut scaled, self.scaling);
+        let b = MatrixRef::new(&scaled, output, self.rank);
+        let a = MatrixRef::new(self.a, self.rank, input);
+        multiply(b, a, MatrixMut::new(matrix, output, input), Start::Continue);
     }
 
     /// scratch ← (α / r) · x·Aᵀ

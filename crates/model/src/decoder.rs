@@ -8,7 +8,8 @@ use crate::adapter::{Adapter, Projection};
 use crate::config::ModelConfig;
 use crate::low_rank::LowRankPass;
 use crate::mixture::MixturePass;
-use crate::parameters::{ModelSpans, ParameterTable};
+use crate::parameters::ParameterTable;
+use crate::spans::ModelSpans;
 use crate::workspace::{Activations, Passing, TrainingWorkspace};
 use compute::attention::AttentionShape;
 use compute::cross_entropy::NO_TARGET;
@@ -201,9 +202,11 @@ impl Decoder {
     /// The decoder that `config` describes, for sequences of up to `positions` tokens.
     ///
     /// # Errors
-    /// When the sizes do not fit together, or the positions exceed the configuration's.
+    /// When the sizes do not fit together, the positions exceed the configuration's, or the model has a part that training
+    /// does not compute.
     pub fn new(config: &ModelConfig, positions: usize) -> Result<Decoder, ModelError> {
         config.check()?;
+        config.check_trainable()?;
         if positions > config.maximum_positions {
             return Err(ModelError::Shape(format!(
                 "{positions} positions wanted, the model has {}",
@@ -211,18 +214,14 @@ impl Decoder {
             )));
         }
         let mut rotary: Vec<Arc<RotaryTable>> = Vec::new();
-        for (index, layer) in config.layers.iter().enumerate() {
-            let same = config.layers[..index].iter().position(|other| {
-                (other.attention.head_dim, other.attention.rotary_theta)
-                    == (layer.attention.head_dim, layer.attention.rotary_theta)
-            });
-            rotary.push(match same {
-                Some(other) => rotary[other].clone(),
-                None => Arc::new(RotaryTable::new(
-                    positions,
-                    layer.attention.head_dim,
-                    layer.attention.rotary_theta,
-                )),
+        let turn =
+            |layer: usize| (config.layers[layer].attention.head_dim, config.layers[layer].attention.rotary);
+        for index in 0..config.layers.len() {
+            let same = (0..index).find(|other| turn(*other) == turn(index));
+            rotary.push(match (same, turn(index)) {
+                (Some(other), _) => rotary[other].clone(),
+                (None, (head_dim, Some(turn))) => Arc::new(RotaryTable::new(positions, head_dim, turn.theta)),
+                (None, (_, None)) => unreachable!("a layer without rotation is not trainable"),
             });
         }
         Ok(Decoder {
@@ -695,8 +694,7 @@ impl Decoder {
     }
 
     pub(crate) fn shape(&self, layer: usize) -> AttentionShape {
-        let attention = self.config.layers[layer].attention;
-        AttentionShape { heads: attention.heads, kv_heads: attention.kv_heads, head_dim: attention.head_dim }
+        self.config.layers[layer].attention.shape()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The decoder: one definition for training and inference, configured per layer, in the Hugging Face layout on disk.
 //!
-//! `config` says what a model is, `parameters` where its numbers stand, `tensors` where they come
+//! `config` says what a model is, `parameters` and `spans` where its numbers stand, `tensors` where they come
 //! from, `weights` how they are read from and written to files that may be hostile, `decoder` is the forward and backward pass over packed documents, `adapter` the low-rank
 //! additions (LoRA), and `inference` the ragged forward pass over a cache of keys and values. All arithmetic is `compute`'s.
 
@@ -12,6 +12,7 @@ mod inference;
 mod low_rank;
 mod mixture;
 mod parameters;
+mod spans;
 mod tensors;
 pub mod testing;
 mod weights;
@@ -22,8 +23,9 @@ pub use compute::cached_attention::BLOCK_POSITIONS;
 pub use compute::cross_entropy::NO_TARGET;
 pub use compute::routing::Scoring;
 pub use config::{
-    Architecture, AttentionSpecification, FeedForwardSpecification, LayerSpecification, MixtureSpecification,
-    ModelConfig,
+    Activation, Architecture, AttentionSpecification, FeedForwardSpecification, LatentAttention,
+    LayerSpecification, MixtureSpecification, ModelConfig, NormPlacement, QueryKeyNorm, Rotary,
+    RotaryScaling, Temperature,
 };
 pub use decoder::{AdapterInTraining, Decoder, DropoutPlan, Gradients, PackedBatch, RouterTraining};
 pub use error::ModelError;

@@ -4,7 +4,7 @@
 //! dropped. The shared experts are the layer's dense block, which the decoder computes as in any other layer.
 
 use crate::config::{FeedForwardSpecification, MixtureSpecification, ModelConfig};
-use crate::parameters::MixtureSpans;
+use crate::spans::MixtureSpans;
 use compute::device::ExpertMatrices;
 use compute::routing::Routing;
 use compute::{Buffer, Device, Start, View, ViewMut};

@@ -2,9 +2,10 @@
 
 use crate::config::{
     Architecture, AttentionSpecification, FeedForwardSpecification, LayerSpecification, MixtureSpecification,
-    ModelConfig,
+    ModelConfig, NormPlacement, QueryKeyNorm,
 };
-use crate::parameters::{ModelSpans, ParameterKind};
+use crate::parameters::ParameterKind;
+use crate::spans::ModelSpans;
 use crate::weights::write_safetensors;
 use compute::random;
 use compute::routing::Scoring;
@@ -14,23 +15,19 @@ impl ModelConfig {
     /// Two layers of width 32: enough to have everything, small enough to run at once.
     pub fn tiny_for_tests(vocabulary_size: usize) -> ModelConfig {
         let attention = AttentionSpecification {
-            heads: 4,
-            kv_heads: 2,
-            head_dim: 8,
-            rotary_theta: 10_000.0,
-            head_norm: true,
-            bias: false,
+            norm: QueryKeyNorm::Head,
+            ..AttentionSpecification::plain(4, 2, 8, 10_000.0)
         };
+        let feed_forward = FeedForwardSpecification::dense(48);
         ModelConfig {
             architecture: Architecture::Qwen3,
             vocabulary_size,
             hidden_size: 32,
-            layers: vec![
-                LayerSpecification { attention, feed_forward: FeedForwardSpecification::dense(48) };
-                2
-            ],
+            layers: vec![LayerSpecification { attention, feed_forward, norms: NormPlacement::Before }; 2],
             norm_epsilon: 1e-6,
             tie_embeddings: true,
+            embedding_scale: None,
+            logit_soft_cap: None,
             maximum_positions: 512,
             begin_of_text: Some(0),
             end_of_text: Some(0),
@@ -52,11 +49,12 @@ impl ModelConfig {
             normalise: true,
             scale: 1.5,
         };
-        let attention = config.layers[0].attention;
-        let feed_forward = FeedForwardSpecification { intermediate_size: 20, mixture: Some(mixture) };
+        let feed_forward =
+            FeedForwardSpecification { mixture: Some(mixture), ..FeedForwardSpecification::dense(20) };
+        let sparse = LayerSpecification { feed_forward, ..config.layers[0] };
         config.architecture = Architecture::Dots1;
         config.layers.truncate(1);
-        config.layers.extend([LayerSpecification { attention, feed_forward }; 2]);
+        config.layers.extend([sparse; 2]);
         config
     }
 }

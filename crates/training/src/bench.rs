@@ -12,7 +12,7 @@ use crate::trainer::{Optimiser, OptimiserKind, StepControl, Subject, Trainer};
 use compute::Device;
 use model::{
     Architecture, AttentionSpecification, Decoder, FeedForwardSpecification, LayerSpecification,
-    MixtureSpecification, ModelConfig, RouterTraining, Scoring,
+    MixtureSpecification, ModelConfig, NormPlacement, QueryKeyNorm, RouterTraining, Scoring,
 };
 use provenance::Context;
 use serde::Serialize;
@@ -67,16 +67,11 @@ fn llama(
     sequences: usize,
     sequence_length: usize,
 ) -> BenchShape {
-    let attention = AttentionSpecification {
-        heads,
-        kv_heads: heads,
-        head_dim: hidden_size / heads,
-        rotary_theta: 10_000.0,
-        head_norm: false,
-        bias: false,
+    let layer = LayerSpecification {
+        attention: AttentionSpecification::plain(heads, heads, hidden_size / heads, 10_000.0),
+        feed_forward: FeedForwardSpecification::dense(intermediate_size),
+        norms: NormPlacement::Before,
     };
-    let layer =
-        LayerSpecification { attention, feed_forward: FeedForwardSpecification::dense(intermediate_size) };
     let model = ModelConfig {
         architecture: Architecture::Llama,
         vocabulary_size,
@@ -84,6 +79,8 @@ fn llama(
         layers: vec![layer; layers],
         norm_epsilon: 1e-6,
         tie_embeddings: true,
+        embedding_scale: None,
+        logit_soft_cap: None,
         maximum_positions: sequence_length,
         begin_of_text: None,
         end_of_text: None,
@@ -108,8 +105,9 @@ fn mixture_of_m() -> BenchShape {
     };
     shape.model.architecture = Architecture::Dots1;
     for layer in &mut shape.model.layers {
-        layer.attention.head_norm = true;
-        layer.feed_forward = FeedForwardSpecification { intermediate_size: 512, mixture: Some(mixture) };
+        layer.attention.norm = QueryKeyNorm::Head;
+        layer.feed_forward = FeedForwardSpecification { mixture: Some(mixture), ..layer.feed_forward };
+        layer.feed_forward.intermediate_size = 512;
     }
     shape
 }

@@ -5,7 +5,7 @@ use crate::schedule::{DecayShape, Schedule, ScheduleKind};
 use crate::trainer::{MomentStorage, OptimiserKind};
 use model::{
     Architecture, AttentionSpecification, FeedForwardSpecification, LayerSpecification, MixtureSpecification,
-    ModelConfig, RouterTraining, Scoring,
+    ModelConfig, NormPlacement, QueryKeyNorm, RouterTraining, Scoring,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -322,18 +322,15 @@ impl Settings {
     /// The model's configuration, once the vocabulary is known.
     pub(crate) fn shape(&self, vocabulary_size: usize, separator: Option<u32>) -> ModelConfig {
         let attention = AttentionSpecification {
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-            head_dim: self.head_dim,
-            rotary_theta: self.rope_theta,
-            head_norm: true,
-            bias: false,
+            norm: QueryKeyNorm::Head,
+            ..AttentionSpecification::plain(self.heads, self.kv_heads, self.head_dim, self.rope_theta)
         };
         let dense = FeedForwardSpecification::dense(self.intermediate_size);
         let dense_layers = if self.experts == 0 { self.layers } else { self.first_dense_layers };
         let layers = (0..self.layers.min(4097)).map(|layer| LayerSpecification {
             attention,
             feed_forward: if layer < dense_layers { dense } else { self.mixture() },
+            norms: NormPlacement::Before,
         });
         ModelConfig {
             architecture: if self.experts == 0 { Architecture::Qwen3 } else { Architecture::Dots1 },
@@ -342,6 +339,8 @@ impl Settings {
             layers: layers.collect(),
             norm_epsilon: 1e-6,
             tie_embeddings: self.tie_embeddings,
+            embedding_scale: None,
+            logit_soft_cap: None,
             maximum_positions: self.maximum_positions,
             begin_of_text: separator,
             end_of_text: separator,
@@ -374,7 +373,7 @@ impl Settings {
             scale: (self.experts_per_token as f64).sqrt(),
         };
         let shared = self.shared_experts.saturating_mul(self.moe_intermediate_size);
-        FeedForwardSpecification { intermediate_size: shared, mixture: Some(mixture) }
+        FeedForwardSpecification { mixture: Some(mixture), ..FeedForwardSpecification::dense(shared) }
     }
 
     pub(crate) fn schedule(&self) -> Schedule {

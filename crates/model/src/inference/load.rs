@@ -1,15 +1,19 @@
 //! From tensors on disk or in memory to a model that is ready to run: read one matrix at a time, packed, and dropped.
 
+use super::latent::PackedLatent;
 use super::mixture::PackedMixture;
+use super::rotations::Rotations;
 use super::weight::{Weight, WeightFormat};
-use super::{InferenceModel, LayerVectors, PackedLayer, SmallParameters};
+use super::{InferenceModel, LayerVectors, PackedLayer, Projections, SmallParameters};
 use crate::ModelError;
-use crate::adapter::Adapter;
-use crate::config::ModelConfig;
-use crate::decoder::Decoder;
-use crate::parameters::ModelSpans;
+use crate::adapter::{Adapter, Projection};
+use crate::config::{Architecture, LayerSpecification, ModelConfig};
+use crate::spans::ModelSpans;
 use crate::tensors::{Tensors, TensorsInMemory, check, read_span};
 use crate::weights::WeightsReader;
+use compute::activations::Xielu;
+use compute::elementary::{exp_f64, ln};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
@@ -40,9 +44,11 @@ impl InferenceModel {
     /// Names the file and what is wrong with it.
     pub fn load_merged(folder: &Path, adapter_folder: &Path) -> Result<InferenceModel, ModelError> {
         let config = ModelConfig::load(&folder.join("config.json"))?;
-        let mut values = load_parameters(&config, folder)?;
-        Adapter::load(&config, adapter_folder)?.merge_into(&config, &mut values);
-        InferenceModel::from_values(&config, &values)
+        let adapter = Adapter::load(&config, adapter_folder)?;
+        let tensors = WeightsReader::open_folder(folder)?;
+        let places = adapter.changed_tensors(&config);
+        let mut tensors = WithAdapter { tensors, adapter: &adapter, places };
+        InferenceModel::load_with(&config, &mut tensors, WeightFormat::F32)
     }
 
     /// A model from parameters in memory, in the order of its table.
@@ -71,44 +77,161 @@ impl InferenceModel {
         config.check()?;
         let spans = ModelSpans::new(config);
         // Check the sizes on disk before memory is taken for what a configuration merely claims.
-        check(tensors, &spans.table)?;
-        let decoder = Decoder::new(config, config.maximum_positions)?;
+        check(tensors, &spans.table, |name| may_be_left(config, name))?;
         let hidden = config.hidden_size;
+        // These two of xIELU's numbers are the same in all layers of the published models, and not always written.
+        let numbers = match spans.layers.iter().any(|layer| layer.activation.is_some()) {
+            true => (0..spans.layers.len()).map(|layer| xielu_constants(tensors, layer)).collect(),
+            false => Ok(Vec::new()),
+        }?;
         let mut read = |span: &Range<usize>| read_span(tensors, &spans.table, span);
         let mut layers = Vec::new();
         let mut vectors = Vec::new();
         let embedding = read(&spans.embedding)?;
         for (index, layer) in spans.layers.iter().enumerate() {
-            let feed_forward = config.layers[index].feed_forward;
-            let mut packed = |span: &Range<usize>, input: usize| -> Result<Weight, ModelError> {
-                Ok(Weight::new(&read(span)?, input, format))
+            let LayerSpecification { attention, feed_forward, .. } = config.layers[index];
+            let packed = |read: &mut ReadSpan, span: &Range<usize>, input: usize| {
+                Ok::<_, ModelError>(Weight::new(&read(span)?, input, format))
             };
-            let (fused, output) =
-                (packed(&layer.fused, hidden)?, packed(&layer.output, decoder.shape(index).query_width())?);
-            let (gate_up, down) =
-                (packed(&layer.gate_up, hidden)?, packed(&layer.down, feed_forward.intermediate_size)?);
+            let projections = match (&layer.latent, attention.latent) {
+                (Some(spans), Some(latent)) => Projections::Latent(Box::new(PackedLatent::new(
+                    &attention, latent, spans, &mut read, hidden, format,
+                )?)),
+                _ => Projections::Fused(packed(&mut read, &layer.fused, hidden)?),
+            };
+            let output = packed(&mut read, &layer.output, attention.output_width())?;
+            let dense = match feed_forward.intermediate_size {
+                0 => None,
+                width => {
+                    Some((packed(&mut read, &layer.gate_up, hidden)?, packed(&mut read, &layer.down, width)?))
+                }
+            };
             let mixture = match (&layer.mixture, feed_forward.mixture) {
                 (Some(spans), Some(mixture)) => {
                     Some(PackedMixture::new(mixture, spans, &mut read, hidden, format)?)
                 }
                 _ => None,
             };
-            layers.push(PackedLayer { fused, output, gate_up, down, mixture });
+            layers.push(PackedLayer { projections, output, dense, mixture });
+            let from_one = config.architecture.norms_count_from_one();
+            let mut norm = |span: &Range<usize>| -> Result<Vec<f32>, ModelError> {
+                let mut weight = read(span)?;
+                if from_one {
+                    weight.iter_mut().for_each(|weight| *weight += 1.0);
+                }
+                Ok(weight)
+            };
+            let (input_norm, middle_norm) = (norm(&layer.input_norm)?, norm(&layer.middle_norm)?);
+            let query_norm = layer.query_norm.as_ref().map(&mut norm).transpose()?;
+            let key_norm = layer.key_norm.as_ref().map(&mut norm).transpose()?;
+            let attention_norm = layer.attention_norm.as_ref().map(&mut norm).transpose()?;
+            let feed_forward_norm = layer.feed_forward_norm.as_ref().map(&mut norm).transpose()?;
+            let (gate_up_bias, down_bias) = match &layer.biases {
+                Some((gate_up, down)) => (Some(read(gate_up)?), Some(read(down)?)),
+                None => (None, None),
+            };
             vectors.push(LayerVectors {
-                input_norm: read(&layer.input_norm)?,
+                input_norm,
                 fused_bias: layer.fused_bias.as_ref().map(&mut read).transpose()?,
-                query_norm: layer.query_norm.as_ref().map(&mut read).transpose()?,
-                key_norm: layer.key_norm.as_ref().map(&mut read).transpose()?,
-                middle_norm: read(&layer.middle_norm)?,
+                query_norm,
+                key_norm,
+                output_bias: layer.output_bias.as_ref().map(&mut read).transpose()?,
+                attention_norm,
+                middle_norm,
+                gate_up_bias,
+                down_bias,
+                xielu: match &layer.activation {
+                    Some(span) => Some(xielu(&read(span)?, numbers[index])),
+                    None => None,
+                },
+                feed_forward_norm,
             });
         }
-        let final_norm = read(&spans.final_norm)?;
+        let mut final_norm = read(&spans.final_norm)?;
+        if config.architecture.norms_count_from_one() {
+            final_norm.iter_mut().for_each(|weight| *weight += 1.0);
+        }
         let head = match config.tie_embeddings {
             true => Weight::new(&embedding, hidden, format),
             false => Weight::new(&read(&spans.head)?, hidden, format),
         };
         let small = SmallParameters { embedding, layers: vectors, final_norm };
-        Ok(InferenceModel { decoder, small, layers, head })
+        let rotations = Rotations::new(config);
+        Ok(InferenceModel { config: config.clone(), rotations, small, layers, head })
+    }
+}
+
+/// Whether a tensor that the table does not know has no influence on what is computed.
+fn may_be_left(config: &ModelConfig, name: &str) -> bool {
+    let behind = || {
+        // DeepSeek-V3's layers that predict further tokens.
+        let number = name.strip_prefix("model.layers.")?.split('.').next()?.parse::<usize>().ok()?;
+        Some(number >= config.layers.len())
+    };
+    // The frequencies that older checkpoints carry follow from the configuration.
+    name.ends_with(".self_attn.rotary_emb.inv_freq")
+        || (name == "lm_head.weight" && config.tie_embeddings)
+        || match config.architecture {
+            Architecture::Apertus => name.ends_with(".mlp.act_fn.beta") || name.ends_with(".mlp.act_fn.eps"),
+            Architecture::DeepseekV3 => behind() == Some(true),
+            _ => false,
+        }
+}
+
+/// β and ε of a layer's xIELU, transformers' defaults where they are not among the tensors.
+fn xielu_constants(tensors: &mut dyn Tensors, layer: usize) -> Result<[f32; 2], ModelError> {
+    let mut numbers = [0.5, -1e-6];
+    for (number, part) in numbers.iter_mut().zip(["beta", "eps"]) {
+        let name = format!("model.layers.{layer}.mlp.act_fn.{part}");
+        match tensors.shape(&name).map(|shape| shape.iter().product::<usize>()) {
+            None => {}
+            Some(1) => tensors.read(&name, std::slice::from_mut(number))?,
+            Some(length) => {
+                let problem = format!("tensor {name} has {length} numbers, expected one");
+                return Err(ModelError::weights(tensors.place(), problem));
+            }
+        }
+    }
+    Ok(numbers)
+}
+
+/// A layer's numbers from what is learned: [αₚ, αₙ] before their softplus, [β, ε].
+fn xielu(alphas: &[f32], [beta, epsilon]: [f32; 2]) -> Xielu {
+    let softplus = |x: f32| {
+        let x = x as f64;
+        (x.max(0.0) + ln(1.0 + exp_f64(-x.abs()))) as f32
+    };
+    Xielu { positive: softplus(alphas[0]), negative: beta + softplus(alphas[1]), beta, epsilon }
+}
+
+/// Tensors with an adapter's product added to those that it changes.
+struct WithAdapter<'a> {
+    tensors: WeightsReader,
+    adapter: &'a Adapter,
+    places: BTreeMap<String, (usize, Projection)>,
+}
+
+impl Tensors for WithAdapter<'_> {
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.tensors.shape(name)
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.tensors.names()
+    }
+
+    fn read(&mut self, name: &str, out: &mut [f32]) -> Result<(), ModelError> {
+        Tensors::read(&mut self.tensors, name, out)?;
+        if let Some(&(layer, projection)) = self.places.get(name)
+            && let Some(pair) = self.adapter.low_rank(layer, projection)
+        {
+            pair.merge_into(out);
+        }
+        Ok(())
+    }
+
+    fn place(&self) -> &Path {
+        self.tensors.place()
     }
 }
 

@@ -5,7 +5,7 @@ use super::load::ReadSpan;
 use super::weight::{Pool, WORTH_A_THREAD, Weight, WeightFormat};
 use crate::ModelError;
 use crate::config::MixtureSpecification;
-use crate::parameters::MixtureSpans;
+use crate::spans::MixtureSpans;
 use compute::routing::{combine, gather, group, route};
 use compute::swiglu::swiglu;
 use rayon::prelude::*;
@@ -59,7 +59,10 @@ impl PackedMixture {
             specification,
             // A choice turns on small differences, and the router is small.
             router: Weight::new(&read(&spans.router)?, hidden, WeightFormat::F32),
-            bias: read(&spans.router_bias)?,
+            bias: match spans.router_bias.is_empty() {
+                true => vec![0.0; specification.experts],
+                false => read(&spans.router_bias)?,
+            },
             experts,
         })
     }

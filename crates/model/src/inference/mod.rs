@@ -6,8 +6,10 @@
 //! `compute`'s fixed chains; nothing here may add up anything in an order that depends on the call.
 
 mod cache;
+mod latent;
 mod load;
 mod mixture;
+mod rotations;
 mod weight;
 
 pub use cache::KvCache;
@@ -16,23 +18,30 @@ pub use weight::WeightFormat;
 
 use crate::ModelError;
 use crate::adapter::{Adapter, Projection};
-use crate::config::ModelConfig;
-use crate::decoder::{Decoder, fused_columns, head_spans};
+use crate::config::{Activation, LayerSpecification, ModelConfig, QueryKeyNorm, Temperature};
+use crate::decoder::{fused_columns, head_spans};
+use compute::activations::{Xielu, geglu, xielu};
+use compute::attention::AttentionShape;
 use compute::cached_attention::{BLOCK_POSITIONS, block_floats, cached_attention, store};
+use compute::elementary::ln;
 use compute::elementwise;
 use compute::embedding::embedding;
-use compute::normalisation::rms_norm;
-use compute::rotary::{HeadNorm, normalise_and_rotate};
+use compute::normalisation::{rms_norm, rms_norm_in_place};
+use compute::rotary::{HeadNorm, RotaryTable, normalise_and_rotate};
+use compute::softmax::soft_cap;
 use compute::swiglu::swiglu;
+use latent::{LatentRows, PackedLatent};
 use mixture::{PackedMixture, RoutedRows};
 use rayon::prelude::*;
+use rotations::Rotations;
 use std::path::Path;
 use weight::{Pool, Weight};
 
 /// A model ready to run, its matrices packed for the product's panels.
 #[derive(Debug)]
 pub struct InferenceModel {
-    decoder: Decoder,
+    config: ModelConfig,
+    rotations: Rotations,
     small: SmallParameters,
     layers: Vec<PackedLayer>,
     head: Weight,
@@ -40,11 +49,18 @@ pub struct InferenceModel {
 
 #[derive(Debug)]
 struct PackedLayer {
-    fused: Weight,
+    projections: Projections,
     output: Weight,
-    gate_up: Weight,
-    down: Weight,
+    /// Gate and up, and down: of a dense layer, or of a mixture's shared experts.
+    dense: Option<(Weight, Weight)>,
     mixture: Option<PackedMixture>,
+}
+
+/// From the stream to queries, keys and values.
+#[derive(Debug)]
+enum Projections {
+    Fused(Weight),
+    Latent(Box<PackedLatent>),
 }
 
 /// The embedding table and every vector.
@@ -57,11 +73,18 @@ struct SmallParameters {
 
 #[derive(Debug)]
 struct LayerVectors {
+    /// Empty where nothing is normed before attention; so is `middle_norm`.
     input_norm: Vec<f32>,
     fused_bias: Option<Vec<f32>>,
     query_norm: Option<Vec<f32>>,
     key_norm: Option<Vec<f32>>,
+    output_bias: Option<Vec<f32>>,
+    attention_norm: Option<Vec<f32>>,
     middle_norm: Vec<f32>,
+    gate_up_bias: Option<Vec<f32>>,
+    down_bias: Option<Vec<f32>>,
+    xielu: Option<Xielu>,
+    feed_forward_norm: Option<Vec<f32>>,
 }
 
 /// One sequence's new tokens.
@@ -109,6 +132,10 @@ pub struct InferenceWorkspace {
     pool: Option<rayon::ThreadPool>,
     threads: usize,
     positions: Vec<u32>,
+    /// 0, 1, …: the places of the rows in the tables of rotations.
+    places: Vec<u32>,
+    rotations: Vec<RotaryTable>,
+    latent: LatentRows,
     residual: Vec<f32>,
     normed: Vec<f32>,
     reciprocal: Vec<f32>,
@@ -131,7 +158,7 @@ const TASK_ROWS: usize = 48;
 impl InferenceModel {
     /// What the model is.
     pub fn config(&self) -> &ModelConfig {
-        &self.decoder.config
+        &self.config
     }
 
     /// Bytes of memory that the weights take.
@@ -139,7 +166,12 @@ impl InferenceModel {
         let packed = |layer: &PackedLayer| {
             let experts = layer.mixture.iter().flat_map(|mixture| &mixture.experts);
             let routed = experts.map(|expert| expert.gate_up.bytes() + expert.down.bytes()).sum::<usize>();
-            layer.fused.bytes() + layer.output.bytes() + layer.gate_up.bytes() + layer.down.bytes() + routed
+            let projections = match &layer.projections {
+                Projections::Fused(fused) => fused.bytes(),
+                Projections::Latent(latent) => latent.bytes(),
+            };
+            let dense = layer.dense.as_ref().map_or(0, |(gate_up, down)| gate_up.bytes() + down.bytes());
+            projections + layer.output.bytes() + dense + routed
         };
         self.layers.iter().map(packed).sum::<usize>() + self.head.bytes() + self.small.embedding.len() * 4
     }
@@ -156,7 +188,7 @@ impl InferenceModel {
     pub fn new_cache(&self, blocks: usize) -> KvCache {
         let mut layer_offsets = vec![0];
         for layer in 0..self.layers.len() {
-            layer_offsets.push(layer_offsets[layer] + block_floats(self.decoder.shape(layer)));
+            layer_offsets.push(layer_offsets[layer] + block_floats(self.shape(layer)));
         }
         let block_floats = layer_offsets[self.layers.len()];
         KvCache { data: vec![0.0; blocks * block_floats], blocks, layer_offsets, block_floats }
@@ -164,7 +196,7 @@ impl InferenceModel {
 
     /// Bytes of one cache block.
     pub fn cache_block_bytes(&self) -> usize {
-        (0..self.layers.len()).map(|layer| block_floats(self.decoder.shape(layer)) * 4).sum()
+        (0..self.layers.len()).map(|layer| block_floats(self.shape(layer)) * 4).sum()
     }
 
     /// Buffers for calls of up to `maximum_rows` rows (more let them grow), whose products run on `threads` threads.
@@ -176,6 +208,9 @@ impl InferenceModel {
             threads: if pool.is_some() { threads } else { 1 },
             pool,
             positions: Vec::with_capacity(maximum_rows),
+            places: Vec::with_capacity(maximum_rows),
+            rotations: Vec::new(),
+            latent: LatentRows::default(),
             residual: Vec::new(),
             normed: Vec::new(),
             reciprocal: Vec::new(),
@@ -193,6 +228,10 @@ impl InferenceModel {
         };
         self.reserve(&mut workspace, maximum_rows);
         workspace
+    }
+
+    fn shape(&self, layer: usize) -> AttentionShape {
+        self.config.layers[layer].attention.shape()
     }
 
     /// Runs all chunks, fills the cache at their positions, and returns the wanted rows of logits, [rows, vocabulary], in
@@ -245,6 +284,12 @@ impl InferenceModel {
             embedding(&self.small.embedding, hidden, chunk.tokens, part);
             first += chunk.tokens.len();
         }
+        if let Some(scale) = self.config.embedding_scale {
+            elementwise::scale(&mut workspace.residual[..rows * hidden], scale as f32);
+        }
+        workspace.places.clear();
+        workspace.places.extend(0..rows as u32);
+        self.rotations.fill(&mut workspace.rotations, &workspace.positions);
         for layer in 0..self.layers.len() {
             self.layer(layer, rows, chunks, cache, workspace);
         }
@@ -263,6 +308,9 @@ impl InferenceModel {
             pool,
             threads,
             positions,
+            places,
+            rotations,
+            latent: latent_rows,
             residual,
             normed,
             reciprocal,
@@ -278,10 +326,12 @@ impl InferenceModel {
         let (low_rank, scores, columns) =
             (&mut workspace.low_rank, &mut workspace.scores, &mut workspace.columns);
         let (packed, vectors) = (&self.layers[index], &self.small.layers[index]);
-        let shape = self.decoder.shape(index);
+        let shape = self.shape(index);
         let (hidden, q_width, k_width, f_width) =
             (self.config().hidden_size, shape.query_width(), shape.key_width(), shape.fused_width());
-        let width = self.config().layers[index].feed_forward.intermediate_size;
+        let LayerSpecification { attention, feed_forward, .. } = self.config().layers[index];
+        let (width, wide) = (feed_forward.intermediate_size, feed_forward.wide());
+        let table = &rotations[self.rotations.of_layer(index)];
         let epsilon = self.config().norm_epsilon as f32;
         let pool = Pool { pool: pool.as_ref(), threads: *threads };
         let mut adapt = |projection, x: &[f32], input: usize, y: &mut [f32], column: usize, stride: usize| {
@@ -301,48 +351,63 @@ impl InferenceModel {
             }
         };
 
-        rms_norm(
-            &residual[..rows * hidden],
-            &vectors.input_norm,
-            epsilon,
-            &mut normed[..rows * hidden],
-            &mut reciprocal[..rows],
-        );
-        pool.multiply(&normed[..rows * hidden], &packed.fused, &mut fused[..rows * f_width], columns);
-        if let Some(bias) = &vectors.fused_bias {
-            elementwise::add_bias(&mut fused[..rows * f_width], bias);
+        norm_rows(&residual[..rows * hidden], &vectors.input_norm, epsilon, normed, reciprocal);
+        let fused = &mut fused[..rows * f_width.max(attention.output_width())];
+        match &packed.projections {
+            Projections::Latent(latent) => latent.project(
+                &normed[..rows * hidden],
+                hidden,
+                table,
+                pool,
+                columns,
+                latent_rows,
+                &mut queries[..rows * q_width],
+                &mut keys[..rows * k_width],
+            ),
+            Projections::Fused(weight) => {
+                pool.multiply(&normed[..rows * hidden], weight, fused, columns);
+                if let Some(bias) = &vectors.fused_bias {
+                    elementwise::add_bias(fused, bias);
+                }
+                for (projection, column) in fused_columns(shape) {
+                    adapt(projection, &normed[..rows * hidden], hidden, fused, column, f_width);
+                }
+                let [of_queries, of_keys] = head_spans(shape);
+                for (span, norm, turned) in [
+                    (of_queries, &vectors.query_norm, &mut *queries),
+                    (of_keys, &vectors.key_norm, &mut *keys),
+                ] {
+                    let mut of_heads = None;
+                    match norm {
+                        Some(weight) if attention.norm == QueryKeyNorm::Projection => {
+                            rms_norm_in_place(fused, f_width, span.first, weight, epsilon);
+                        }
+                        Some(weight) => of_heads = Some(HeadNorm { weight, epsilon }),
+                        None => {}
+                    }
+                    normalise_and_rotate(fused, span, of_heads, table, places, turned, reciprocal);
+                }
+            }
         }
-        for (projection, column) in fused_columns(shape) {
-            adapt(projection, &normed[..rows * hidden], hidden, fused, column, f_width);
-        }
-        let [of_queries, of_keys] = head_spans(shape);
-        for (span, norm, turned) in
-            [(of_queries, &vectors.query_norm, &mut *queries), (of_keys, &vectors.key_norm, &mut *keys)]
-        {
-            let norm = norm.as_ref().map(|weight| HeadNorm { weight, epsilon });
-            normalise_and_rotate(
-                fused,
-                span,
-                norm,
-                &self.decoder.rotary[index],
-                positions,
-                turned,
-                reciprocal,
-            );
+        if let Some(temperature) = attention.temperature {
+            grow_by_position(temperature, positions, &mut queries[..rows * q_width], q_width);
         }
 
         let mut row = 0;
         for chunk in chunks {
             for position in chunk.first_position..chunk.first_position + chunk.tokens.len() {
                 let block = cache.layer_mut(index, chunk.blocks[position / BLOCK_POSITIONS]);
-                let (key, value) = (
-                    &keys[row * k_width..][..k_width],
-                    &fused[row * f_width + q_width + k_width..][..k_width],
-                );
+                let key = &keys[row * k_width..][..k_width];
+                let value = match packed.projections {
+                    // Values are made of the same vector as keys.
+                    Projections::Latent(_) => key,
+                    Projections::Fused(_) => &fused[row * f_width + q_width + k_width..][..k_width],
+                };
                 store(shape, block, position % BLOCK_POSITIONS, key, value);
                 row += 1;
             }
         }
+        let rule = attention.rule();
         let mut tasks = Vec::new();
         let mut rest = &mut attended[..rows * q_width];
         let mut row = 0;
@@ -366,6 +431,7 @@ impl InferenceModel {
             let AttentionTask { queries, first_position, blocks, output } = task;
             cached_attention(
                 shape,
+                rule,
                 queries,
                 first_position,
                 |block| cache.layer(index, blocks[block]),
@@ -380,34 +446,63 @@ impl InferenceModel {
             _ => tasks.into_iter().zip(scores.iter_mut()).for_each(attend),
         }
 
+        let o_width = attention.output_width();
+        let attended = match &packed.projections {
+            Projections::Fused(_) => &attended[..rows * o_width],
+            Projections::Latent(latent) => {
+                // Latent attention has no use for the fused rows but this.
+                let output = &mut fused[..rows * o_width];
+                latent.values(&attended[..rows * q_width], pool, columns, latent_rows, output);
+                &*output
+            }
+        };
         // The branch is computed beside the stream and then added, as in training: same bits.
-        let branch = normed;
-        pool.multiply(&attended[..rows * q_width], &packed.output, &mut branch[..rows * hidden], columns);
-        adapt(Projection::Output, &attended[..rows * q_width], q_width, branch, 0, hidden);
-        elementwise::add(&mut residual[..rows * hidden], &branch[..rows * hidden]);
+        let branch = &mut normed[..rows * hidden];
+        pool.multiply(attended, &packed.output, branch, columns);
+        adapt(Projection::Output, attended, o_width, branch, 0, hidden);
+        if let Some(bias) = &vectors.output_bias {
+            elementwise::add_bias(branch, bias);
+        }
+        if let Some(norm) = &vectors.attention_norm {
+            rms_norm_in_place(branch, hidden, 0, norm, epsilon);
+        }
+        elementwise::add(&mut residual[..rows * hidden], branch);
 
-        let normed = branch;
-        rms_norm(
-            &residual[..rows * hidden],
-            &vectors.middle_norm,
-            epsilon,
-            &mut normed[..rows * hidden],
-            &mut reciprocal[..rows],
-        );
-        pool.multiply(&normed[..rows * hidden], &packed.gate_up, &mut gate_up[..rows * 2 * width], columns);
-        adapt(Projection::Gate, &normed[..rows * hidden], hidden, gate_up, 0, 2 * width);
-        adapt(Projection::Up, &normed[..rows * hidden], hidden, gate_up, width, 2 * width);
-        swiglu(&gate_up[..rows * 2 * width], width, &mut activated[..rows * width]);
-        if let Some(mixture) = &packed.mixture {
-            mixture.run(&normed[..rows * hidden], hidden, pool, columns, routed);
+        norm_rows(&residual[..rows * hidden], &vectors.middle_norm, epsilon, normed, reciprocal);
+        let x = &normed[..rows * hidden];
+        if let Some((weight, _)) = &packed.dense {
+            let gate_up = &mut gate_up[..rows * wide];
+            pool.multiply(x, weight, gate_up, columns);
+            if let Some(bias) = &vectors.gate_up_bias {
+                elementwise::add_bias(gate_up, bias);
+            }
+            if feed_forward.activation.gated() {
+                adapt(Projection::Gate, x, hidden, gate_up, 0, wide);
+            }
+            adapt(Projection::Up, x, hidden, gate_up, wide - width, wide);
+            activate(feed_forward.activation, gate_up, width, vectors.xielu, &mut activated[..rows * width]);
         }
-        let branch = normed;
-        pool.multiply(&activated[..rows * width], &packed.down, &mut branch[..rows * hidden], columns);
-        adapt(Projection::Down, &activated[..rows * width], width, branch, 0, hidden);
         if let Some(mixture) = &packed.mixture {
-            mixture.combine(&mut branch[..rows * hidden], hidden, routed);
+            mixture.run(x, hidden, pool, columns, routed);
         }
-        elementwise::add(&mut residual[..rows * hidden], &branch[..rows * hidden]);
+        let branch = &mut normed[..rows * hidden];
+        match &packed.dense {
+            Some((_, down)) => {
+                pool.multiply(&activated[..rows * width], down, branch, columns);
+                adapt(Projection::Down, &activated[..rows * width], width, branch, 0, hidden);
+            }
+            None => branch.fill(0.0),
+        }
+        if let Some(bias) = &vectors.down_bias {
+            elementwise::add_bias(branch, bias);
+        }
+        if let Some(mixture) = &packed.mixture {
+            mixture.combine(branch, hidden, routed);
+        }
+        if let Some(norm) = &vectors.feed_forward_norm {
+            rms_norm_in_place(branch, hidden, 0, norm, epsilon);
+        }
+        elementwise::add(&mut residual[..rows * hidden], branch);
     }
 
     fn project<'w>(&self, chunks: &[SequenceChunk], workspace: &'w mut InferenceWorkspace) -> &'w [f32] {
@@ -418,7 +513,11 @@ impl InferenceModel {
             logits.resize(wanted * vocabulary, 0.0);
         }
         let pool = Pool { pool: pool.as_ref(), threads: *threads };
-        pool.multiply(&normed[..wanted * hidden], &self.head, &mut logits[..wanted * vocabulary], columns);
+        let logits = &mut logits[..wanted * vocabulary];
+        pool.multiply(&normed[..wanted * hidden], &self.head, logits, columns);
+        if let Some(cap) = self.config.logit_soft_cap {
+            soft_cap(logits, vocabulary, vocabulary, 1.0, cap as f32);
+        }
         &workspace.logits[..wanted * vocabulary]
     }
 
@@ -497,23 +596,51 @@ impl InferenceModel {
     fn reserve(&self, workspace: &mut InferenceWorkspace, rows: usize) {
         let config = self.config();
         let widest = |of: &dyn Fn(usize) -> usize| (0..self.layers.len()).map(of).max().unwrap_or(0);
-        let shape = |layer| self.decoder.shape(layer);
-        let width = widest(&|layer| config.layers[layer].feed_forward.intermediate_size);
+        let shape = |layer| self.shape(layer);
+        let feed_forward = |layer: usize| config.layers[layer].feed_forward;
+        let output_width = |layer: usize| config.layers[layer].attention.output_width();
         for (buffer, width) in [
             (&mut workspace.residual, config.hidden_size),
             (&mut workspace.normed, config.hidden_size),
             (&mut workspace.reciprocal, widest(&|layer| shape(layer).heads)),
-            (&mut workspace.fused, widest(&|layer| shape(layer).fused_width())),
+            (&mut workspace.fused, widest(&|layer| shape(layer).fused_width().max(output_width(layer)))),
             (&mut workspace.queries, widest(&|layer| shape(layer).query_width())),
             (&mut workspace.keys, widest(&|layer| shape(layer).key_width())),
             (&mut workspace.attended, widest(&|layer| shape(layer).query_width())),
-            (&mut workspace.gate_up, 2 * width),
-            (&mut workspace.activated, width),
+            (&mut workspace.gate_up, widest(&|layer| feed_forward(layer).wide())),
+            (&mut workspace.activated, widest(&|layer| feed_forward(layer).intermediate_size)),
         ] {
             if buffer.len() < rows * width {
                 buffer.resize(rows * width, 0.0);
             }
         }
+    }
+}
+
+/// `normed` ← the rows of x after an RMS norm, or as they are where there is none.
+fn norm_rows(x: &[f32], weight: &[f32], epsilon: f32, normed: &mut [f32], reciprocal: &mut [f32]) {
+    match weight.len() {
+        0 => normed[..x.len()].copy_from_slice(x),
+        width => {
+            rms_norm(x, weight, epsilon, &mut normed[..x.len()], &mut reciprocal[..x.len() / width]);
+        }
+    }
+}
+
+/// Each row of queries times what its position says.
+fn grow_by_position(temperature: Temperature, positions: &[u32], queries: &mut [f32], width: usize) {
+    for (row, &position) in queries.chunks_exact_mut(width).zip(positions) {
+        let lengths = (position as f64 / temperature.original).floor();
+        elementwise::scale(row, (1.0 + temperature.beta * ln(1.0 + lengths)) as f32);
+    }
+}
+
+fn activate(activation: Activation, x: &[f32], width: usize, numbers: Option<Xielu>, output: &mut [f32]) {
+    match (activation, numbers) {
+        (Activation::Silu, _) => swiglu(x, width, output),
+        (Activation::GeluTanh, _) => geglu(x, width, output),
+        (Activation::Xielu, Some(numbers)) => xielu(x, numbers, output),
+        (Activation::Xielu, None) => unreachable!("a layer with xIELU loads its numbers"),
     }
 }
 

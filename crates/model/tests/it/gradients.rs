@@ -5,7 +5,7 @@ use compute::Buffer;
 use model::testing::random_values;
 use model::{
     Adapter, AdapterConfig, AdapterInTraining, Architecture, DropoutPlan, Gradients, ModelConfig,
-    ParameterKind, Projection, RouterTraining, TrainingWorkspace,
+    ParameterKind, Projection, QueryKeyNorm, RouterTraining, TrainingWorkspace,
 };
 
 fn upload(values: &[f32]) -> Buffer {
@@ -61,7 +61,10 @@ fn family(architecture: Architecture) -> ModelConfig {
     config.architecture = architecture;
     config.tie_embeddings = architecture != Architecture::Llama;
     for layer in &mut config.layers {
-        layer.attention.head_norm = architecture == Architecture::Qwen3;
+        layer.attention.norm = match architecture {
+            Architecture::Qwen3 => QueryKeyNorm::Head,
+            _ => QueryKeyNorm::None,
+        };
         layer.attention.bias = architecture == Architecture::Qwen2;
     }
     config

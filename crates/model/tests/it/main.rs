@@ -1,5 +1,6 @@
 //! The decoder as a whole: gradients, training against inference, adapters, and PyTorch's numbers.
 
+mod families;
 mod gradients;
 mod inference;
 mod oracle;
