@@ -13,6 +13,8 @@ use crate::error::EngineError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecoderShape {
     pub vocabulary_size: usize,
+    /// Width of a hidden state; 0 if the model gives none.
+    pub hidden_size: usize,
     /// Longest sequence, in tokens.
     pub context_length: usize,
     /// Positions in one block of the cache.
@@ -35,7 +37,7 @@ pub struct Chunk<'a> {
     pub rows: Rows,
 }
 
-/// Which rows' logits are wanted.
+/// Which rows' logits, or hidden states, are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rows {
     None,
@@ -50,6 +52,12 @@ pub trait Decoder: Send {
     /// Runs the chunks and returns the wanted rows of logits, `[rows, vocabulary_size]`, in the order of the chunks. A
     /// row depends on the tokens before it in its sequence and on nothing else in the call.
     fn forward(&mut self, chunks: &[Chunk<'_>]) -> Result<&[f32], String>;
+
+    /// As [`Decoder::forward`], but returns the wanted rows' hidden states after the final norm, `[rows, hidden_size]`.
+    fn hidden_states(&mut self, chunks: &[Chunk<'_>]) -> Result<&[f32], String>;
+
+    /// Copies a block of the cache, for a sequence that begins like another and parts from it inside the block.
+    fn copy_block(&mut self, from: u32, to: u32);
 }
 
 /// A model of crate `model`, its cache, its buffers and its adapters.
@@ -89,6 +97,7 @@ impl Decoder for ModelDecoder {
     fn shape(&self) -> DecoderShape {
         DecoderShape {
             vocabulary_size: self.model.config().vocabulary_size,
+            hidden_size: self.model.config().hidden_size,
             context_length: self.context_length,
             block_positions: model::BLOCK_POSITIONS,
             blocks: self.blocks,
@@ -96,20 +105,32 @@ impl Decoder for ModelDecoder {
     }
 
     fn forward(&mut self, chunks: &[Chunk<'_>]) -> Result<&[f32], String> {
-        let chunks: Vec<SequenceChunk<'_>> = chunks
-            .iter()
-            .map(|chunk| SequenceChunk {
-                tokens: chunk.tokens,
-                first_position: chunk.first_position,
-                blocks: chunk.blocks,
-                adapter: chunk.adapter.map(|index| &self.adapters[index]),
-                logits: match chunk.rows {
-                    Rows::None => LogitRows::None,
-                    Rows::Last => LogitRows::Last,
-                    Rows::All => LogitRows::All,
-                },
-            })
-            .collect();
+        let chunks = sequence_chunks(chunks, &self.adapters);
         self.model.forward(&chunks, &mut self.cache, &mut self.workspace).map_err(|error| error.to_string())
     }
+
+    fn hidden_states(&mut self, chunks: &[Chunk<'_>]) -> Result<&[f32], String> {
+        let chunks = sequence_chunks(chunks, &self.adapters);
+        let ModelDecoder { model, cache, workspace, .. } = self;
+        model.hidden_states(&chunks, cache, workspace).map_err(|error| error.to_string())
+    }
+
+    fn copy_block(&mut self, from: u32, to: u32) {
+        self.cache.copy_block(from, to);
+    }
+}
+
+fn sequence_chunks<'a>(chunks: &[Chunk<'a>], adapters: &'a [Adapter]) -> Vec<SequenceChunk<'a>> {
+    let chunk = |chunk: &Chunk<'a>| SequenceChunk {
+        tokens: chunk.tokens,
+        first_position: chunk.first_position,
+        blocks: chunk.blocks,
+        adapter: chunk.adapter.map(|index| &adapters[index]),
+        logits: match chunk.rows {
+            Rows::None => LogitRows::None,
+            Rows::Last => LogitRows::Last,
+            Rows::All => LogitRows::All,
+        },
+    };
+    chunks.iter().map(chunk).collect()
 }

@@ -15,8 +15,12 @@ use model::InferenceModel;
 use serde::{Deserialize, Serialize};
 use tokenizer::Tokenizer;
 
+use crate::blocks::Scope;
 use crate::decoder::{Decoder, DecoderShape, ModelDecoder};
 use crate::error::{EngineError, RequestFailure, SubmitError};
+use crate::format::FormatCompiler;
+use crate::generation::GenerationDefaults;
+use crate::memory::{EngineMemory, plan_memory};
 use crate::queue::FairQueue;
 use crate::request::{Event, FinishReason, Request, TokenLogprob, Usage};
 use crate::worker::{Waiting, Worker};
@@ -38,9 +42,20 @@ pub struct EngineSettings {
     pub queued_requests: usize,
     /// Rows of one forward pass: a running answer takes one, a prompt as many as are left.
     pub tokens_per_step: usize,
+    /// Keep complete blocks of 64 positions, so that a later text of the same tenant that begins alike need not compute
+    /// them again. They take room that is free anyway.
+    pub prefix_cache: bool,
+    /// Most tokens that an answer guesses ahead from its own text, where the request does not say; 0 is off.
+    pub speculation: usize,
     /// Adapters in PEFT folders, by the name that requests give.
     pub adapters: BTreeMap<String, PathBuf>,
 }
+
+/// Of the engine's thread: following a form's grammar takes more than the usual 2 MiB. Address space, not memory.
+const ENGINE_STACK: usize = 64 << 20;
+
+/// Most tokens that may be guessed at once: each is a row of logits.
+const MOST_SPECULATION: usize = 64;
 
 impl Default for EngineSettings {
     fn default() -> Self {
@@ -51,6 +66,8 @@ impl Default for EngineSettings {
             running_requests: 16,
             queued_requests: 64,
             tokens_per_step: 512,
+            prefix_cache: true,
+            speculation: 0,
             adapters: BTreeMap::new(),
         }
     }
@@ -66,20 +83,17 @@ impl EngineSettings {
             ("queued_requests", self.queued_requests),
             ("tokens_per_step", self.tokens_per_step),
         ];
+        let wrong = |key, expected: String, found: usize| {
+            Err(EngineError::Setting { key, expected, found: found.to_string() })
+        };
         match settings.into_iter().find(|(_, value)| *value == 0) {
-            Some((key, _)) => {
-                Err(EngineError::Setting { key, expected: "at least 1".to_string(), found: "0".to_string() })
+            Some((key, _)) => wrong(key, "at least 1".to_string(), 0),
+            None if self.speculation > MOST_SPECULATION => {
+                wrong("speculation", format!("at most {MOST_SPECULATION}"), self.speculation)
             }
             None => Ok(()),
         }
     }
-}
-
-/// Memory that an engine holds, known before its first request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct EngineMemory {
-    pub weights_bytes: u64,
-    pub cache_bytes: u64,
 }
 
 /// A running engine. Share it with an `Arc`; dropping it ends its thread and fails what still runs.
@@ -91,6 +105,8 @@ pub struct Engine {
     longest_token_bytes: usize,
     adapters: Vec<String>,
     memory: EngineMemory,
+    defaults: GenerationDefaults,
+    formats: FormatCompiler,
     settings: EngineSettings,
 }
 
@@ -104,6 +120,7 @@ pub(crate) struct Inbox {
     pub queue: FairQueue<Waiting>,
     pub running: usize,
     pub stopping: bool,
+    pub figures: EngineFigures,
 }
 
 impl Shared {
@@ -120,6 +137,35 @@ pub struct EngineLoad {
     pub waiting: usize,
     /// Whether it takes requests at all.
     pub alive: bool,
+    pub figures: EngineFigures,
+}
+
+/// What an engine has done since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct EngineFigures {
+    /// Forward passes.
+    pub steps: u64,
+    /// Rows that they computed.
+    pub computed_tokens: u64,
+    /// Requests that found the beginning of their prompt computed.
+    pub prefix_hits: u64,
+    /// Rows that these did not have to compute.
+    pub prefix_tokens_saved: u64,
+    /// Tokens guessed ahead, and those of them that held.
+    pub guessed_tokens: u64,
+    pub accepted_tokens: u64,
+}
+
+impl EngineFigures {
+    /// Adds what was done since.
+    pub(crate) fn add(&mut self, more: EngineFigures) {
+        self.steps += more.steps;
+        self.computed_tokens += more.computed_tokens;
+        self.prefix_hits += more.prefix_hits;
+        self.prefix_tokens_saved += more.prefix_tokens_saved;
+        self.guessed_tokens += more.guessed_tokens;
+        self.accepted_tokens += more.accepted_tokens;
+    }
 }
 
 impl Engine {
@@ -136,13 +182,15 @@ impl Engine {
         let plan = plan_memory(&model, settings)?;
         let adapters: Vec<_> =
             settings.adapters.iter().map(|(name, folder)| (name.clone(), folder.clone())).collect();
-        let end_tokens = end_tokens(model_folder, &model.config().end_tokens, &tokenizer)?;
+        let defaults = GenerationDefaults::load(model_folder)?;
+        let end_tokens = defaults.end_tokens(&model.config().end_tokens, &tokenizer);
         let rows = settings.tokens_per_step;
         let decoder =
             ModelDecoder::new(model, &adapters, plan.context_length, plan.blocks, rows, settings.threads)?;
         let names = adapters.into_iter().map(|(name, _)| name).collect();
         let mut engine = Engine::over(Box::new(decoder), names, tokenizer, end_tokens, settings)?;
         engine.memory = plan.memory;
+        engine.defaults = defaults;
         Ok(engine)
     }
 
@@ -157,12 +205,19 @@ impl Engine {
         settings.check()?;
         let shape = decoder.shape();
         let shared = Arc::new(Shared {
-            inbox: Mutex::new(Inbox { queue: FairQueue::new(), running: 0, stopping: false }),
+            inbox: Mutex::new(Inbox {
+                queue: FairQueue::new(),
+                running: 0,
+                stopping: false,
+                figures: EngineFigures::default(),
+            }),
             changed: Condvar::new(),
         });
+        let formats = FormatCompiler::new(tokenizer.clone(), shape.vocabulary_size, end_tokens.clone());
         let worker = Worker::new(decoder, tokenizer.clone(), end_tokens, shared.clone(), settings);
         let thread = std::thread::Builder::new()
             .name("engine".to_string())
+            .stack_size(ENGINE_STACK)
             .spawn(move || worker.run())
             .map_err(EngineError::Thread)?;
         let ids = 0..tokenizer.vocabulary_size() as u32;
@@ -174,6 +229,8 @@ impl Engine {
             shape,
             adapters,
             memory: EngineMemory::default(),
+            defaults: GenerationDefaults::default(),
+            formats,
             settings: settings.clone(),
         })
     }
@@ -213,12 +270,13 @@ impl Engine {
 
     /// Checks a request at the edge, so that nothing inside has to doubt it.
     fn admit(&self, request: Request, deliver: Box<dyn FnMut(Event) + Send>) -> Result<Waiting, SubmitError> {
-        let DecoderShape { vocabulary_size, context_length: context, .. } = self.shape;
+        let DecoderShape { vocabulary_size, hidden_size, context_length: context, .. } = self.shape;
         let prompt = request.prompt.len();
         if prompt == 0 {
             return Err(SubmitError::EmptyPrompt);
         }
-        let wanted = request.max_tokens.unwrap_or(1);
+        let max_tokens = if request.pooling.is_some() { Some(0) } else { request.max_tokens };
+        let wanted = max_tokens.unwrap_or(1);
         if prompt.saturating_add(wanted) > context {
             return Err(SubmitError::ContextLength { prompt, wanted, context });
         }
@@ -228,6 +286,19 @@ impl Engine {
         if request.stop.iter().any(String::is_empty) {
             let expected = "strings of at least one character";
             return Err(SubmitError::Field { field: "stop", found: "\"\"".to_string(), expected });
+        }
+        let field = |field, found: String, expected| Err(SubmitError::Field { field, found, expected });
+        match request.speculation {
+            Some(most) if most > MOST_SPECULATION => {
+                return field("speculation", most.to_string(), "at most 64");
+            }
+            _ => {}
+        }
+        if request.pooling.is_some() && hidden_size == 0 {
+            return field("pooling", "set".to_string(), "none: this model gives no hidden states");
+        }
+        if request.pooling.is_some() && (request.prompt_logprobs.is_some() || request.format.is_some()) {
+            return field("pooling", "set".to_string(), "neither prompt_logprobs nor a format beside it");
         }
         request.sampling.check(vocabulary_size)?;
         let adapter = match &request.adapter {
@@ -239,10 +310,19 @@ impl Engine {
                     .ok_or_else(|| SubmitError::UnknownAdapter { name: name.clone() })?,
             ),
         };
-        let most_tokens = request.max_tokens.unwrap_or(context - prompt);
+        if let Some(&token) = request.stop_tokens.iter().find(|&&token| token as usize >= vocabulary_size) {
+            return Err(SubmitError::UnknownToken { token, vocabulary_size });
+        }
+        let form = match &request.format {
+            Some(format) => Some(self.formats.compile(format, &request.stop_tokens)?),
+            None => None,
+        };
+        let most_tokens = max_tokens.unwrap_or(context - prompt);
         let positions = prompt + most_tokens;
         Ok(Waiting {
+            scope: Scope { tenant: request.tenant.clone(), adapter },
             adapter,
+            form,
             most_tokens,
             blocks: positions.div_ceil(self.shape.block_positions),
             deadline: request.time_limit.and_then(|limit| Instant::now().checked_add(limit)),
@@ -274,6 +354,12 @@ impl Engine {
         self.memory
     }
 
+    /// How the makers of the model want it to be sampled. Nothing of it is in force by itself: whoever makes a request
+    /// puts it where the request's own maker says nothing.
+    pub fn defaults(&self) -> &GenerationDefaults {
+        &self.defaults
+    }
+
     /// Tokens that end a turn of a conversation, for [`Request::stop_tokens`].
     pub fn turn_end_tokens(&self) -> Vec<u32> {
         self.tokenizer.special_id(TURN_END).into_iter().collect()
@@ -281,7 +367,12 @@ impl Engine {
 
     pub fn load(&self) -> EngineLoad {
         let inbox = self.shared.inbox();
-        EngineLoad { running: inbox.running, waiting: inbox.queue.waiting(), alive: !inbox.stopping }
+        EngineLoad {
+            running: inbox.running,
+            waiting: inbox.queue.waiting(),
+            alive: !inbox.stopping,
+            figures: inbox.figures,
+        }
     }
 }
 
@@ -346,6 +437,7 @@ impl RequestHandle {
         loop {
             match self.next_event().unwrap_or(Event::Failed(RequestFailure::EngineStopped)) {
                 Event::Prompt { logprobs } => answer.prompt_logprobs = logprobs,
+                Event::Embedding { values } => answer.embedding = values,
                 Event::Token { text, ids, logprobs } => {
                     answer.text.push_str(&text);
                     answer.ids.extend(ids);
@@ -376,72 +468,9 @@ pub struct Answer {
     pub ids: Vec<u32>,
     pub logprobs: Vec<TokenLogprob>,
     pub prompt_logprobs: Vec<Option<TokenLogprob>>,
+    /// The vector of the text, if one was asked for.
+    pub embedding: Vec<f32>,
     /// Always set once the request has ended.
     pub reason: Option<FinishReason>,
     pub usage: Usage,
-}
-
-struct MemoryPlan {
-    blocks: usize,
-    context_length: usize,
-    memory: EngineMemory,
-}
-
-/// The largest cache that is made without being asked for: contexts of published models reach a million tokens.
-const MOST_CACHE_WITHOUT_BUDGET: u64 = 4 << 30;
-
-/// Sizes the cache: room for all requests that may run at full context, or what the budget leaves beside the weights.
-fn plan_memory(model: &InferenceModel, settings: &EngineSettings) -> Result<MemoryPlan, EngineError> {
-    let model_context = model.config().maximum_positions;
-    let context = settings.context_length.map_or(model_context, |wanted| wanted.min(model_context));
-    let blocks_wanted = settings.running_requests * context.div_ceil(model::BLOCK_POSITIONS);
-    let (weights, block) = (model.weight_bytes() as u64, model.cache_block_bytes() as u64);
-    let without_budget = block.saturating_mul(blocks_wanted as u64).min(MOST_CACHE_WITHOUT_BUDGET);
-    let budget = settings.memory_bytes.unwrap_or(weights.saturating_add(without_budget));
-    let affordable = budget.saturating_sub(weights) / block.max(1);
-    let blocks = blocks_wanted.min(usize::try_from(affordable).unwrap_or(usize::MAX));
-    if blocks == 0 {
-        return Err(EngineError::Memory { budget, weights, block, least: weights + block });
-    }
-    Ok(MemoryPlan {
-        blocks,
-        context_length: context.min(blocks * model::BLOCK_POSITIONS),
-        memory: EngineMemory { weights_bytes: weights, cache_bytes: block * blocks as u64 },
-    })
-}
-
-/// Tokens that end an answer: those of `generation_config.json` (one or several), of the model and of the tokenizer.
-fn end_tokens(folder: &Path, of_model: &[u32], tokenizer: &Tokenizer) -> Result<Vec<u32>, EngineError> {
-    let path = folder.join("generation_config.json");
-    let malformed = |problem: String| EngineError::Malformed { path: path.clone(), problem };
-    let mut tokens: Vec<u32> = of_model.iter().copied().chain(tokenizer.end_id()).collect();
-    match std::fs::read(&path) {
-        Ok(bytes) => {
-            let config: GenerationConfig =
-                serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
-            match config.eos_token_id {
-                Some(EndTokens::One(token)) => tokens.push(token),
-                Some(EndTokens::Several(several)) => tokens.extend(several),
-                None => {}
-            }
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(malformed(error.to_string())),
-    }
-    tokens.sort_unstable();
-    tokens.dedup();
-    Ok(tokens)
-}
-
-/// What is read of `generation_config.json`.
-#[derive(Deserialize)]
-struct GenerationConfig {
-    eos_token_id: Option<EndTokens>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum EndTokens {
-    One(u32),
-    Several(Vec<u32>),
 }

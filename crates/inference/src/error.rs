@@ -47,8 +47,19 @@ pub enum SubmitError {
     UnknownAdapter { name: String },
     #[error("`{field}` is {found}; expected {expected}")]
     Field { field: &'static str, found: String, expected: &'static str },
+    #[error("the {kind}{}: {problem}", at(.place))]
+    Format {
+        kind: &'static str,
+        /// A JSON pointer into a schema; empty: all of it.
+        place: String,
+        problem: String,
+    },
     #[error("the engine has stopped")]
     Stopped,
+}
+
+fn at(place: &str) -> String {
+    if place.is_empty() { String::new() } else { format!(" at `{place}`") }
 }
 
 /// Why a request that was taken did not finish.
@@ -60,6 +71,8 @@ pub enum RequestFailure {
     Cancelled,
     #[error("the engine stopped")]
     EngineStopped,
+    #[error("its form cannot be followed further: {0}; make it simpler")]
+    Format(String),
     #[error("it could not be computed: {0}")]
     Computing(String),
 }

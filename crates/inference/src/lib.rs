@@ -7,21 +7,30 @@
 //! The numbers come from crate `model`; here stand the decisions around them: who is computed when, which token is
 //! taken, which text may leave.
 
+mod blocks;
 mod decoder;
 mod engine;
 mod error;
+mod format;
+mod generation;
+mod memory;
 mod queue;
 mod request;
 mod sampling;
+mod schema_place;
 mod scorer;
 mod sequence;
+mod speculation;
 pub mod testing;
 mod text;
 mod worker;
 
 pub use decoder::{Chunk, Decoder, DecoderShape, ModelDecoder, Rows};
-pub use engine::{Answer, Engine, EngineLoad, EngineMemory, EngineSettings, RequestHandle, RunningRequest};
+pub use engine::{Answer, Engine, EngineFigures, EngineLoad, EngineSettings, RequestHandle, RunningRequest};
 pub use error::{EngineError, RequestFailure, SubmitError};
-pub use request::{Alternative, Event, FinishReason, Request, Sampling, TokenLogprob, Usage};
+pub use format::{AnswerFormat, LARGEST_FORMAT};
+pub use generation::GenerationDefaults;
+pub use memory::EngineMemory;
+pub use request::{Alternative, Event, FinishReason, Pooling, Request, Sampling, TokenLogprob, Usage};
 pub use sampling::seed_of_answer;
 pub use scorer::{ScoreError, Scorer};

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::error::{RequestFailure, SubmitError};
+use crate::format::AnswerFormat;
 
-/// One text to continue.
+/// One text to continue, or to embed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
     /// On whose behalf: waiting requests of different tenants take turns.
@@ -25,8 +26,23 @@ pub struct Request {
     pub logprobs: Option<usize>,
     /// Log probabilities of the prompt's tokens, with this many alternatives beside each.
     pub prompt_logprobs: Option<usize>,
+    /// The form that the answer is held to. An answer that ends for want of room may be a piece of it.
+    pub format: Option<AnswerFormat>,
+    /// Most tokens to guess ahead; 0: none, `None`: as the engine does. The answer is the same with and without.
+    pub speculation: Option<usize>,
+    /// Instead of an answer: one vector for the text. `max_tokens` is then taken for 0.
+    pub pooling: Option<Pooling>,
     /// From submission to the last token.
     pub time_limit: Option<Duration>,
+}
+
+/// How the hidden states of a text's tokens, after the model's final norm, become one vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// Their mean.
+    Mean,
+    /// The last token's.
+    Last,
 }
 
 impl Request {
@@ -42,8 +58,16 @@ impl Request {
             stop_tokens: Vec::new(),
             logprobs: None,
             prompt_logprobs: None,
+            format: None,
+            speculation: None,
+            pooling: None,
             time_limit: None,
         }
+    }
+
+    /// A request for the vector of a text.
+    pub fn embedding(tenant: impl Into<String>, text: Vec<u32>, pooling: Pooling) -> Request {
+        Request { pooling: Some(pooling), max_tokens: Some(0), ..Request::new(tenant, text) }
     }
 }
 
@@ -129,6 +153,8 @@ pub enum Event {
     /// New text. It is whole characters; tokens whose text is held back (half a character, what may become a stop
     /// string) come with a later event or, past a stop, never. `logprobs` has an entry per id if they were asked for.
     Token { text: String, ids: Vec<u32>, logprobs: Vec<TokenLogprob> },
+    /// The pooled hidden state, not scaled to length one.
+    Embedding { values: Vec<f32> },
     /// The end, as wished.
     Finished { reason: FinishReason, usage: Usage },
     /// The end, for another reason.
@@ -138,7 +164,7 @@ pub enum Event {
 /// Why a generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishReason {
-    /// The model ended its text, or a stop token came.
+    /// The model ended its text, a stop token came, or the form of the answer allows nothing more.
     EndOfText,
     /// A stop string came.
     StopString,

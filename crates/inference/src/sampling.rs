@@ -1,6 +1,6 @@
 //! Choosing the next token from the logits of one row.
 //!
-//! Order: logit bias, repetition penalty, presence and frequency penalty, temperature, top-k, top-p, min-p, draw. The
+//! Order: what a form of the answer rules out, logit bias, repetition penalty, presence and frequency penalty, temperature, top-k, top-p, min-p, draw. The
 //! draw is a pure function of (seed, number of the token), and equal logits are ordered by id, so the same request gives
 //! the same tokens whatever else runs beside it. Sums run in f64 over a fixed order.
 
@@ -9,10 +9,15 @@ use std::collections::BTreeMap;
 
 use compute::cross_entropy::cross_entropy_rows;
 
+use crate::format::Allowed;
 use crate::request::Sampling;
 
 /// Below this, the likeliest token is all that is left.
 const LOWEST_TEMPERATURE: f32 = 1e-4;
+
+/// The logit of what a form rules out: low enough for a probability of zero at any temperature, and finite after all
+/// arithmetic.
+const RULED_OUT: f32 = -1e30;
 
 /// Chooses the tokens of one request.
 pub struct Sampler {
@@ -43,9 +48,22 @@ impl Sampler {
         }
     }
 
-    /// The next token for a row of logits, `[vocabulary_size]`.
-    pub fn next(&mut self, logits: &[f32]) -> u32 {
+    /// The next token for a row of logits, `[vocabulary_size]`; one of `allowed`, if that is given (at least one is).
+    pub fn next(&mut self, logits: &[f32], allowed: Option<&Allowed>) -> u32 {
         self.adjust(logits);
+        self.candidates.clear();
+        match allowed {
+            None => self.candidates.extend(0..logits.len() as u32),
+            Some(allowed) => {
+                for (token, logit) in (0..).zip(&mut self.adjusted) {
+                    if allowed.contains(token) {
+                        self.candidates.push(token);
+                    } else {
+                        *logit = RULED_OUT;
+                    }
+                }
+            }
+        }
         let token = if self.sampling.temperature < LOWEST_TEMPERATURE {
             argmax(&self.adjusted) as u32
         } else {
@@ -82,8 +100,6 @@ impl Sampler {
         let least = f64::from(min_p) * probability(argmax(logits) as u32);
         let by_likelihood = |a: &u32, b: &u32| descending(logits, *a, *b);
 
-        self.candidates.clear();
-        self.candidates.extend(0..logits.len() as u32);
         let candidates = &mut self.candidates;
         if top_k > 0 && top_k < candidates.len() {
             candidates.select_nth_unstable_by(top_k - 1, by_likelihood);
@@ -209,7 +225,7 @@ mod tests {
         let mut counts = vec![0.0; logits.len()];
         for seed in 0..draws {
             let sampling = Sampling { seed, ..sampling.clone() };
-            counts[Sampler::new(sampling, &[]).next(logits) as usize] += 1.0 / draws as f64;
+            counts[Sampler::new(sampling, &[]).next(logits, None) as usize] += 1.0 / draws as f64;
         }
         counts
     }
@@ -249,15 +265,16 @@ mod tests {
             inside
         });
         let size = size.count() as u32;
-        let drawn: Vec<u32> =
-            (0..500).map(|seed| Sampler::new(Sampling { seed, ..warm.clone() }, &[]).next(&logits)).collect();
+        let drawn: Vec<u32> = (0..500)
+            .map(|seed| Sampler::new(Sampling { seed, ..warm.clone() }, &[]).next(&logits, None))
+            .collect();
         assert!(drawn.iter().all(|&id| id < size));
         assert!(drawn.iter().any(|&id| id > size - 20));
     }
 
     #[test]
     fn greedy_takes_the_lowest_of_equals() {
-        assert_eq!(Sampler::new(Sampling::default(), &[]).next(&[1.0, 3.0, 3.0]), 1);
+        assert_eq!(Sampler::new(Sampling::default(), &[]).next(&[1.0, 3.0, 3.0], None), 1);
     }
 
     #[test]
@@ -265,7 +282,7 @@ mod tests {
         let logits = [2.0, 1.9, 1.0];
         let next = |sampling: Sampling, prompt: &[u32], count: usize| -> Vec<u32> {
             let mut sampler = Sampler::new(sampling, prompt);
-            (0..count).map(|_| sampler.next(&logits)).collect()
+            (0..count).map(|_| sampler.next(&logits, None)).collect()
         };
         let off = Sampling::default();
         assert_eq!(next(off.clone(), &[], 3), [0, 0, 0]);
@@ -280,7 +297,7 @@ mod tests {
         let logits: Vec<f32> = (0..100).map(|id| (id % 7) as f32 * 0.1).collect();
         let draw = |seed| -> Vec<u32> {
             let mut sampler = Sampler::new(Sampling { temperature: 1.0, seed, ..Sampling::default() }, &[]);
-            (0..20).map(|_| sampler.next(&logits)).collect()
+            (0..20).map(|_| sampler.next(&logits, None)).collect()
         };
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));

@@ -63,7 +63,13 @@ impl AlphabetModel {
     pub fn new(context_length: usize, blocks: usize, delay: Duration) -> AlphabetModel {
         let block_positions = 4;
         AlphabetModel {
-            shape: DecoderShape { vocabulary_size: 260, context_length, block_positions, blocks },
+            shape: DecoderShape {
+                vocabulary_size: 260,
+                hidden_size: 2,
+                context_length,
+                block_positions,
+                blocks,
+            },
             cache: vec![None; blocks * block_positions],
             logits: Vec::new(),
             delay,
@@ -77,6 +83,26 @@ impl Decoder for AlphabetModel {
     }
 
     fn forward(&mut self, chunks: &[Chunk<'_>]) -> Result<&[f32], String> {
+        self.run(chunks, alphabet_logits)
+    }
+
+    /// The sum of the tokens so far, and their number.
+    fn hidden_states(&mut self, chunks: &[Chunk<'_>]) -> Result<&[f32], String> {
+        self.run(chunks, |history, _| vec![history.iter().sum::<u32>() as f32, history.len() as f32])
+    }
+
+    fn copy_block(&mut self, from: u32, to: u32) {
+        let size = self.shape.block_positions;
+        self.cache.copy_within(from as usize * size..(from as usize + 1) * size, to as usize * size);
+    }
+}
+
+impl AlphabetModel {
+    fn run(
+        &mut self,
+        chunks: &[Chunk<'_>],
+        row: impl Fn(&[u32], Option<usize>) -> Vec<f32>,
+    ) -> Result<&[f32], String> {
         std::thread::sleep(self.delay);
         self.logits.clear();
         for chunk in chunks {
@@ -96,7 +122,7 @@ impl Decoder for AlphabetModel {
                     Rows::All => true,
                 };
                 if wanted {
-                    self.logits.extend(alphabet_logits(&history, chunk.adapter));
+                    self.logits.extend(row(&history, chunk.adapter));
                 }
             }
         }

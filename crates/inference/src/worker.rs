@@ -4,6 +4,10 @@
 //! left of the step's rows, pieces of the prompts that are being read, shared evenly so that a long prompt does not keep
 //! short ones waiting. Answers join and leave between steps. A request is let in when the cache has blocks for all that
 //! it may come to need, so that nothing ever has to be thrown out again.
+//!
+//! A prompt that begins like an earlier text of its tenant starts with that text's blocks. Where the other text is still
+//! being computed (several answers to one prompt, asked for together), it waits for it and then takes its blocks; the one
+//! in which they part is copied.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -11,11 +15,13 @@ use std::time::Instant;
 
 use tokenizer::Tokenizer;
 
+use crate::blocks::{Blocks, Scope};
 use crate::decoder::{Chunk, Decoder, Rows};
-use crate::engine::{EngineSettings, Shared};
+use crate::engine::{EngineFigures, EngineSettings, Shared};
 use crate::error::RequestFailure;
-use crate::request::{Event, Request};
-use crate::sequence::Sequence;
+use crate::format::Form;
+use crate::request::{Event, Pooling, Request};
+use crate::sequence::{Awaited, Sequence};
 
 /// Most logits that a step may ask of one prompt whose probabilities are wanted: 16 M of f32 are 64 MiB.
 const PROMPT_LOGITS_PER_STEP: usize = 16 << 20;
@@ -23,8 +29,12 @@ const PROMPT_LOGITS_PER_STEP: usize = 16 << 20;
 /// A request that was checked and queued.
 pub(crate) struct Waiting {
     pub request: Request,
+    /// Whose blocks it may read.
+    pub scope: Scope,
     /// Index of its adapter.
     pub adapter: Option<usize>,
+    /// Its compiled form.
+    pub form: Option<Form>,
     pub most_tokens: usize,
     /// Cache blocks that it may come to need.
     pub blocks: usize,
@@ -34,6 +44,16 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
+    /// Whether every row of its prompt must be computed: something is wanted of each.
+    fn wants_every_row(&self) -> bool {
+        self.request.prompt_logprobs.is_some() || self.request.pooling == Some(Pooling::Mean)
+    }
+
+    /// Kept blocks that it can begin with.
+    fn find(&self, blocks: &Blocks) -> Vec<u32> {
+        if self.wants_every_row() { Vec::new() } else { blocks.find(&self.scope, &self.request.prompt) }
+    }
+
     /// Why it need not be computed any more.
     fn gone(&self, now: Instant) -> Option<RequestFailure> {
         if self.cancelled.load(Ordering::Relaxed) {
@@ -48,11 +68,19 @@ pub(crate) struct Worker {
     tokenizer: Arc<Tokenizer>,
     end_tokens: Vec<u32>,
     shared: Arc<Shared>,
-    free_blocks: Vec<u32>,
+    blocks: Blocks,
     running: Vec<Sequence>,
+    /// Requests admitted so far.
+    admitted: u64,
+    /// Since they were last told.
+    figures: EngineFigures,
     running_requests: usize,
     tokens_per_step: usize,
+    speculation: usize,
+    sharing: bool,
+    block_positions: usize,
     vocabulary_size: usize,
+    hidden_size: usize,
 }
 
 impl Worker {
@@ -69,11 +97,17 @@ impl Worker {
             tokenizer,
             end_tokens,
             shared,
-            free_blocks: (0..shape.blocks as u32).rev().collect(),
+            blocks: Blocks::new(shape.blocks, shape.block_positions, settings.prefix_cache),
             running: Vec::new(),
+            admitted: 0,
+            figures: EngineFigures::default(),
             running_requests: settings.running_requests,
             tokens_per_step: settings.tokens_per_step,
+            speculation: settings.speculation,
+            sharing: settings.prefix_cache,
+            block_positions: shape.block_positions,
             vocabulary_size: shape.vocabulary_size,
+            hidden_size: shape.hidden_size,
         }
     }
 
@@ -85,6 +119,7 @@ impl Worker {
             self.end_gone();
             self.retire();
             if !self.running.is_empty() {
+                self.share();
                 self.step();
                 self.retire();
             }
@@ -109,12 +144,13 @@ impl Worker {
         // One tenant leaves room, so that another one's request starts at once.
         let most_of_one_tenant = (self.running_requests - self.running_requests / 4).max(1);
         while self.running.len() < self.running_requests {
-            let free = self.free_blocks.len();
-            let Some(waiting) = inbox.queue.take(most_of_one_tenant, |waiting| waiting.blocks <= free) else {
-                break;
+            let blocks = &self.blocks;
+            let fits = |waiting: &Waiting| {
+                let found = waiting.find(blocks);
+                blocks.has_room(&found, waiting.blocks - found.len())
             };
-            let blocks = self.free_blocks.split_off(free - waiting.blocks);
-            self.running.push(Sequence::new(waiting, blocks));
+            let Some(waiting) = inbox.queue.take(most_of_one_tenant, fits) else { break };
+            self.begin(waiting);
         }
         inbox.running = self.running.len();
         drop(inbox);
@@ -134,42 +170,173 @@ impl Worker {
         }
     }
 
-    /// One forward pass, and what follows from it for each sequence.
+    /// Starts a request whose blocks were seen to be there.
+    fn begin(&mut self, waiting: Waiting) {
+        let found = waiting.find(&self.blocks);
+        self.blocks.hold(&found);
+        let own = self.blocks.take(waiting.blocks - found.len()).unwrap_or_default();
+        self.admitted += 1;
+        let size = self.block_positions;
+        let skipped = found.len() * size;
+        let mut sequence = Sequence::new(waiting, self.admitted, found, own, size, self.speculation);
+        if self.sharing && !sequence.waiting.wants_every_row() {
+            sequence.awaited = self.longest_beginning(&sequence);
+        }
+        self.count_saved(0, skipped);
+        self.running.push(sequence);
+    }
+
+    /// The running sequence that shares, or soon will, the longest beginning with a prompt.
+    fn longest_beginning(&self, sequence: &Sequence) -> Option<Awaited> {
+        let prompt = sequence.tokens();
+        let others = self.running.iter().filter(|other| other.waiting.scope == sequence.waiting.scope);
+        let beginnings = others.map(|other| {
+            let same = prompt.iter().zip(other.tokens()).take_while(|(a, b)| a == b).count();
+            Awaited { number: other.number, length: same.min(prompt.len() - 1) }
+        });
+        // Less than a quarter of a block is computed as fast as it is copied.
+        let worth = sequence.computed() + (self.block_positions / 4).max(1);
+        beginnings.filter(|awaited| awaited.length >= worth).max_by_key(|awaited| awaited.length)
+    }
+
+    /// Gives sequences that wait for another one's work what is there.
+    fn share(&mut self) {
+        for index in 0..self.running.len() {
+            let Some(awaited) = self.running[index].awaited else { continue };
+            match self.running.iter().position(|other| other.number == awaited.number) {
+                Some(other) if self.running[other].computed() < awaited.length => {}
+                Some(other) => self.take_over(index, other, awaited.length),
+                None => {
+                    // It ended early; complete blocks of it are kept.
+                    let sequence = &self.running[index];
+                    let found = sequence.waiting.find(&self.blocks);
+                    let length = found.len() * self.block_positions;
+                    self.read_kept(index, &found, length);
+                }
+            }
+        }
+    }
+
+    /// One sequence goes on after the first `length` tokens of another.
+    fn take_over(&mut self, index: usize, other: usize, length: usize) {
+        let whole = (length / self.block_positions).min(self.running[other].kept);
+        let kept = self.running[other].blocks[..whole].to_vec();
+        let parting = self.running[other].blocks.get(whole).copied();
+        self.read_kept(index, &kept, length);
+        if length > whole * self.block_positions
+            && let (Some(from), Some(&to)) = (parting, self.running[index].blocks.get(whole))
+        {
+            self.decoder.copy_block(from, to);
+        }
+    }
+
+    /// A sequence reads kept blocks instead of its first own ones, and goes on after `length` tokens.
+    fn read_kept(&mut self, index: usize, kept: &[u32], length: usize) {
+        let sequence = &mut self.running[index];
+        sequence.awaited = None;
+        let before = sequence.computed();
+        if length <= before {
+            return;
+        }
+        if let Some(more) = kept.get(sequence.kept..) {
+            self.blocks.hold(more);
+            let own = &mut sequence.blocks[sequence.kept..kept.len()];
+            self.blocks.give_back(own);
+            own.copy_from_slice(more);
+            sequence.kept = kept.len();
+        }
+        sequence.skip_to(length);
+        self.count_saved(before, length);
+    }
+
+    fn count_saved(&mut self, before: usize, after: usize) {
+        if after > before {
+            self.figures.prefix_hits += u64::from(before == 0);
+            self.figures.prefix_tokens_saved += (after - before) as u64;
+        }
+    }
+
+    /// One forward pass (two, if there are texts to embed as well), and what follows from it for each sequence.
     fn step(&mut self) {
         let lengths = self.chunk_lengths();
-        let chunks: Vec<Chunk<'_>> = self
-            .running
-            .iter()
-            .zip(&lengths)
-            .filter(|(_, length)| **length > 0)
-            .map(|(sequence, &length)| sequence.chunk(length))
-            .collect();
-        let row_counts: Vec<usize> = chunks.iter().map(wanted_rows).collect();
-        let logits = match self.decoder.forward(&chunks) {
-            Ok(logits) => logits,
-            Err(problem) => {
-                for sequence in &mut self.running {
-                    sequence.end(Event::Failed(RequestFailure::Computing(problem.clone())));
-                }
-                return;
+        for embedding in [false, true] {
+            let taking_part: Vec<usize> = (0..lengths.len())
+                .filter(|&index| {
+                    let pooling = self.running[index].waiting.request.pooling;
+                    lengths[index] > 0 && pooling.is_some() == embedding
+                })
+                .collect();
+            if !taking_part.is_empty() {
+                self.pass(embedding, &taking_part, &lengths);
             }
-        };
-        let mut rows = logits.chunks_exact(self.vocabulary_size);
-        let computed = self.running.iter_mut().zip(&lengths).filter(|(_, length)| **length > 0);
-        for ((sequence, &length), count) in computed.zip(row_counts) {
-            let rows: Vec<&[f32]> = rows.by_ref().take(count).collect();
-            sequence.advance(length, &rows, &self.tokenizer, &self.end_tokens);
         }
+        self.keep_complete_blocks();
+        let figures = std::mem::take(&mut self.figures);
         let mut inbox = self.shared.inbox();
+        inbox.figures.add(figures);
         for (sequence, length) in self.running.iter().zip(lengths) {
             inbox.queue.charge(&sequence.waiting.request.tenant, length);
         }
     }
 
-    /// Rows of each running sequence in the next pass: one each, then even shares of what is left.
+    fn pass(&mut self, embedding: bool, taking_part: &[usize], lengths: &[usize]) {
+        let chunks: Vec<Chunk<'_>> =
+            taking_part.iter().map(|&index| self.running[index].chunk(lengths[index])).collect();
+        let row_counts: Vec<usize> = chunks.iter().map(wanted_rows).collect();
+        self.figures.steps += 1;
+        self.figures.computed_tokens += chunks.iter().map(|chunk| chunk.tokens.len() as u64).sum::<u64>();
+        let (result, width) = if embedding {
+            (self.decoder.hidden_states(&chunks), self.hidden_size)
+        } else {
+            (self.decoder.forward(&chunks), self.vocabulary_size)
+        };
+        let values = match result {
+            Ok(values) => values,
+            Err(problem) => {
+                for &index in taking_part {
+                    self.running[index].end(Event::Failed(RequestFailure::Computing(problem.clone())));
+                }
+                return;
+            }
+        };
+        let mut rows = values.chunks_exact(width);
+        for (&index, count) in taking_part.iter().zip(row_counts) {
+            let rows: Vec<&[f32]> = rows.by_ref().take(count).collect();
+            let (sequence, length) = (&mut self.running[index], lengths[index]);
+            if embedding {
+                sequence.advance_pooling(length, &rows);
+            } else {
+                let progress = sequence.advance(length, &rows, &self.tokenizer, &self.end_tokens);
+                self.figures.guessed_tokens += progress.guessed as u64;
+                self.figures.accepted_tokens += progress.accepted as u64;
+            }
+        }
+    }
+
+    /// Blocks that this step has completed are there for others from now on.
+    fn keep_complete_blocks(&mut self) {
+        let size = self.block_positions;
+        for sequence in &mut self.running {
+            while (sequence.kept + 1) * size <= sequence.computed() {
+                let number = sequence.kept;
+                let tokens = &sequence.tokens()[number * size..(number + 1) * size];
+                let before = number.checked_sub(1).map(|before| sequence.blocks[before]);
+                let own = sequence.blocks[number];
+                let Some(block) = self.blocks.keep(&sequence.waiting.scope, before, tokens, own) else {
+                    break;
+                };
+                sequence.blocks[number] = block;
+                sequence.kept += 1;
+            }
+        }
+    }
+
+    /// Rows of each running sequence in the next pass: one each, then even shares of what is left; none for those that
+    /// wait for another.
     fn chunk_lengths(&self) -> Vec<usize> {
-        let mut lengths = vec![1; self.running.len()];
-        let mut budget = self.tokens_per_step.saturating_sub(lengths.len());
+        let mut lengths: Vec<usize> =
+            self.running.iter().map(|sequence| usize::from(sequence.awaited.is_none())).collect();
+        let mut budget = self.tokens_per_step.saturating_sub(lengths.iter().sum());
         loop {
             let hungry: Vec<usize> =
                 (0..lengths.len()).filter(|&index| lengths[index] < self.most_rows(index)).collect();
@@ -187,6 +354,9 @@ impl Worker {
 
     fn most_rows(&self, index: usize) -> usize {
         let sequence = &self.running[index];
+        if sequence.awaited.is_some() {
+            return 0;
+        }
         let scored = (PROMPT_LOGITS_PER_STEP / self.vocabulary_size).max(1);
         if sequence.scores_prompt() { sequence.left().min(scored) } else { sequence.left() }
     }
@@ -198,7 +368,9 @@ impl Worker {
         }
         let mut inbox = self.shared.inbox();
         for sequence in self.running.extract_if(.., |sequence| sequence.ended) {
-            self.free_blocks.extend(&sequence.blocks);
+            let (kept, own) = sequence.blocks.split_at(sequence.kept);
+            self.blocks.leave(kept);
+            self.blocks.give_back(own);
             inbox.queue.finished(&sequence.waiting.request.tenant);
         }
         inbox.running = self.running.len();

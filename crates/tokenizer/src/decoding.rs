@@ -70,6 +70,11 @@ impl TokenBytes {
         self.entry(id).filter(|_| self.byte_level).map(|entry| entry.bytes.as_slice())
     }
 
+    /// The bytes of a token of any vocabulary; special tokens and ids without an entry have none.
+    pub fn text_bytes(&self, id: u32) -> &[u8] {
+        self.entry(id).filter(|entry| !entry.special).map_or(&[], |entry| entry.bytes.as_slice())
+    }
+
     /// The bytes of a text, if the vocabulary is byte-level.
     pub fn join(&self, ids: &[u32], skip_special: bool) -> Option<Vec<u8>> {
         if !self.byte_level {

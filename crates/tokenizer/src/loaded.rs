@@ -143,6 +143,12 @@ impl Tokenizer {
         self.token_bytes.bytes_of(id)
     }
 
+    /// The bytes that a token adds inside a text, for any kind of vocabulary; none for special tokens and ids without an
+    /// entry. (At the beginning of a text a decoder may drop a space.)
+    pub fn text_bytes(&self, id: u32) -> &[u8] {
+        self.token_bytes.text_bytes(id)
+    }
+
     /// The id of a special token by its text, such as `<|im_end|>`.
     pub fn special_id(&self, token: &str) -> Option<u32> {
         self.special.get(token).copied()

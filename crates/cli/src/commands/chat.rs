@@ -128,7 +128,7 @@ fn answer(
                 break;
             }
             Ok(Event::Failed(failure)) => return Err(failure.into()),
-            Ok(Event::Prompt { .. }) => {}
+            Ok(Event::Prompt { .. } | Event::Embedding { .. }) => {}
             Err(mpsc::RecvTimeoutError::Timeout) if world.cancellation.is_cancelled() => {
                 handle.cancel();
                 return Err(Cancelled.into());

@@ -1,4 +1,8 @@
 //! The engine and the scorer from outside: over a toy whose answers are known, and over a real decoder.
 
+mod format;
+mod invariance;
 mod real;
+mod sharing;
 mod toy;
+mod validator;

@@ -8,14 +8,14 @@ use inference::{Answer, Engine, EngineError, EngineSettings, Request, Sampling, 
 use model::testing::write_random_model;
 use model::{Adapter, AdapterConfig, ModelConfig, Projection, write_safetensors};
 
-struct Folders {
+pub struct Folders {
     _folder: tempfile::TempDir,
     base: PathBuf,
     adapter: PathBuf,
 }
 
 /// A random model over the tokenizer of bytes, and a random adapter for it.
-fn folders() -> Folders {
+pub fn folders() -> Folders {
     let folder = tempfile::tempdir().unwrap();
     let (base, adapter) = (folder.path().join("base"), folder.path().join("adapter"));
     fs::create_dir_all(&base).unwrap();
@@ -38,7 +38,7 @@ fn write_adapter(folder: &Path, model: &ModelConfig) {
     write_safetensors(&mut file, adapter.table(), &adapter.values).unwrap();
 }
 
-fn start(folders: &Folders, settings: EngineSettings) -> Engine {
+pub fn start(folders: &Folders, settings: EngineSettings) -> Engine {
     let adapters = [("chat".to_string(), folders.adapter.clone())].into();
     Engine::start(&folders.base, &EngineSettings { adapters, ..settings }).unwrap()
 }

@@ -62,6 +62,7 @@ impl ApiFailure {
             SubmitError::EmptyPrompt => bad("empty_prompt", prompt),
             SubmitError::UnknownToken { .. } => bad("unknown_token", prompt),
             SubmitError::Field { field, .. } => bad("invalid_value", field),
+            SubmitError::Format { .. } => bad("invalid_value", "response_format"),
             SubmitError::UnknownAdapter { .. } => ApiFailure::internal(&error.to_string()),
             SubmitError::Stopped => ApiFailure::stopping(),
         }
@@ -75,6 +76,10 @@ impl ApiFailure {
                 ApiFailure::new(StatusCode::GATEWAY_TIMEOUT, "time_limit", message)
             }
             RequestFailure::EngineStopped | RequestFailure::Cancelled => ApiFailure::stopping(),
+            RequestFailure::Format(_) => ApiFailure {
+                param: Some("response_format".to_string()),
+                ..ApiFailure::new(StatusCode::BAD_REQUEST, "format_too_complex", failure.to_string())
+            },
             RequestFailure::Computing(_) => ApiFailure::internal(&failure.to_string()),
         }
     }

@@ -81,7 +81,7 @@ impl ChoiceText {
                     logprob,
                 }));
             }
-            Event::Prompt { .. } | Event::Failed(_) => {}
+            Event::Prompt { .. } | Event::Embedding { .. } | Event::Failed(_) => {}
             Event::Token { text, ids, logprobs } => {
                 self.new_text.push_str(&text);
                 self.completion_tokens += ids.len();
