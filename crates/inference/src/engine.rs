@@ -183,7 +183,7 @@ impl Engine {
         let adapters: Vec<_> =
             settings.adapters.iter().map(|(name, folder)| (name.clone(), folder.clone())).collect();
         let defaults = GenerationDefaults::load(model_folder)?;
-        let end_tokens = defaults.end_tokens(&model.config().end_tokens, &tokenizer);
+        let end_tokens = defaults.all_end_tokens(&model.config().end_tokens, &tokenizer);
         let rows = settings.tokens_per_step;
         let decoder =
             ModelDecoder::new(model, &adapters, plan.context_length, plan.blocks, rows, settings.threads)?;
@@ -314,7 +314,7 @@ impl Engine {
             return Err(SubmitError::UnknownToken { token, vocabulary_size });
         }
         let form = match &request.format {
-            Some(format) => Some(self.formats.compile(format, &request.stop_tokens)?),
+            Some(format) => Some(self.formats.compile(&request.tenant, format, &request.stop_tokens)?),
             None => None,
         };
         let most_tokens = max_tokens.unwrap_or(context - prompt);

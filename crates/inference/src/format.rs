@@ -7,7 +7,7 @@
 //! company here too.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use llguidance::api::TopLevelGrammar;
 use llguidance::panic_utils::catch_unwind;
@@ -30,8 +30,9 @@ const COMPILER_STACK: usize = 512 << 20;
 const LONGEST_TOKEN: usize = 256;
 /// Memory of one form's lexer: 1 to 2 KiB each.
 const MOST_LEXER_STATES: usize = 50_000;
-/// White space between the parts of a JSON text. Without an end, a model that has nothing to say goes on for ever.
-const JSON_SPACE: &str = r"[\x20\x0A\x0D\x09]{1,40}";
+/// White space between the parts of a JSON text: one space, or a new line and its indentation. Without an end, a model
+/// that has nothing to say goes on with it for ever.
+const JSON_SPACE: &str = r"\x20|\x0A[\x20\x09]{0,24}";
 
 const NOTHING_FOLLOWS: &str = "no token of the vocabulary can follow";
 
@@ -86,18 +87,51 @@ pub struct FormatCompiler {
     end_tokens: Vec<u32>,
     /// Made at its first use: most engines never see a form.
     factory: OnceLock<Result<ParserFactory, String>>,
+    /// The last form with its tenant: several answers to one request have the same. Another tenant's never serves, or the
+    /// time that it saves would tell what that tenant asks.
+    last: Mutex<Option<(String, AnswerFormat, Matcher)>>,
 }
 
 impl FormatCompiler {
     pub fn new(tokenizer: Arc<Tokenizer>, vocabulary_size: usize, end_tokens: Vec<u32>) -> FormatCompiler {
-        FormatCompiler { tokenizer, vocabulary_size, end_tokens, factory: OnceLock::new() }
+        FormatCompiler {
+            tokenizer,
+            vocabulary_size,
+            end_tokens,
+            factory: OnceLock::new(),
+            last: Mutex::new(None),
+        }
     }
 
     /// `stop_tokens` end this answer besides the engine's own.
     ///
     /// # Errors
     /// [`SubmitError::Format`] with the place inside a schema, where one part of it is at fault.
-    pub fn compile(&self, format: &AnswerFormat, stop_tokens: &[u32]) -> Result<Form, SubmitError> {
+    pub fn compile(
+        &self,
+        tenant: &str,
+        format: &AnswerFormat,
+        stop_tokens: &[u32],
+    ) -> Result<Form, SubmitError> {
+        let last = || self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let again = match &*last() {
+            Some((whose, last, matcher)) if whose == tenant && last == format => Some(matcher.deep_clone()),
+            _ => None,
+        };
+        let matcher = match again {
+            Some(matcher) => matcher,
+            None => {
+                let matcher = self.compile_anew(format)?;
+                *last() = Some((tenant.to_string(), format.clone(), matcher.deep_clone()));
+                matcher
+            }
+        };
+        let mut end_tokens = self.end_tokens.clone();
+        end_tokens.extend(stop_tokens);
+        Ok(Form { matcher: Box::new(matcher), end: self.vocabulary_size as u32, end_tokens })
+    }
+
+    fn compile_anew(&self, format: &AnswerFormat) -> Result<Matcher, SubmitError> {
         let refused =
             |place: String, problem: String| SubmitError::Format { kind: format.kind(), place, problem };
         let size = match format {
@@ -124,17 +158,14 @@ impl FormatCompiler {
             return Err(refused(place, problem));
         }
         let compiling = || self.compile_checked(format);
-        let matcher = std::thread::scope(|scope| {
+        std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("form".to_string()).stack_size(COMPILER_STACK);
             match thread.spawn_scoped(scope, compiling).map(|thread| thread.join()) {
                 Ok(Ok(result)) => result.map_err(|(place, problem)| refused(place, problem)),
                 Ok(Err(_)) => Err(refused(String::new(), "its compiler failed".to_string())),
                 Err(error) => Err(refused(String::new(), format!("its compiler cannot start: {error}"))),
             }
-        })?;
-        let mut end_tokens = self.end_tokens.clone();
-        end_tokens.extend(stop_tokens);
-        Ok(Form { matcher: Box::new(matcher), end: self.vocabulary_size as u32, end_tokens })
+        })
     }
 
     /// Compiles what is within the limits; the error is a place in a schema and a problem.

@@ -27,7 +27,8 @@ pub struct GenerationDefaults {
     pub max_new_tokens: Option<usize>,
     /// Keys that would change what is generated and are not followed, as they stand in the file: `num_beams = 4`.
     pub not_followed: Vec<String>,
-    end_tokens: Vec<u32>,
+    /// Tokens that end an answer, besides those of the model and of the tokenizer.
+    pub end_tokens: Vec<u32>,
 }
 
 impl GenerationDefaults {
@@ -58,7 +59,7 @@ impl GenerationDefaults {
     }
 
     /// Tokens that end an answer: those stated here, those of the model and of the tokenizer.
-    pub fn end_tokens(&self, of_model: &[u32], tokenizer: &Tokenizer) -> Vec<u32> {
+    pub fn all_end_tokens(&self, of_model: &[u32], tokenizer: &Tokenizer) -> Vec<u32> {
         let mut tokens: Vec<u32> =
             self.end_tokens.iter().chain(of_model).copied().chain(tokenizer.end_id()).collect();
         tokens.sort_unstable();

@@ -59,7 +59,7 @@ impl Decoder for Babbler {
                     self.logits.extend((0..VOCABULARY as u64).map(|id| {
                         let mixed = (seed ^ id << 17).wrapping_mul(0x9E37_79B9_7F4A_7C15);
                         let noise = (mixed >> 40) as f32 / (1u64 << 24) as f32 * 4.0;
-                        let closing = id < 256 + 4 && id >= 4 && b"\"]}0".contains(&((id - 4) as u8));
+                        let closing = (4..260).contains(&id) && b"\"]}0".contains(&((id - 4) as u8));
                         noise + if closing { 3.0 } else { 0.0 }
                     }));
                 }

@@ -151,7 +151,7 @@ fn a_long_prompt_is_read_beside_running_answers() {
     assert_eq!(answering.wait().unwrap().reason, Some(FinishReason::MaxTokens));
     let answered = began.elapsed();
     // 23 tokens in 23 steps, while 7 rows a step go to the prompt of 200: it is not through by then.
-    assert!(matches!(reading.next_event_within(Duration::ZERO), Err(_)));
+    assert!(reading.next_event_within(Duration::ZERO).is_err());
     reading.wait().unwrap();
     assert!(answered < began.elapsed());
     assert!(engine.load().figures.steps < 40, "{:?}", engine.load().figures);
