@@ -59,7 +59,13 @@ pub async fn respond(server: &Arc<Server>, account: Account, job: Job) -> Result
     account.details().prompt_tokens = job.prompt_tokens;
     let frame = Frame::new(job.kind, &job.model, server.now(), job.prompt_tokens)?;
     let (stream, stream_usage) = (job.stream, job.stream_usage);
-    let mut work = Work::begin(job)?;
+    let mut work = if job.choices.iter().any(|choice| choice.request.format.is_some()) {
+        // Compiling a form may take a second: not on the threads that serve connections.
+        let begun = tokio::task::spawn_blocking(move || Work::begin(job)).await;
+        begun.map_err(|error| ApiFailure::internal(&error.to_string()))??
+    } else {
+        Work::begin(job)?
+    };
     if !stream {
         while let Some(number) = work.step(&account).await? {
             work.choices[number].collect();

@@ -95,8 +95,13 @@ impl Chat {
         })?;
         let prompt_tokens = ids.len();
         let choice = |index| {
-            let mut request =
-                self.options.request(tenant, ids.clone(), seed_of_answer(seed, index), time_limit);
+            let mut request = self.options.request(
+                tenant,
+                ids.clone(),
+                engine.defaults(),
+                seed_of_answer(seed, index),
+                time_limit,
+            );
             request.adapter.clone_from(&model.adapter);
             request.max_tokens = self.max_tokens;
             request.logprobs = self.logprobs;

@@ -105,8 +105,13 @@ impl Completion {
             let max_tokens = self.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS.min(room));
             for _ in 0..self.options.answers {
                 let index = choices.len();
-                let mut request =
-                    self.options.request(tenant, ids.clone(), seed_of_answer(seed, index as u64), time_limit);
+                let mut request = self.options.request(
+                    tenant,
+                    ids.clone(),
+                    engine.defaults(),
+                    seed_of_answer(seed, index as u64),
+                    time_limit,
+                );
                 request.adapter.clone_from(&model.adapter);
                 request.max_tokens = Some(max_tokens);
                 request.logprobs = self.logprobs;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use inference::Sampling;
+use inference::{AnswerFormat, GenerationDefaults, Sampling};
 use serde_json::{Value, json};
 
 use super::failure::ApiFailure;
@@ -12,6 +12,8 @@ use super::fields::{Fields, shown};
 /// Stop strings of one request; OpenAI allows 4.
 const MOST_STOPS: usize = 16;
 const LONGEST_STOP: usize = 256;
+/// OpenAI's, for models whose makers say nothing.
+const DEFAULT_TEMPERATURE: f32 = 1.0;
 /// Longest `user`, in bytes.
 const LONGEST_USER: usize = 512;
 /// Most alternatives beside a token; OpenAI's limit for chat.
@@ -21,8 +23,9 @@ pub const MOST_ALTERNATIVES: usize = 20;
 #[derive(Debug, PartialEq)]
 pub struct Options {
     pub model: String,
-    /// Without its seed, which is in `seed`.
-    pub sampling: Sampling,
+    sampling: SamplingFields,
+    /// The form that answers are held to.
+    pub format: Option<AnswerFormat>,
     /// `None`: any.
     pub seed: Option<u64>,
     pub stop: Vec<String>,
@@ -35,6 +38,37 @@ pub struct Options {
     pub user: Option<String>,
 }
 
+/// What a request says about sampling. What it leaves out is as the model's `generation_config.json` says, or as OpenAI's
+/// default.
+#[derive(Debug, PartialEq)]
+struct SamplingFields {
+    temperature: Option<f32>,
+    top_p: Option<f32>,
+    top_k: Option<usize>,
+    min_p: Option<f32>,
+    repetition_penalty: Option<f32>,
+    presence_penalty: f32,
+    frequency_penalty: f32,
+    logit_bias: BTreeMap<u32, f32>,
+}
+
+impl SamplingFields {
+    fn over(&self, defaults: &GenerationDefaults, seed: u64) -> Sampling {
+        let model = defaults.over(Sampling { temperature: DEFAULT_TEMPERATURE, ..Sampling::default() });
+        Sampling {
+            temperature: self.temperature.unwrap_or(model.temperature),
+            top_p: self.top_p.unwrap_or(model.top_p),
+            top_k: self.top_k.unwrap_or(model.top_k),
+            min_p: self.min_p.unwrap_or(model.min_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(model.repetition_penalty),
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            logit_bias: self.logit_bias.clone(),
+            seed,
+        }
+    }
+}
+
 impl Options {
     pub fn read(fields: &mut Fields, maximum_choices: usize) -> Result<Options, ApiFailure> {
         let Some(model) = fields.string("model")? else {
@@ -44,6 +78,7 @@ impl Options {
         Ok(Options {
             model,
             sampling: sampling(fields)?,
+            format: format(fields)?,
             seed: seed(fields)?,
             stop: stop(fields)?,
             answers: fields.count("n", 1, maximum_choices)?.unwrap_or(1),
@@ -58,11 +93,13 @@ impl Options {
         &self,
         tenant: &str,
         prompt: Vec<u32>,
+        defaults: &GenerationDefaults,
         seed: u64,
         time_limit: Duration,
     ) -> inference::Request {
         inference::Request {
-            sampling: Sampling { seed, ..self.sampling.clone() },
+            sampling: self.sampling.over(defaults, seed),
+            format: self.format.clone(),
             stop: self.stop.clone(),
             time_limit: Some(time_limit),
             ..inference::Request::new(tenant, prompt)
@@ -72,7 +109,6 @@ impl Options {
 
 /// Fields of OpenAI's that we do not support, with values that ask for nothing.
 pub fn refuse_unsupported(fields: &mut Fields) -> Result<(), ApiFailure> {
-    fields.only("response_format", &[json!({"type": "text"})])?;
     fields.only("tools", &[json!([])])?;
     fields.only("functions", &[json!([])])?;
     fields.only("tool_choice", &[json!("none"), json!("auto")])?;
@@ -84,23 +120,63 @@ pub fn refuse_unsupported(fields: &mut Fields) -> Result<(), ApiFailure> {
     fields.only("suffix", &[json!("")])
 }
 
-fn sampling(fields: &mut Fields) -> Result<Sampling, ApiFailure> {
-    let top_p = fields.number("top_p", 0.0, 1.0)?.unwrap_or(1.0);
-    if top_p == 0.0 {
+fn sampling(fields: &mut Fields) -> Result<SamplingFields, ApiFailure> {
+    let top_p = fields.number("top_p", 0.0, 1.0)?;
+    if top_p == Some(0.0) {
         return Err(ApiFailure::field("top_p", "a number above 0, at most 1", 0));
     }
-    let repetition_penalty = fields.number("repetition_penalty", 0.01, 100.0)?;
-    Ok(Sampling {
-        temperature: fields.number("temperature", 0.0, 2.0)?.unwrap_or(1.0),
+    Ok(SamplingFields {
+        temperature: fields.number("temperature", 0.0, 2.0)?,
         top_p,
-        top_k: fields.count("top_k", 0, usize::MAX)?.unwrap_or(0),
-        min_p: fields.number("min_p", 0.0, 1.0)?.unwrap_or(0.0),
-        repetition_penalty: repetition_penalty.unwrap_or(1.0),
+        top_k: fields.count("top_k", 0, usize::MAX)?,
+        min_p: fields.number("min_p", 0.0, 1.0)?,
+        repetition_penalty: fields.number("repetition_penalty", 0.01, 100.0)?,
         presence_penalty: fields.number("presence_penalty", -2.0, 2.0)?.unwrap_or(0.0),
         frequency_penalty: fields.number("frequency_penalty", -2.0, 2.0)?.unwrap_or(0.0),
         logit_bias: logit_bias(fields)?,
-        seed: 0,
     })
+}
+
+/// `response_format`: OpenAI's types, and `regex` and `lark` in the same way.
+fn format(fields: &mut Fields) -> Result<Option<AnswerFormat>, ApiFailure> {
+    let Some(value) = fields.take("response_format") else { return Ok(None) };
+    let mut format = Fields::of(value, "response_format")?;
+    let expected = "one of text, json_object, json_schema, regex, lark";
+    let missing = |name: &str, expected: &str| {
+        ApiFailure::field(format!("response_format.{name}"), expected, "nothing")
+    };
+    let kind = format.string("type")?;
+    let found = match kind.as_deref() {
+        Some("text") => None,
+        Some("json_object") => Some(AnswerFormat::JsonObject),
+        Some("json_schema") => {
+            let Some(value) = format.take("json_schema") else {
+                return Err(missing("json_schema", "an object with `name` and `schema`"));
+            };
+            let mut named = Fields::of(value, "response_format.json_schema")?;
+            named.string("name")?;
+            named.string("description")?;
+            // A schema is always followed to the letter here, asked for strictly or not.
+            named.flag("strict")?;
+            let schema = named.take("schema").unwrap_or_else(|| json!({}));
+            named.finish()?;
+            Some(AnswerFormat::JsonSchema(schema))
+        }
+        Some("regex") => {
+            let expression = format.string("regex")?;
+            Some(AnswerFormat::Regex(expression.ok_or_else(|| missing("regex", "a regular expression"))?))
+        }
+        Some("lark") => {
+            let grammar = format.string("grammar")?;
+            Some(AnswerFormat::Lark(grammar.ok_or_else(|| missing("grammar", "a grammar in Lark's syntax"))?))
+        }
+        Some(other) => {
+            return Err(ApiFailure::field("response_format.type", expected, shown(&json!(other))));
+        }
+        None => return Err(missing("type", expected)),
+    };
+    format.finish()?;
+    Ok(found)
 }
 
 fn logit_bias(fields: &mut Fields) -> Result<BTreeMap<u32, f32>, ApiFailure> {
@@ -199,7 +275,54 @@ mod tests {
         assert_eq!(options.sampling.logit_bias, BTreeMap::from([(5, -100.0), (6, 1.5)]));
         assert_eq!((options.seed, options.answers, options.stream_usage), (Some(u64::MAX), 3, true));
         assert_eq!(options.stop, ["τέλος", "\n"]);
-        assert_eq!(read(json!({"model": "m"})).unwrap().sampling.temperature, 1.0, "as OpenAI's default");
+        assert_eq!(options.format, None);
+        let sampling = |options: &Options, defaults: &GenerationDefaults| options.sampling.over(defaults, 3);
+        let silent = read(json!({"model": "m"})).unwrap();
+        let nothing = GenerationDefaults::default();
+        assert_eq!(sampling(&silent, &nothing).temperature, 1.0, "as OpenAI's default");
+        let model =
+            GenerationDefaults { temperature: Some(0.6), top_p: Some(0.8), top_k: Some(9), ..nothing };
+        let Sampling { temperature, top_p, top_k, seed, .. } = sampling(&silent, &model);
+        assert_eq!((temperature, top_p, top_k, seed), (0.6, 0.8, 9, 3), "as the model's makers say");
+        let Sampling { temperature, top_p, top_k, .. } = sampling(&options, &model);
+        assert_eq!((temperature, top_p, top_k), (0.5, 0.9, 40), "as the request says");
+    }
+
+    #[test]
+    fn forms_are_read() {
+        let format = |format: Value| {
+            read(json!({"model": "m", "response_format": format})).map(|options| options.format)
+        };
+        let schema = json!({"type": "object"});
+        for (field, expected) in [
+            (json!({"type": "text"}), None),
+            (json!({"type": "json_object"}), Some(AnswerFormat::JsonObject)),
+            (
+                json!({"type": "json_schema", "json_schema": {"name": "n", "strict": true, "schema": schema}}),
+                Some(AnswerFormat::JsonSchema(schema)),
+            ),
+            (json!({"type": "regex", "regex": "a+"}), Some(AnswerFormat::Regex("a+".to_string()))),
+            (
+                json!({"type": "lark", "grammar": "start: \"a\""}),
+                Some(AnswerFormat::Lark("start: \"a\"".to_string())),
+            ),
+        ] {
+            assert_eq!(format(field.clone()).unwrap(), expected, "{field}");
+        }
+        for (field, param) in [
+            (json!("json"), "response_format"),
+            (json!({}), "response_format.type"),
+            (json!({"type": "xml"}), "response_format.type"),
+            (json!({"type": "json_schema"}), "response_format.json_schema"),
+            (
+                json!({"type": "json_schema", "json_schema": {"shcema": {}}}),
+                "response_format.json_schema.shcema",
+            ),
+            (json!({"type": "regex"}), "response_format.regex"),
+            (json!({"type": "text", "regex": "a"}), "response_format.regex"),
+        ] {
+            assert_eq!(format(field.clone()).unwrap_err().param.as_deref(), Some(param), "{field}");
+        }
     }
 
     #[test]
@@ -219,7 +342,6 @@ mod tests {
             ("n", json!(5)),
             ("stream_options", json!({"include_usage": true})),
             ("user", json!(long)),
-            ("response_format", json!({"type": "json_object"})),
             ("tools", json!([{"type": "function"}])),
             ("store", json!(true)),
             ("best_guess", json!(1)),

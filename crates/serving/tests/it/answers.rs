@@ -112,6 +112,32 @@ fn echo_and_probabilities_serve_evaluation_harnesses() {
 }
 
 #[test]
+fn an_answer_is_held_to_its_form() {
+    let server = server();
+    // The toy would say "bcd".
+    let regex = json!({"type": "regex", "regex": "[x-z]{3}"});
+    let answer = server.post("/v1/completions", with(completion("a"), "response_format", regex)).json();
+    let text = answer["choices"][0]["text"].as_str().unwrap();
+    assert!(text.len() == 3 && text.bytes().all(|byte| (b'x'..=b'z').contains(&byte)), "{text}");
+    assert_eq!(answer["choices"][0]["finish_reason"], "stop");
+    let schema = json!({"enum": ["ναι", "όχι", [1, null]]});
+    let format =
+        json!({"type": "json_schema", "json_schema": {"name": "n", "schema": &schema, "strict": true}});
+    let several = with(with(chat("a"), "response_format", format), "n", json!(2));
+    let answer = server.post("/v1/chat/completions", several).json();
+    for choice in 0..2 {
+        let text = answer["choices"][choice]["message"]["content"].as_str().unwrap();
+        let value: Value = serde_json::from_str(text).unwrap();
+        assert!(schema["enum"].as_array().unwrap().contains(&value), "{text}");
+    }
+    let broken =
+        json!({"type": "json_schema", "json_schema": {"schema": {"properties": {"a": {"type": "unicorn"}}}}});
+    let refused = server.post("/v1/completions", with(completion("a"), "response_format", broken));
+    refused.check(400, Some("response_format"));
+    assert!(refused.json()["error"]["message"].as_str().unwrap().contains("/properties/a"));
+}
+
+#[test]
 fn a_chat_is_answered_by_the_template() {
     let server = server();
     let mut body = with(chat("uv"), "logprobs", json!(true));
@@ -205,7 +231,7 @@ fn a_malformed_body_is_refused_with_the_name_of_the_field() {
     for (name, value) in [
         ("messages", json!([])),
         ("tools", json!([{"type": "function"}])),
-        ("response_format", json!({"type": "json_object"})),
+        ("response_format", json!("json")),
         ("echo", json!(true)),
         ("top_logprobs", json!(21)),
     ] {
