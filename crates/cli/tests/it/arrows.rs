@@ -9,6 +9,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("provenance", &[]),
     ("languages", &[]),
     ("compute", &[]),
+    ("gguf", &[]),
     ("pages", &[]),
     ("documents", &["pages", "provenance"]),
     ("personal_data", &["languages"]),
