@@ -35,6 +35,8 @@ pub enum Command {
     OptOut(OptOutArguments),
     Plot(PlotArguments),
     Bench(BenchArguments),
+    Convert(ConvertArguments),
+    Quantize(QuantizeArguments),
     CorpusReport(CorpusReportArguments),
 }
 
@@ -184,6 +186,45 @@ pub struct ChatArguments {
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Load a release even if it does not verify
+    #[arg(long)]
+    pub allow_unverified: bool,
+}
+
+/// Write a model as one GGUF file, which llama.cpp opens, or a GGUF file as a folder in the Hugging Face layout.
+///
+/// An OUTPUT that ends in .gguf becomes such a file; anything else a folder with config.json, model.safetensors and the
+/// tokenizer. Quantised weights are widened on the way into a folder.
+#[derive(Args)]
+pub struct ConvertArguments {
+    /// A release, a model in the Hugging Face layout, or a GGUF file (of a split one the first part)
+    pub model: PathBuf,
+    /// The file (.gguf) or folder to write
+    pub output: PathBuf,
+    /// How matrices are stored: f32, f16, bf16, q8_0 or q4_0; in a folder f32 or bf16
+    #[arg(long, value_name = "FORMAT", default_value = "f32", value_parser = ["f32", "f16", "bf16", "q8_0", "q4_0"])]
+    pub format: String,
+    /// Put the new file or folder in the place of one that is there
+    #[arg(long)]
+    pub force: bool,
+    /// Convert a release even if it does not verify
+    #[arg(long)]
+    pub allow_unverified: bool,
+}
+
+/// Write a model as a GGUF file with weights of 8 or 4 bits.
+#[derive(Args, Clone)]
+pub struct QuantizeArguments {
+    /// A release, a model in the Hugging Face layout, or a GGUF file
+    pub model: PathBuf,
+    /// The GGUF file to write
+    pub output: PathBuf,
+    /// Weights of 8 bits (q8_0: a scale for 32 of them, 8.5 bits in all) or of 4 (q4_0: 4.5 bits; the output projection in 8)
+    #[arg(long, value_name = "FORMAT", value_parser = ["q8_0", "q4_0"])]
+    pub format: String,
+    /// Put the new file in the place of one that is there
+    #[arg(long)]
+    pub force: bool,
+    /// Quantise a release even if it does not verify
     #[arg(long)]
     pub allow_unverified: bool,
 }
@@ -370,6 +411,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Call, clap
         "opt-out" => Command::OptOut(OptOutArguments::from_arg_matches(inner)?),
         "plot" => Command::Plot(PlotArguments::from_arg_matches(inner)?),
         "bench" => Command::Bench(BenchArguments::from_arg_matches(inner)?),
+        "convert" => Command::Convert(ConvertArguments::from_arg_matches(inner)?),
+        "quantize" => Command::Quantize(QuantizeArguments::from_arg_matches(inner)?),
         REPORTED if let Some((_, report)) = inner.subcommand() => {
             Command::CorpusReport(CorpusReportArguments::from_arg_matches(report)?)
         }
@@ -505,6 +548,14 @@ pub fn program() -> clap::Command {
         .subcommand(with_example(
             BenchArguments::augment_args(clap::Command::new("bench")),
             "eulalia bench training --config M --threads 2 --json",
+        ))
+        .subcommand(with_example(
+            ConvertArguments::augment_args(clap::Command::new("convert")),
+            "eulalia convert runs/tiny/release tiny.gguf --format bf16\n  eulalia convert model-Q4_K_M.gguf model --format bf16",
+        ))
+        .subcommand(with_example(
+            QuantizeArguments::augment_args(clap::Command::new("quantize")),
+            "eulalia quantize runs/tiny/release tiny-q8_0.gguf --format q8_0",
         ))
         .subcommand(with_example(
             GcArguments::augment_args(clap::Command::new("gc")),

@@ -108,6 +108,8 @@ fn command(call: &Call, world: &World) -> anyhow::Result<serde_json::Value> {
         Command::Serve(arguments) => commands::serve::serve(arguments, world),
         Command::Keys(arguments) => commands::keys::keys(arguments, call.json, world),
         Command::OptOut(arguments) => commands::opt_out::opt_out(arguments, world),
+        Command::Convert(arguments) => commands::convert::convert(arguments, world),
+        Command::Quantize(arguments) => commands::quantize::quantize(arguments, world),
         Command::CorpusReport(arguments) => commands::corpus_report::corpus_report(arguments, world),
     }
 }

@@ -32,9 +32,9 @@ pub enum GgufError {
     /// A model that GGUF cannot hold, or that its readers would compute differently.
     #[error("cannot be written as GGUF: {0}")]
     Model(String),
-    /// The model that is to be written cannot be read.
+    /// The model that is to be written cannot be read, or the work was stopped.
     #[error(transparent)]
-    Source(Box<dyn std::error::Error + Send + Sync>),
+    Source(crate::Stop),
     /// The output cannot be written.
     #[error("cannot write the GGUF file: {0}")]
     Write(#[from] std::io::Error),

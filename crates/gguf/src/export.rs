@@ -18,6 +18,9 @@ use std::io::Write;
 /// ggml's version of its blocks.
 const QUANTISATION_VERSION: u32 = 2;
 
+/// Why the work cannot go on.
+pub type Stop = Box<dyn std::error::Error + Send + Sync>;
+
 /// Where the numbers of a model come from, by Hugging Face's names.
 pub trait Source {
     /// Row-major shape of a tensor, if there is one of this name.
@@ -30,7 +33,7 @@ pub trait Source {
     ///
     /// # Errors
     /// When the tensor cannot be read.
-    fn read(&mut self, name: &str, out: &mut [f32]) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+    fn read(&mut self, name: &str, out: &mut [f32]) -> Result<(), Stop>;
 }
 
 /// How the matrices are stored. Vectors and routers are always F32.
@@ -149,15 +152,15 @@ impl Export {
         &self.plan
     }
 
-    /// Writes the file; `advance` is told the bytes of each tensor that is done.
+    /// Writes the file; `advance` is told the bytes of each tensor that is done, and may stop the work.
     ///
     /// # Errors
-    /// When a tensor cannot be read, or the output not be written.
+    /// When a tensor cannot be read, the output not be written, or `advance` says so.
     pub fn write(
         &self,
         source: &mut dyn Source,
         out: &mut dyn Write,
-        advance: &mut dyn FnMut(u64),
+        advance: &mut dyn FnMut(u64) -> Result<(), Stop>,
     ) -> Result<(), GgufError> {
         let mut writer = GgufWriter::begin(out, &self.metadata, &self.plan)?;
         for (tensor, part) in self.plan.iter().zip(&self.parts) {
@@ -181,7 +184,7 @@ impl Export {
                     }
                 }
             }
-            advance(tensor.bytes());
+            advance(tensor.bytes()).map_err(GgufError::Source)?;
         }
         writer.finish();
         Ok(())
@@ -208,6 +211,10 @@ fn tensors(
 ) -> Result<(Vec<TensorPlan>, Vec<Part>), String> {
     let family = described.family;
     let mut left: BTreeSet<String> = source.names().into_iter().collect();
+    if described.tied {
+        // Some folders hold the table twice.
+        left.remove(OUTER_NAMES[2].1);
+    }
     let tied = !left.contains(OUTER_NAMES[2].1);
     let (mut plan, mut parts) = (Vec::new(), Vec::new());
     let mut push = |name: String, shape: Vec<usize>, part: Part| {
@@ -215,8 +222,7 @@ fn tensors(
         parts.push(part);
     };
     let mut single = |stored: String, name: String, push: &mut dyn FnMut(String, Vec<usize>, Part)| {
-        let Some(shape) = source.shape(&name) else { return Ok(()) };
-        left.remove(&name);
+        let Some(shape) = source.shape(&name).filter(|_| left.remove(&name)) else { return Ok(()) };
         if shape.is_empty() || shape.len() > 2 || shape.contains(&0) {
             return Err(format!("tensor {name} has shape {shape:?}, expected one or two dimensions"));
         }

@@ -24,7 +24,7 @@ mod writer;
 pub use dequantise::dequantise;
 pub use element::ElementType;
 pub use error::GgufError;
-pub use export::{Export, Format, Source};
+pub use export::{Export, Format, Source, Stop};
 pub use model::Model;
 pub use quantise::quantise;
 pub use reader::{GgufFile, TensorInfo};

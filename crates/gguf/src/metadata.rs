@@ -15,6 +15,8 @@ pub(crate) struct Described {
     pub heads: usize,
     pub kv_heads: usize,
     pub experts: usize,
+    /// Whether the output projection is the embedding table.
+    pub tied: bool,
     pub ends: Vec<u64>,
 }
 
@@ -145,6 +147,7 @@ pub(crate) fn describe(config: &Map<String, Value>) -> Result<Described, String>
         heads: heads as usize,
         kv_heads: kv_heads as usize,
         experts: experts as usize,
+        tied: config.get("tie_word_embeddings") == Some(&Value::Bool(true)),
         ends: token_ids(config, "eos_token_id"),
     })
 }
@@ -202,6 +205,8 @@ impl Source<'_> {
         };
         let local_theta = match (Source(&local).number("rope_theta")?, self.number("rope_local_base_freq")?) {
             (Some(theta), _) | (None, Some(theta)) => Some(theta),
+            (None, None) if family == Family::Gemma3 => Some(10_000.0),
+            (None, None) if family == Family::Olmo3 => Some(theta),
             (None, None) => None,
         };
         let kind = parameters.get("rope_type").or_else(|| parameters.get("type"));

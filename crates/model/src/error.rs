@@ -32,6 +32,9 @@ pub enum ModelError {
         /// Tensor, expectation, finding.
         problem: String,
     },
+    /// A GGUF file cannot be read.
+    #[error(transparent)]
+    Gguf(gguf::GgufError),
     /// The settings do not make a model.
     #[error("{0}")]
     Shape(String),

@@ -8,10 +8,12 @@ mod adapter;
 mod config;
 mod decoder;
 mod error;
+mod gguf_tensors;
 mod inference;
 mod low_rank;
 mod mixture;
 mod parameters;
+mod safetensors_writer;
 mod spans;
 mod tensors;
 pub mod testing;
@@ -33,6 +35,7 @@ pub use inference::{
     InferenceModel, InferenceWorkspace, KvCache, LogitRows, SequenceChunk, WeightFormat, load_parameters,
 };
 pub use parameters::{Parameter, ParameterKind, ParameterTable, Parameters};
+pub use safetensors_writer::write_tensors;
 pub use tensors::Tensors;
 pub use weights::{WeightsReader, write_safetensors};
 pub use workspace::TrainingWorkspace;

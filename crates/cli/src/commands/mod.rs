@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod chat;
+pub mod convert;
 pub mod corpus_report;
 pub mod estimate;
 pub mod gc;
@@ -11,6 +12,7 @@ pub mod keys;
 pub mod load;
 pub mod opt_out;
 pub mod plot;
+pub mod quantize;
 pub mod run;
 pub mod sample;
 pub mod score;

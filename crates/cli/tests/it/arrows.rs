@@ -16,7 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("corpus", &["documents", "languages", "personal_data", "provenance"]),
     ("survey", &["documents", "provenance"]),
     ("tokenizer", &["documents", "languages", "provenance"]),
-    ("model", &["compute"]),
+    ("model", &["compute", "gguf"]),
     ("training", &["model", "compute", "tokenizer", "documents", "languages", "provenance"]),
     ("inference", &["model", "compute", "tokenizer", "provenance"]),
     ("evaluation", &["inference", "tokenizer", "documents", "languages", "provenance"]),
