@@ -25,7 +25,7 @@ LLAMA3 = dict(
     original_max_position_embeddings=16,
 )
 YARN = dict(
-    rope_type="yarn", rope_theta=500.0, factor=4.0, beta_fast=8.0, beta_slow=1.0, original_max_position_embeddings=16,
+    rope_type="yarn", rope_theta=50.0, factor=4.0, beta_fast=1.0, beta_slow=0.25, original_max_position_embeddings=16,
 )
 DEEPSEEK_EXPERTS = dict(
     n_routed_experts=8, num_experts_per_tok=2, moe_intermediate_size=16, n_shared_experts=2, first_k_dense_replace=1,

@@ -404,6 +404,7 @@ impl LowRank<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Activation;
 
     fn config(rank: usize, targets: &[Projection]) -> AdapterConfig {
         AdapterConfig { rank, alpha: 16.0, targets: targets.to_vec() }
@@ -435,5 +436,14 @@ mod tests {
         assert!(Adapter::new(&model, config(0, &[Projection::Query]), 1).is_err());
         assert!(Adapter::new(&model, config(33, &[Projection::Query]), 1).is_err());
         assert!(Adapter::new(&model, config(4, &[]), 1).is_err());
+    }
+
+    #[test]
+    fn projections_that_a_layer_does_not_have_are_named() {
+        let mut model = ModelConfig::tiny_for_tests(64);
+        model.layers[1].feed_forward.activation = Activation::Xielu;
+        assert!(Adapter::new(&model, config(4, &[Projection::Up]), 1).is_ok());
+        let problem = Adapter::new(&model, config(4, &[Projection::Gate]), 1).unwrap_err().to_string();
+        assert!(problem.contains("gate_proj, which layer 1"), "{problem}");
     }
 }

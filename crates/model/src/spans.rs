@@ -89,6 +89,14 @@ pub(crate) struct ModelSpans {
     pub head: Range<usize>,
 }
 
+impl ModelConfig {
+    /// Every tensor of the model, by Hugging Face's names, in the order of a buffer that would hold them all. It takes no
+    /// memory for their values, but does for their names: [`ModelConfig::check`] comes first.
+    pub fn parameter_table(&self) -> ParameterTable {
+        ModelSpans::new(self).table
+    }
+}
+
 impl ModelSpans {
     pub fn new(config: &ModelConfig) -> ModelSpans {
         let mut table = ParameterTable::default();

@@ -204,9 +204,9 @@ fn check_attention(attention: &AttentionSpecification) -> Result<(), String> {
             return Err(format!("{key} is {size}, expected 1 to {}", 1 << 16));
         }
     }
-    if latent.rotary_dim % 2 != 0 || latent.rotary_dim > head_dim {
+    if latent.rotary_dim % 2 != 0 || latent.rotary_dim >= head_dim {
         return Err(format!(
-            "qk_rope_head_dim is {}, expected an even number up to the head's {head_dim}",
+            "qk_rope_head_dim is {}, expected an even number below the head's {head_dim}",
             latent.rotary_dim
         ));
     }

@@ -199,9 +199,10 @@ impl<'a> Keys<'a> {
             }
             return Ok((rotary, rotary, temperature));
         }
-        let (local, local_default) = match architecture {
-            Architecture::Gemma3 => (self.number("rope_local_base_freq")?, 10_000.0),
-            _ => (theta, default),
+        // Of layers with a window, where their own parameters do not say it.
+        let local = match architecture {
+            Architecture::Gemma3 => self.number("rope_local_base_freq")?.unwrap_or(10_000.0),
+            _ => theta.unwrap_or(default),
         };
         let part = |kind: &str| -> Result<Option<&'a Map<String, Value>>, String> {
             match parameters.and_then(|parameters| parameters.get(kind)) {
@@ -219,7 +220,7 @@ impl<'a> Keys<'a> {
             ));
         }
         let (full, _) = one_rotary(scaling, part("full_attention")?, theta, default, positions)?;
-        let (sliding, _) = one_rotary(None, part("sliding_attention")?, local, local_default, positions)?;
+        let (sliding, _) = one_rotary(None, part("sliding_attention")?, None, local, positions)?;
         Ok((full, sliding, None))
     }
 

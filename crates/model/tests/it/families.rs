@@ -1,8 +1,11 @@
 //! Every family against transformers (`tools/oracles/make_families.py`): the same tokens at once, in chunks of odd sizes, and
 //! one by one.
 
-use model::{InferenceModel, LogitRows, ModelConfig, SequenceChunk, WeightsReader};
-use std::path::PathBuf;
+use model::{
+    InferenceModel, LogitRows, ModelConfig, ModelError, SequenceChunk, Tensors, WeightFormat, WeightsReader,
+};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 
 const TOKENS: usize = 40;
 
@@ -10,10 +13,13 @@ fn folder(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/families").join(name)
 }
 
+fn tokens(folder: &Path) -> Vec<u32> {
+    serde_json::from_slice(&std::fs::read(folder.join("tokens.json")).unwrap()).unwrap()
+}
+
 fn check(name: &str) {
     let folder = folder(name);
-    let tokens: Vec<u32> =
-        serde_json::from_slice(&std::fs::read(folder.join("tokens.json")).unwrap()).unwrap();
+    let tokens = tokens(&folder);
     let model = InferenceModel::load(&folder).unwrap();
     let vocabulary = model.config().vocabulary_size;
     let mut expected = vec![0.0; TOKENS * vocabulary];
@@ -74,3 +80,152 @@ families!(
     deepseek_v3,
     deepseek_v3_plain,
 );
+
+/// The logits of the family's tokens, with one key of its configuration changed.
+fn logits_with(name: &str, change: impl FnOnce(&mut Value)) -> Vec<f32> {
+    let folder = folder(name);
+    let mut config: Value =
+        serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap();
+    change(&mut config);
+    let changed = tempfile::tempdir().unwrap();
+    std::fs::write(changed.path().join("config.json"), config.to_string()).unwrap();
+    std::fs::copy(folder.join("model.safetensors"), changed.path().join("model.safetensors")).unwrap();
+    let model = InferenceModel::load(changed.path()).unwrap();
+    let (mut cache, mut workspace) = (model.new_cache(1), model.new_workspace(1, 1));
+    let tokens = tokens(&folder);
+    let chunk = SequenceChunk {
+        tokens: &tokens,
+        first_position: 0,
+        blocks: &[0],
+        adapter: None,
+        logits: LogitRows::All,
+    };
+    model.forward(&[chunk], &mut cache, &mut workspace).unwrap().to_vec()
+}
+
+#[test]
+fn every_switch_counts() {
+    let rope = |key: &'static str, value: Value| (["rope_parameters", key], value);
+    let top = |key: &'static str, value: Value| (["", key], value);
+    for (name, ([outer, key], value)) in [
+        ("llama", rope("factor", json!(4.0))),
+        ("llama", rope("original_max_position_embeddings", json!(32))),
+        ("llama", rope("high_freq_factor", json!(2.0))),
+        ("llama_linear", rope("factor", json!(2.0))),
+        ("mistral", top("sliding_window", json!(8))),
+        ("ministral", top("layer_types", json!(["full_attention", "sliding_attention"]))),
+        ("ministral3", rope("llama_4_scaling_beta", json!(0.2))),
+        ("ministral3", rope("mscale_all_dim", json!(1.0))),
+        ("ministral3", rope("beta_fast", json!(4.0))),
+        ("ministral3", rope("beta_slow", json!(0.9))),
+        ("mixtral", top("num_experts_per_tok", json!(3))),
+        ("mixtral", top("sliding_window", Value::Null)),
+        ("qwen2", top("use_sliding_window", json!(false))),
+        ("qwen3", rope("truncate", json!(true))),
+        ("qwen3", top("rms_norm_eps", json!(1e-2))),
+        ("qwen3_moe", top("norm_topk_prob", json!(false))),
+        ("apertus", rope("factor", json!(4.0))),
+        ("olmo3", top("sliding_window", json!(7))),
+        ("gemma2", top("attn_logit_softcapping", Value::Null)),
+        ("gemma2", top("final_logit_softcapping", json!(8.0))),
+        ("gemma2", top("query_pre_attn_scalar", json!(21))),
+        ("gemma3", top("sliding_window", json!(9))),
+        ("smollm3", top("no_rope_layers", json!([1, 1, 1]))),
+        ("dots1", top("routed_scaling_factor", json!(1.0))),
+        ("dots1", top("topk_group", json!(4))),
+        ("deepseek_v3", rope("mscale_all_dim", json!(0.0))),
+        ("deepseek_v3", top("rope_interleave", json!(false))),
+        ("deepseek_v3", top("norm_topk_prob", json!(false))),
+    ] {
+        let before = logits_with(name, |_| {});
+        let after = logits_with(name, |config| match outer {
+            "" if key == "use_sliding_window" => {
+                config[key] = value.clone();
+                config["layer_types"] = Value::Null;
+            }
+            "" => config[key] = value.clone(),
+            outer => config[outer][key] = value.clone(),
+        });
+        let worst = before.iter().zip(&after).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst > 1e-3, "{name}: {key} = {value} changes the logits by {worst:e} only");
+    }
+}
+
+#[test]
+fn tensors_that_follow_from_the_configuration_may_be_there() {
+    let folder = folder("llama_linear");
+    let config = ModelConfig::load(&folder.join("config.json")).unwrap();
+    /// The folder's tensors, and one more.
+    struct OneMore(WeightsReader, &'static str);
+    impl Tensors for OneMore {
+        fn shape(&self, name: &str) -> Option<Vec<usize>> {
+            if name == self.1 { Some(vec![1]) } else { self.0.shape(name) }
+        }
+        fn names(&self) -> Vec<String> {
+            self.0.names().into_iter().chain([self.1.to_string()]).collect()
+        }
+        fn read(&mut self, name: &str, out: &mut [f32]) -> Result<(), ModelError> {
+            assert_ne!(name, self.1);
+            Tensors::read(&mut self.0, name, out)
+        }
+    }
+    for (name, fine) in [
+        ("model.layers.0.self_attn.rotary_emb.inv_freq", true),
+        ("lm_head.weight", true),
+        ("model.layers.2.mlp.up_proj.weight", false),
+        ("model.layers.0.mlp.act_fn.beta", false),
+    ] {
+        let mut tensors = OneMore(WeightsReader::open_folder(&folder).unwrap(), name);
+        let result = InferenceModel::load_with(&config, &mut tensors, WeightFormat::F32);
+        match result {
+            Ok(_) => assert!(fine, "{name}"),
+            Err(error) => {
+                assert!(!fine && error.to_string().contains(name), "{name}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn shards_are_read_as_one_model() {
+    let source = folder("olmo2");
+    let whole = std::fs::read(source.join("model.safetensors")).unwrap();
+    let length = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Map<String, Value> = serde_json::from_slice(&whole[8..8 + length]).unwrap();
+    let target = tempfile::tempdir().unwrap();
+    let mut map = serde_json::Map::new();
+    let names: Vec<&String> = header.keys().filter(|name| *name != "__metadata__").collect();
+    for (shard, names) in names.chunks(names.len().div_ceil(3)).enumerate() {
+        let file = format!("model-{shard}.safetensors");
+        let (mut part, mut data) = (serde_json::Map::new(), Vec::new());
+        for name in names {
+            let entry = &header[*name];
+            let at = |i: usize| 8 + length + entry["data_offsets"][i].as_u64().unwrap() as usize;
+            let begin = data.len();
+            data.extend_from_slice(&whole[at(0)..at(1)]);
+            let offsets = json!([begin, data.len()]);
+            part.insert(
+                (*name).clone(),
+                json!({ "dtype": entry["dtype"], "shape": entry["shape"], "data_offsets": offsets }),
+            );
+            map.insert((*name).clone(), json!(file));
+        }
+        let text = serde_json::to_string(&part).unwrap();
+        let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(text.as_bytes());
+        bytes.extend(data);
+        std::fs::write(target.path().join(file), bytes).unwrap();
+    }
+    std::fs::copy(source.join("config.json"), target.path().join("config.json")).unwrap();
+    let index = |map: &serde_json::Map<String, Value>| {
+        let path = target.path().join("model.safetensors.index.json");
+        std::fs::write(path, json!({ "metadata": {}, "weight_map": map }).to_string()).unwrap();
+    };
+    index(&map);
+    InferenceModel::load(target.path()).unwrap();
+    std::fs::remove_file(target.path().join("model-1.safetensors")).unwrap();
+    assert!(InferenceModel::load(target.path()).unwrap_err().to_string().contains("model-1.safetensors"));
+    map.retain(|_, file| file != "model-1.safetensors");
+    index(&map);
+    assert!(InferenceModel::load(target.path()).unwrap_err().to_string().contains("is missing"));
+}
