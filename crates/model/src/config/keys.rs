@@ -293,8 +293,12 @@ fn read_rotary(
         }
         (inner, outer) => inner.or(outer).unwrap_or(default_theta),
     };
-    let original =
-        || Ok::<_, String>(number("original_max_position_embeddings")?.unwrap_or(positions as f64));
+    let original = || match number("original_max_position_embeddings")?.unwrap_or(positions as f64) {
+        length if length >= 1.0 && length.fract() == 0.0 && length <= LARGEST_SIZE as f64 => Ok(length),
+        other => Err(format!(
+            "{place}.original_max_position_embeddings is {other}, expected a whole number up to {LARGEST_SIZE}"
+        )),
+    };
     let mut known = vec!["rope_type", "type", "rope_theta"];
     let scaling = match kind {
         "default" => RotaryScaling::None,

@@ -97,7 +97,7 @@ impl Keys<'_> {
         };
         let gemma = matches!(architecture, Architecture::Gemma2 | Architecture::Gemma3);
         let scale = match gemma {
-            true => Some(1.0 / self.number("query_pre_attn_scalar")?.unwrap_or(256.0).sqrt()),
+            true => Some(1.0 / (self.optional_size("query_pre_attn_scalar")?.unwrap_or(256) as f64).sqrt()),
             false => None,
         };
         let soft_cap = match gemma {

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 impl ModelConfig {
     /// `config.json` as transformers writes it.
     pub fn to_json(&self) -> String {
-        let (first, last) = (self.layers[0], self.layers[self.layers.len() - 1]);
+        let first = self.layers[0];
+        let mixture = self.layers.iter().find_map(|layer| layer.feed_forward.mixture);
         let (attention, defaults) = (first.attention, self.architecture.defaults());
         let dense = self.layers.iter().find(|layer| layer.feed_forward.mixture.is_none());
         let mut keys = json!({
@@ -20,7 +21,7 @@ impl ModelConfig {
             "hidden_act": defaults.activation,
             "hidden_size": self.hidden_size,
             "initializer_range": 0.02,
-            "intermediate_size": match (dense, last.feed_forward.mixture) {
+            "intermediate_size": match (dense, mixture) {
                 (Some(dense), _) => dense.feed_forward.intermediate_size,
                 // Dots1's dense layers have their own width, even where there are none; Mixtral's is that of its experts.
                 (None, Some(mixture)) => first.feed_forward.intermediate_size.max(mixture.intermediate_size),
@@ -64,11 +65,11 @@ impl ModelConfig {
                 let scale = attention.scale.unwrap_or(1.0 / 16.0);
                 // The published scalars are whole numbers; the scale is their reciprocal root.
                 let scalar = (1.0 / (scale * scale)).round();
-                put("query_pre_attn_scalar", json!(scalar));
+                put("query_pre_attn_scalar", json!(scalar as u64));
             }
             _ => {}
         }
-        if let Some(mixture) = last.feed_forward.mixture.or(first.feed_forward.mixture) {
+        if let Some(mixture) = mixture {
             self.put_mixture(mixture, &mut put);
         }
         let sorted: std::collections::BTreeMap<_, _> = map.iter().collect();

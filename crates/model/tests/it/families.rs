@@ -229,3 +229,66 @@ fn shards_are_read_as_one_model() {
     index(&map);
     assert!(InferenceModel::load(target.path()).unwrap_err().to_string().contains("is missing"));
 }
+
+/// Every place in a configuration, as a JSON pointer.
+fn places(value: &Value, at: &str, found: &mut Vec<String>) {
+    let Value::Object(map) = value else { return };
+    for (key, value) in map {
+        found.push(format!("{at}/{key}"));
+        places(value, &format!("{at}/{key}"), found);
+    }
+}
+
+#[test]
+fn hostile_configurations_end_in_errors() {
+    let values = [
+        json!(null),
+        json!(-1),
+        json!(0),
+        json!(1),
+        json!(3),
+        json!(1 << 24),
+        json!(u64::MAX),
+        json!(1e-308),
+        json!(1e308),
+        json!(-0.5),
+        json!("x"),
+        json!([]),
+        json!([0, 1u64 << 40]),
+        json!({}),
+        json!(true),
+        json!(false),
+    ];
+    let (mut accepted, mut refused) = (0, 0);
+    for name in std::fs::read_dir(folder("")).unwrap() {
+        let folder = name.unwrap().path();
+        let text = std::fs::read(folder.join("config.json")).unwrap();
+        let config: Value = serde_json::from_slice(&text).unwrap();
+        let mut all = Vec::new();
+        places(&config, "", &mut all);
+        for place in all {
+            for value in &values {
+                let mut config = config.clone();
+                *config.pointer_mut(&place).unwrap() = value.clone();
+                let Value::Object(keys) = config else { unreachable!() };
+                let Ok(config) = ModelConfig::from_keys(&keys) else {
+                    refused += 1;
+                    continue;
+                };
+                if config.check().is_err() {
+                    refused += 1;
+                    continue;
+                }
+                accepted += 1;
+                let text = config.to_json();
+                let again = ModelConfig::from_keys(&serde_json::from_str(&text).unwrap());
+                assert_eq!(again.as_ref(), Ok(&config), "{folder:?}: {place} = {value}");
+                // Loading looks at the tensors' shapes before it takes memory.
+                if let Ok(mut tensors) = WeightsReader::open_folder(&folder) {
+                    drop(InferenceModel::load_with(&config, &mut tensors, WeightFormat::F32));
+                }
+            }
+        }
+    }
+    assert!(accepted > 100 && refused > 1000, "{accepted} accepted, {refused} refused");
+}
