@@ -1,9 +1,11 @@
 """Parquet files as public corpora publish them, for the tests of `documents`; and a check of those that we write.
 
     python tools/oracles/parquet_files.py make crates/documents/tests/data
-    python tools/oracles/parquet_files.py check FILE.parquet
+    eulalia corpus export CORPUS --output EXPORT
+    python tools/oracles/parquet_files.py check EXPORT CORPUS
 
-The texts are written here (CC0).
+`check` reads what was exported with pyarrow and compares every row with the line of the shard that it came from; it ends with 1
+where they differ. The texts of `make` are written here (CC0).
 """
 
 import datetime
@@ -47,16 +49,31 @@ def make(folder):
         parquet.write_table(hplt, folder / f"hplt-{codec}.parquet", compression=codec, data_page_version="2.0" if codec == "zstd" else "1.0")
 
 
-def check(path):
-    table = parquet.read_table(path)
-    print(table.schema)
-    for row in table.slice(0, 2).to_pylist() + table.slice(len(table) - 1).to_pylist():
-        json.loads(row["metadata"] or "{}")
-        print({key: str(value)[:60] for key, value in row.items()})
-    print(f"{len(table)} rows in {parquet.ParquetFile(path).num_row_groups} groups")
+def check(export, corpus):
+    rows = 0
+    for shard in sorted(corpus.glob("*/*.jsonl.zst")):
+        if shard.parent.name not in ("train", "heldout"):
+            continue
+        path = export / shard.parent.name / shard.name.replace(".jsonl.zst", ".parquet")
+        with arrow.input_stream(str(shard), compression="zstd") as stream:
+            expected = [json.loads(line) for line in stream.read().splitlines()]
+        found = [document(row) for row in parquet.read_table(path).to_pylist()]
+        if found != expected:
+            unequal = next((number for number, pair in enumerate(zip(found, expected)) if pair[0] != pair[1]), "the last")
+            raise SystemExit(f"{path}: {len(found)} rows, {len(expected)} lines in {shard}; the first that differs: {unequal}")
+        rows += len(found)
+    print(f"{rows} rows, all equal to their lines")
+    return 0 if rows else 1
 
 
-if sys.argv[1] == "make":
-    make(pathlib.Path(sys.argv[2]))
-else:
-    check(sys.argv[2])
+def document(row):
+    """A row as the line that it was: keys without a value left out, metadata beside the other keys."""
+    metadata = json.loads(row.pop("metadata") or "{}")
+    return {key: value for key, value in row.items() if value is not None} | metadata
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "make":
+        make(pathlib.Path(sys.argv[2]))
+    else:
+        sys.exit(check(pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])))

@@ -37,6 +37,7 @@ pub enum Command {
     Bench(BenchArguments),
     Convert(ConvertArguments),
     Quantize(QuantizeArguments),
+    CorpusExport(CorpusExportArguments),
     CorpusReport(CorpusReportArguments),
 }
 
@@ -126,6 +127,16 @@ pub struct CorpusReportArguments {
     /// Sample texts per language and per reason
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub samples: usize,
+}
+
+/// Write the documents that a corpus kept as Parquet files, one for each language and part.
+#[derive(Args)]
+pub struct CorpusExportArguments {
+    /// The folder of a corpus, such as runs/tiny/corpus
+    pub folder: PathBuf,
+    /// Folder of the files: train/<language>.parquet, heldout/<language>.parquet
+    #[arg(long, value_name = "DIR")]
+    pub output: PathBuf,
 }
 
 /// Name the language of texts: the 24 official EU languages, their neighbours, or "other".
@@ -413,7 +424,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Call, clap
         "bench" => Command::Bench(BenchArguments::from_arg_matches(inner)?),
         "convert" => Command::Convert(ConvertArguments::from_arg_matches(inner)?),
         "quantize" => Command::Quantize(QuantizeArguments::from_arg_matches(inner)?),
-        REPORTED if let Some((_, report)) = inner.subcommand() => {
+        CORPUS if let Some(("export", export)) = inner.subcommand() => {
+            Command::CorpusExport(CorpusExportArguments::from_arg_matches(export)?)
+        }
+        CORPUS if let Some((_, report)) = inner.subcommand() => {
             Command::CorpusReport(CorpusReportArguments::from_arg_matches(report)?)
         }
         stage => match KINDS.iter().find(|kind| kind.name == stage) {
@@ -569,11 +583,8 @@ fn with_example(command: clap::Command, example: &'static str) -> clap::Command 
 
 /// The kind of stage that can be estimated; for that, nothing else has to be there.
 const ESTIMATED: &str = "pretrain";
-/// The kind of stage that can be tried on a sample.
-const SAMPLED: &str = "corpus";
-
-/// The kind of stage whose artefact can be drawn as a page.
-const REPORTED: &str = "corpus";
+/// The kind of stage that can be tried on a sample, and whose artefact can be drawn as a page and exported.
+const CORPUS: &str = "corpus";
 
 fn stage_command(kind: &'static Kind) -> clap::Command {
     let estimated = kind.name == ESTIMATED;
@@ -610,7 +621,7 @@ fn stage_command(kind: &'static Kind) -> clap::Command {
                 .action(ArgAction::SetTrue)
                 .help("Say what would be made and why, and make nothing"),
         );
-    if kind.name == SAMPLED {
+    if kind.name == CORPUS {
         command = command.arg(
             Arg::new("sample")
                 .long("sample")
@@ -631,10 +642,12 @@ fn stage_command(kind: &'static Kind) -> clap::Command {
                 .help("Say what it would take (memory, time, energy), and make nothing; corpus and tokenizer may be missing"),
         );
     }
-    if kind.name == REPORTED {
+    if kind.name == CORPUS {
         let report = CorpusReportArguments::augment_args(clap::Command::new("report"));
+        let export = CorpusExportArguments::augment_args(clap::Command::new("export"));
         command = command
             .subcommand(with_example(report, "eulalia corpus report runs/tiny/corpus --output corpus.html"))
+            .subcommand(with_example(export, "eulalia corpus export runs/tiny/corpus --output parquet/"))
             .subcommand_negates_reqs(true)
             .args_conflicts_with_subcommands(true);
     }
@@ -681,7 +694,7 @@ fn stage_arguments(kind: &'static Kind, matches: &ArgMatches) -> StageArguments 
         files: files.collect(),
         dry_run: matches.get_flag("dry-run"),
         sample: match kind.name {
-            SAMPLED => matches.get_one::<u64>("sample").copied(),
+            CORPUS => matches.get_one::<u64>("sample").copied(),
             _ => None,
         },
         estimate: kind.name == ESTIMATED && matches.get_flag("estimate"),

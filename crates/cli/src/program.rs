@@ -110,6 +110,7 @@ fn command(call: &Call, world: &World) -> anyhow::Result<serde_json::Value> {
         Command::OptOut(arguments) => commands::opt_out::opt_out(arguments, world),
         Command::Convert(arguments) => commands::convert::convert(arguments, world),
         Command::Quantize(arguments) => commands::quantize::quantize(arguments, world),
+        Command::CorpusExport(arguments) => commands::corpus_export::corpus_export(arguments, world),
         Command::CorpusReport(arguments) => commands::corpus_report::corpus_report(arguments, world),
     }
 }

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod chat;
 pub mod convert;
+pub mod corpus_export;
 pub mod corpus_report;
 pub mod estimate;
 pub mod gc;

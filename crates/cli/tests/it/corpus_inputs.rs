@@ -62,9 +62,13 @@ fn links_are_followed_and_bad_ones_are_named() {
 
 /// What a corpus kept: its documents by their id, with the part they are in.
 fn kept(root: &Path) -> BTreeMap<String, (&'static str, Document)> {
+    documents_below(&root.join("corpus"))
+}
+
+fn documents_below(folder: &Path) -> BTreeMap<String, (&'static str, Document)> {
     let mut kept = BTreeMap::new();
     for part in ["train", "heldout"] {
-        for record in read_documents(&[root.join("corpus").join(part)], ReadOptions::default()).unwrap() {
+        for record in read_documents(&[folder.join(part)], ReadOptions::default()).unwrap() {
             let document = record.unwrap().document.unwrap();
             kept.insert(document.id.clone(), (part, document));
         }
@@ -138,4 +142,22 @@ fn after_an_opt_out_no_shard_has_a_document_of_the_site() {
         };
         assert!(!text.contains("www.b.example"), "{name}");
     }
+}
+
+#[test]
+fn a_corpus_can_be_taken_away_as_parquet() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, parquet) = (folder.path().join("run"), folder.path().join("parquet"));
+    assert!(corpus(&[&sample().join("documents/mt.jsonl")], &root, &[]).status.success());
+    let export = |from: &Path, to: &Path| {
+        program().args(["corpus", "export"]).arg(from).arg("--output").arg(to).output().unwrap()
+    };
+    let output = export(&root.join("corpus"), &parquet);
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(files_below(&parquet).unwrap(), ["heldout/mt.parquet", "train/mt.parquet"]);
+    assert_eq!(documents_below(&parquet), kept(&root));
+    let output = export(&root.join("corpus"), &root.join("corpus"));
+    assert!(!output.status.success() && said(&output).contains("an artefact"), "{}", said(&output));
+    let output = export(&parquet, folder.path());
+    assert!(!output.status.success() && said(&output).contains("no corpus"), "{}", said(&output));
 }
