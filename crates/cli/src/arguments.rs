@@ -9,6 +9,7 @@ use clap::builder::styling::Styles;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches};
 use provenance::Digest;
 
+use crate::commands::answering::AnswerArguments;
 use crate::kinds::{KINDS, Kind};
 use crate::recipe::Override;
 
@@ -29,6 +30,7 @@ pub enum Command {
     Identify(IdentifyArguments),
     Score(ScoreArguments),
     Gc(GcArguments),
+    Generate(GenerateArguments),
     Chat(ChatArguments),
     Serve(ServeArguments),
     Keys(KeysArguments),
@@ -187,15 +189,35 @@ pub struct ChatArguments {
     /// A first message that says who the model is to be
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
-    /// Randomness of the choice of words; 0 always takes the likeliest
-    #[arg(long, default_value_t = 0.7)]
-    pub temperature: f32,
-    /// Most tokens in one answer
-    #[arg(long, default_value_t = 200)]
-    pub max_tokens: usize,
-    /// Start of the random numbers: the same seed gives the same answer
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
+    #[command(flatten)]
+    pub answer: AnswerArguments,
+    /// Load a release even if it does not verify
+    #[arg(long)]
+    pub allow_unverified: bool,
+}
+
+/// Let a model continue a text.
+///
+/// The prompt comes from --prompt, from --file, or from standard input. The text goes to standard output as it is
+/// generated, what there is to say about it to standard error.
+#[derive(Args)]
+pub struct GenerateArguments {
+    /// A release, or a model in the Hugging Face layout
+    pub model: PathBuf,
+    /// The text to continue
+    #[arg(long, value_name = "TEXT", conflicts_with = "file")]
+    pub prompt: Option<String>,
+    /// A file with the text to continue
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// How many continuations; the prompt is read once for all of them
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub count: u64,
+    /// An adapter (PEFT layout) [default: the folder adapter/ of the model, if it has one]
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    #[command(flatten)]
+    pub answer: AnswerArguments,
     /// Load a release even if it does not verify
     #[arg(long)]
     pub allow_unverified: bool,
@@ -416,6 +438,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Call, clap
         "identify" => Command::Identify(IdentifyArguments::from_arg_matches(inner)?),
         "score" => Command::Score(ScoreArguments::from_arg_matches(inner)?),
         "gc" => Command::Gc(GcArguments::from_arg_matches(inner)?),
+        "generate" => Command::Generate(GenerateArguments::from_arg_matches(inner)?),
         "chat" => Command::Chat(ChatArguments::from_arg_matches(inner)?),
         "serve" => Command::Serve(ServeArguments::from_arg_matches(inner)?),
         "keys" => Command::Keys(KeysArguments::from_arg_matches(inner)?),
@@ -522,6 +545,10 @@ pub fn program() -> clap::Command {
         program = program.subcommand(stage_command(kind));
     }
     program
+        .subcommand(with_example(
+            GenerateArguments::augment_args(clap::Command::new("generate")),
+            "eulalia generate runs/tiny/release --prompt \"Es war einmal\" --max-tokens 50",
+        ))
         .subcommand(with_example(
             ChatArguments::augment_args(clap::Command::new("chat")),
             "eulalia chat runs/tiny/release",

@@ -104,6 +104,7 @@ fn command(call: &Call, world: &World) -> anyhow::Result<serde_json::Value> {
         Command::Plot(arguments) => commands::plot::plot(arguments, world),
         Command::Bench(arguments) => commands::bench::bench(arguments, world),
         Command::Gc(arguments) => commands::gc::gc(arguments, world),
+        Command::Generate(arguments) => commands::generate::generate(arguments, call.json, world),
         Command::Chat(arguments) => commands::chat::chat(arguments, call.json, world),
         Command::Serve(arguments) => commands::serve::serve(arguments, world),
         Command::Keys(arguments) => commands::keys::keys(arguments, call.json, world),

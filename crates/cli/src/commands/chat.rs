@@ -2,47 +2,138 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use inference::{Engine, EngineSettings, Event, FinishReason, Request, Sampling};
-use provenance::Cancelled;
 use serde_json::{Value, json};
 use tokenizer::Message;
 
 use crate::arguments::ChatArguments;
-use crate::commands::load;
-use crate::console::printable;
-use crate::errors::Usage;
+use crate::commands::answering::{self, Answered, Answering};
 use crate::run::World;
 
-const ADAPTER: &str = "adapter";
+const COMMANDS: &str = "\
+/new            forget the conversation
+/system TEXT    say who the model is to be, and begin anew; without TEXT, say nothing
+/again          another answer to the last message
+/undo           take back the last message and its answer
+/help           these commands
+/quit           end (as does an empty line or Ctrl-D)
+Ctrl-C stops an answer; a second one ends. A message that begins with / is written with //.";
 
 /// The answer goes to standard output; with `json` that belongs to the result, and the answer to standard error.
 pub fn chat(arguments: &ChatArguments, json: bool, world: &World) -> anyhow::Result<Value> {
-    if !(arguments.temperature >= 0.0 && arguments.temperature <= 10.0) {
-        return Err(Usage(format!("--temperature {}: expected 0 to 10", arguments.temperature)).into());
-    }
-    let checked = load::check(&arguments.model, arguments.allow_unverified, world)?;
-    let mut settings = EngineSettings { threads: world.threads, ..EngineSettings::default() };
-    let adapter = arguments.adapter.clone().or(checked.adapter);
-    if let Some(adapter) = &adapter {
-        settings.adapters.insert(ADAPTER.into(), adapter.clone());
-    }
-    let engine = Engine::start(&checked.folder, &settings)?;
-    let mut messages: Vec<Message> =
-        arguments.system.iter().map(|text| Message::new("system", text.clone())).collect();
+    let answering = Answering::start(
+        &arguments.model,
+        arguments.adapter.as_deref(),
+        arguments.allow_unverified,
+        &arguments.answer,
+        world,
+    )?;
     let people = std::io::stdin().is_terminal();
     if people {
-        world.console.say("You talk to a machine. An empty line or Ctrl-D ends the conversation.");
+        world
+            .console
+            .say("You talk to a machine. /help says what else can be typed; an empty line or Ctrl-D ends.");
     }
+    let mut conversation = Conversation::new(arguments.system.clone());
     let lines = read_lines();
     let mut turns = Vec::new();
     while let Some(line) = next_line(&lines, people, world)? {
-        messages.push(Message::new("user", line.clone()));
-        let answer = answer(arguments, &engine, adapter.is_some(), &mut messages, json, world)?;
-        turns.push(json!({ "user": line, "assistant": answer }));
+        match conversation.take(&line) {
+            Said::Message => {
+                let answered = answer(&answering, &mut conversation, json, people, world)?;
+                let last = conversation.last_message();
+                turns
+                    .push(json!({ "user": last, "assistant": answered.text, "figures": answered.to_json() }));
+            }
+            Said::Nothing(reply) => world.console.say(&reply),
+            Said::End => break,
+        }
     }
     Ok(json!({ "turns": turns }))
+}
+
+/// What was said so far.
+struct Conversation {
+    messages: Vec<Message>,
+    /// How often the last message was answered again.
+    again: u64,
+}
+
+/// What a line asks for.
+#[derive(Debug, PartialEq)]
+enum Said {
+    /// An answer to the last message.
+    Message,
+    /// No answer; a reply of the program.
+    Nothing(String),
+    End,
+}
+
+impl Conversation {
+    fn new(system: Option<String>) -> Conversation {
+        Conversation {
+            messages: system.map(|text| Message::new("system", text)).into_iter().collect(),
+            again: 0,
+        }
+    }
+
+    /// Takes a line: a message, or a command.
+    fn take(&mut self, line: &str) -> Said {
+        let nothing = |reply: &str| Said::Nothing(reply.to_string());
+        let Some(command) = line.strip_prefix('/').filter(|rest| !rest.starts_with('/')) else {
+            let text = line.strip_prefix('/').unwrap_or(line);
+            self.messages.push(Message::new("user", text));
+            self.again = 0;
+            return Said::Message;
+        };
+        let (name, rest) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
+        match name {
+            "help" => nothing(COMMANDS),
+            "quit" | "exit" => Said::End,
+            "new" => {
+                let system = self.messages.iter().find(|message| message.role == "system");
+                *self = Conversation::new(system.map(|message| message.content.clone()));
+                nothing("The conversation is forgotten.")
+            }
+            "system" => {
+                let text = rest.trim();
+                *self = Conversation::new((!text.is_empty()).then(|| text.to_string()));
+                nothing("A new conversation begins.")
+            }
+            "again" | "undo" => {
+                let Some(last) = self.messages.iter().rposition(|message| message.role == "user") else {
+                    return nothing("Nothing was said yet.");
+                };
+                if name == "again" {
+                    self.messages.truncate(last + 1);
+                    self.again += 1;
+                    return Said::Message;
+                }
+                self.messages.truncate(last);
+                self.again = 0;
+                nothing("The last message and its answer are taken back.")
+            }
+            other => Said::Nothing(format!("There is no command /{other}.\n{COMMANDS}")),
+        }
+    }
+
+    fn last_message(&self) -> &str {
+        let last = self.messages.iter().rfind(|message| message.role == "user");
+        last.map_or("", |message| message.content.as_str())
+    }
+
+    /// Forgets the oldest turn, never the system's words or the last message. `false`: there is nothing to forget.
+    fn forget_oldest(&mut self) -> bool {
+        let oldest = usize::from(self.messages.first().is_some_and(|message| message.role == "system"));
+        if oldest + 1 >= self.messages.len() {
+            return false;
+        }
+        // An answer without its question would puzzle the template and the model.
+        let next = self.messages[oldest + 1..].iter().position(|message| message.role == "user");
+        self.messages.drain(oldest..oldest + 1 + next.unwrap_or(0));
+        true
+    }
 }
 
 /// Standard input on a thread of its own, so that Ctrl-C is heard while it waits.
@@ -73,7 +164,7 @@ fn next_line(
                 return Ok((!line.is_empty()).then_some(line));
             }
             Err(mpsc::RecvTimeoutError::Timeout) if world.cancellation.is_cancelled() => {
-                return Err(Cancelled.into());
+                return Err(answering::interrupted());
             }
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(None),
@@ -83,60 +174,86 @@ fn next_line(
 
 /// One answer, printed as it comes. When the context is full, the oldest turns are forgotten.
 fn answer(
-    arguments: &ChatArguments,
-    engine: &Engine,
-    adapter: bool,
-    messages: &mut Vec<Message>,
+    answering: &Answering,
+    conversation: &mut Conversation,
     json: bool,
+    people: bool,
     world: &World,
-) -> anyhow::Result<String> {
+) -> anyhow::Result<Answered> {
+    let engine = &answering.engine;
     let tokenizer = engine.tokenizer();
-    let mut prompt = tokenizer.encode_chat(messages, true)?;
-    let room = engine.context_length().saturating_sub(arguments.max_tokens.min(engine.context_length() / 2));
-    while prompt.len() > room && messages.len() > 1 {
-        let oldest = usize::from(messages.len() > 2 && messages[0].role == "system");
-        messages.remove(oldest);
-        prompt = tokenizer.encode_chat(messages, true)?;
+    let mut prompt = tokenizer.encode_chat(&conversation.messages, true)?;
+    let room = engine.context_length() - answering.max_tokens().min(engine.context_length() / 2);
+    let mut forgotten = false;
+    while prompt.len() > room && conversation.forget_oldest() {
+        forgotten = true;
+        prompt = tokenizer.encode_chat(&conversation.messages, true)?;
     }
-    let mut request = Request::new("local", prompt);
-    request.adapter = adapter.then(|| ADAPTER.to_string());
-    request.max_tokens = Some(arguments.max_tokens);
-    request.stop_tokens = engine.turn_end_tokens();
-    request.sampling =
-        Sampling { temperature: arguments.temperature, seed: arguments.seed, ..Sampling::default() };
-    let began = Instant::now();
-    let handle = engine.submit(request)?;
-    let mut text = String::new();
-    let mut out: Box<dyn Write> =
-        if json { Box::new(std::io::stderr().lock()) } else { Box::new(std::io::stdout().lock()) };
-    loop {
-        match handle.next_event_within(Duration::from_millis(100)) {
-            Ok(Event::Token { text: piece, .. }) => {
-                write!(out, "{}", printable(&piece))?;
-                out.flush()?;
-                text.push_str(&piece);
-            }
-            Ok(Event::Finished { reason, usage }) => {
-                writeln!(out)?;
-                let seconds = began.elapsed().as_secs_f64();
-                let full = if reason == FinishReason::ContextLength { ", the context is full" } else { "" };
-                world.console.say(&format!(
-                    "[{} tokens, {:.0} tokens/s{full}]",
-                    usage.completion_tokens,
-                    usage.completion_tokens as f64 / seconds.max(1e-9)
-                ));
-                break;
-            }
-            Ok(Event::Failed(failure)) => return Err(failure.into()),
-            Ok(Event::Prompt { .. } | Event::Embedding { .. }) => {}
-            Err(mpsc::RecvTimeoutError::Timeout) if world.cancellation.is_cancelled() => {
-                handle.cancel();
-                return Err(Cancelled.into());
-            }
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
-            Err(mpsc::RecvTimeoutError::Disconnected) => anyhow::bail!("the engine stopped"),
+    if forgotten {
+        world.console.say("[the context is full: the oldest turns are forgotten]");
+    }
+    let prompt_tokens = prompt.len();
+    let handle = answering.ask(prompt, conversation.again, engine.turn_end_tokens())?;
+    let mut out = answering::answer_stream(json);
+    let terminal = answering::shown_to_people(json);
+    let answered = answering::show(&handle, prompt_tokens, &mut *out, terminal, world)?;
+    writeln!(out)?;
+    world.console.say(&answered.summary());
+    if answered.reason.is_none() {
+        if !people {
+            return Err(answering::interrupted());
         }
+        answering::forget_interruption(world);
     }
-    messages.push(Message::new("assistant", text.clone()));
-    Ok(text)
+    conversation.messages.push(Message::new("assistant", answered.text.clone()));
+    Ok(answered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn roles(conversation: &Conversation) -> Vec<(&str, &str)> {
+        conversation
+            .messages
+            .iter()
+            .map(|message| (message.role.as_str(), message.content.as_str()))
+            .collect()
+    }
+
+    #[test]
+    fn lines_are_messages_or_commands() {
+        let mut conversation = Conversation::new(Some("Kurz.".to_string()));
+        assert_eq!(conversation.take("Dia duit"), Said::Message);
+        conversation.messages.push(Message::new("assistant", "Haigh"));
+        assert_eq!(conversation.take("//usr"), Said::Message);
+        assert_eq!(
+            roles(&conversation),
+            [("system", "Kurz."), ("user", "Dia duit"), ("assistant", "Haigh"), ("user", "/usr")]
+        );
+        assert_eq!(conversation.take("/again"), Said::Message);
+        assert_eq!((conversation.again, conversation.messages.len()), (1, 4));
+        assert!(matches!(conversation.take("/undo"), Said::Nothing(_)));
+        assert_eq!(conversation.last_message(), "Dia duit");
+        assert!(
+            matches!(conversation.take("/nonsense"), Said::Nothing(reply) if reply.contains("/nonsense"))
+        );
+        conversation.take("/new");
+        assert_eq!(roles(&conversation), [("system", "Kurz.")]);
+        assert!(matches!(conversation.take("/again"), Said::Nothing(_)));
+        conversation.take("/system");
+        assert_eq!(roles(&conversation), []);
+        assert_eq!(conversation.take("/quit"), Said::End);
+    }
+
+    #[test]
+    fn the_oldest_turn_goes_as_a_whole() {
+        let mut conversation = Conversation::new(Some("s".to_string()));
+        for (role, text) in [("user", "1"), ("assistant", "2"), ("user", "3")] {
+            conversation.messages.push(Message::new(role, text));
+        }
+        assert!(conversation.forget_oldest());
+        assert_eq!(roles(&conversation), [("system", "s"), ("user", "3")]);
+        assert!(!conversation.forget_oldest(), "the last message stays");
+    }
 }

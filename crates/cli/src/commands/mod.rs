@@ -1,5 +1,6 @@
 //! The commands, one file each: what they read, what they do, what they print.
 
+pub mod answering;
 pub mod bench;
 pub mod chat;
 pub mod convert;
@@ -7,6 +8,7 @@ pub mod corpus_export;
 pub mod corpus_report;
 pub mod estimate;
 pub mod gc;
+pub mod generate;
 pub mod identify;
 pub mod inspect;
 pub mod keys;

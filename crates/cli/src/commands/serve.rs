@@ -79,6 +79,9 @@ fn load_model(argument: &str, arguments: &ServeArguments, world: &World) -> anyh
         Engine::start(&folder, &engine_settings)
             .with_context(|| format!("cannot load {}", folder.display()))?,
     );
+    for key in &engine.defaults().not_followed {
+        world.progress.warn(&format!("{name}: generation_config.json: `{key}` is not followed here"));
+    }
     let digest = match checked.digest {
         Some(digest) => digest,
         None => digest_of(&folder)?,

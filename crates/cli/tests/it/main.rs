@@ -7,6 +7,7 @@ mod commands;
 mod corpus_faults;
 mod corpus_inputs;
 mod faults;
+mod generating;
 mod golden;
 mod kills;
 mod licences;

@@ -1,0 +1,291 @@
+//! What `generate` and `chat` have in common: flags of sampling and form, an engine that is ready, an answer that is shown
+//! while it grows.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::Args;
+use inference::{
+    AnswerFormat, Engine, EngineSettings, Event, FinishReason, Request, RequestFailure, RequestHandle,
+    Sampling, Usage,
+};
+use provenance::Cancelled;
+use serde_json::{Value, json};
+
+use crate::commands::load;
+use crate::console::printable;
+use crate::errors;
+use crate::run::World;
+
+/// The adapter's name inside the engine.
+const ADAPTER: &str = "adapter";
+/// On whose behalf the engine computes: there is but one person here.
+const TENANT: &str = "local";
+/// How often one looks whether Ctrl-C was pressed.
+const GLANCE: Duration = Duration::from_millis(50);
+
+/// How answers are sampled and formed.
+#[derive(Args)]
+pub struct AnswerArguments {
+    /// Randomness of the choice of words; 0 always takes the likeliest [default: the model's own, else 0.7]
+    #[arg(long, value_name = "NUMBER")]
+    pub temperature: Option<f32>,
+    /// Choose among this many likeliest tokens; 0 is all [default: the model's own, else 0]
+    #[arg(long, value_name = "N")]
+    pub top_k: Option<usize>,
+    /// Choose among the likeliest tokens that together have this probability [default: the model's own, else 1]
+    #[arg(long, value_name = "NUMBER")]
+    pub top_p: Option<f32>,
+    /// Choose among tokens with at least this share of the likeliest one's probability [default: the model's own, else 0]
+    #[arg(long, value_name = "NUMBER")]
+    pub min_p: Option<f32>,
+    /// Makes tokens that stand in the text already less likely; 1 is off [default: the model's own, else 1]
+    #[arg(long, value_name = "NUMBER")]
+    pub repetition_penalty: Option<f32>,
+    /// Most tokens in one answer [default: the model's own, else 512]
+    #[arg(long, value_name = "N")]
+    pub max_tokens: Option<usize>,
+    /// End the answer before this text (repeatable)
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+    /// Start of the random numbers: the same seed gives the same answer
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Hold the answer to a JSON Schema
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["regex", "grammar"])]
+    pub schema: Option<PathBuf>,
+    /// Hold the answer to a regular expression
+    #[arg(long, value_name = "EXPRESSION", conflicts_with = "grammar")]
+    pub regex: Option<String>,
+    /// Hold the answer to a grammar in Lark's syntax
+    #[arg(long, value_name = "FILE")]
+    pub grammar: Option<PathBuf>,
+    /// Guess up to so many tokens ahead from the text itself; the answer stays the same
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub speculation: usize,
+}
+
+/// A model that answers.
+pub struct Answering {
+    pub engine: Engine,
+    adapter: bool,
+    sampling: Sampling,
+    max_tokens: usize,
+    stop: Vec<String>,
+    format: Option<AnswerFormat>,
+}
+
+impl Answering {
+    /// Checks the flags, loads the model, and says what its makers want that is not followed.
+    pub fn start(
+        model: &Path,
+        adapter: Option<&Path>,
+        allow_unverified: bool,
+        arguments: &AnswerArguments,
+        world: &World,
+    ) -> anyhow::Result<Answering> {
+        // What is in the files may be wrong: better known before a model of gigabytes is read.
+        let format = format(arguments)?;
+        let checked = load::check(model, allow_unverified, world)?;
+        let mut settings = EngineSettings {
+            threads: world.threads,
+            speculation: arguments.speculation,
+            ..EngineSettings::default()
+        };
+        settings.check()?;
+        let adapter = adapter.map(Path::to_path_buf).or(checked.adapter);
+        if let Some(adapter) = &adapter {
+            settings.adapters.insert(ADAPTER.into(), adapter.clone());
+        }
+        let engine = Engine::start(&checked.folder, &settings)?;
+        let defaults = engine.defaults();
+        for key in &defaults.not_followed {
+            world.progress.warn(&format!("generation_config.json: `{key}` is not followed here"));
+        }
+        let sampling = sampling(arguments, &engine)?;
+        let max_tokens = arguments.max_tokens.or(defaults.max_new_tokens).unwrap_or(512);
+        let stop = arguments.stop.clone();
+        Ok(Answering { engine, adapter: adapter.is_some(), sampling, max_tokens, stop, format })
+    }
+
+    /// Most tokens of one answer.
+    pub fn max_tokens(&self) -> usize {
+        self.max_tokens
+    }
+
+    /// Hands in a request; `index` tells answers to one prompt apart. Asks for no more tokens than the context holds.
+    pub fn ask(&self, prompt: Vec<u32>, index: u64, stop_tokens: Vec<u32>) -> anyhow::Result<RequestHandle> {
+        let room = self.engine.context_length().saturating_sub(prompt.len()).max(1);
+        let seed = inference::seed_of_answer(self.sampling.seed, index);
+        let request = Request {
+            adapter: self.adapter.then(|| ADAPTER.to_string()),
+            sampling: Sampling { seed, ..self.sampling.clone() },
+            max_tokens: Some(self.max_tokens.min(room)),
+            stop: self.stop.clone(),
+            stop_tokens,
+            format: self.format.clone(),
+            ..Request::new(TENANT, prompt)
+        };
+        self.engine.submit(request).map_err(|error| errors::Usage(error.to_string()).into())
+    }
+}
+
+fn sampling(arguments: &AnswerArguments, engine: &Engine) -> anyhow::Result<Sampling> {
+    let model = engine.defaults().over(Sampling { temperature: 0.7, ..Sampling::default() });
+    let sampling = Sampling {
+        temperature: arguments.temperature.unwrap_or(model.temperature),
+        top_k: arguments.top_k.unwrap_or(model.top_k),
+        top_p: arguments.top_p.unwrap_or(model.top_p),
+        min_p: arguments.min_p.unwrap_or(model.min_p),
+        repetition_penalty: arguments.repetition_penalty.unwrap_or(model.repetition_penalty),
+        seed: arguments.seed,
+        ..model
+    };
+    sampling.check(engine.vocabulary_size()).map_err(|error| errors::Usage(error.to_string()))?;
+    Ok(sampling)
+}
+
+fn format(arguments: &AnswerArguments) -> anyhow::Result<Option<AnswerFormat>> {
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))
+    };
+    if let Some(path) = &arguments.schema {
+        let schema = serde_json::from_str(&read(path)?)
+            .map_err(|error| errors::Usage(format!("{}: not valid JSON: {error}", path.display())))?;
+        return Ok(Some(AnswerFormat::JsonSchema(schema)));
+    }
+    if let Some(path) = &arguments.grammar {
+        return Ok(Some(AnswerFormat::Lark(read(path)?)));
+    }
+    Ok(arguments.regex.clone().map(AnswerFormat::Regex))
+}
+
+/// An answer that has ended.
+pub struct Answered {
+    pub text: String,
+    /// `None`: it was stopped by Ctrl-C.
+    pub reason: Option<FinishReason>,
+    pub usage: Usage,
+    /// From the request to the first text.
+    pub first: Duration,
+    pub whole: Duration,
+}
+
+impl Answered {
+    /// Tokens after the first, by the time that they took: the prompt is not part of it. Of one token, with the prompt.
+    fn tokens_per_second(&self) -> f64 {
+        let (tokens, time) = match self.usage.completion_tokens {
+            several if several > 1 => (several - 1, self.whole.saturating_sub(self.first)),
+            tokens => (tokens, self.whole),
+        };
+        tokens as f64 / time.as_secs_f64().max(1e-9)
+    }
+
+    /// One line for people.
+    pub fn summary(&self) -> String {
+        let tokens = self.usage.completion_tokens;
+        let mut parts = vec![
+            crate::console::counted(tokens as u64, "token"),
+            format!("{:.1} tokens/s", self.tokens_per_second()),
+        ];
+        parts.push(format!(
+            "{} of prompt, first word after {:.2} s",
+            self.usage.prompt_tokens,
+            self.first.as_secs_f64()
+        ));
+        match self.reason {
+            None => parts.push("stopped".to_string()),
+            Some(FinishReason::ContextLength) => parts.push("the context is full".to_string()),
+            Some(FinishReason::MaxTokens) => parts.push("cut off; --max-tokens allows more".to_string()),
+            Some(FinishReason::EndOfText | FinishReason::StopString) => {}
+        }
+        format!("[{}]", parts.join(", "))
+    }
+
+    /// For programs.
+    pub fn to_json(&self) -> Value {
+        let reason = match self.reason {
+            None => "stopped",
+            Some(FinishReason::ContextLength) => "context_full",
+            Some(FinishReason::MaxTokens) => "max_tokens",
+            Some(FinishReason::EndOfText) => "end_of_text",
+            Some(FinishReason::StopString) => "stop_string",
+        };
+        json!({
+            "text": self.text,
+            "reason": reason,
+            "prompt_tokens": self.usage.prompt_tokens,
+            "completion_tokens": self.usage.completion_tokens,
+            "seconds_to_first_text": self.first.as_secs_f64(),
+            "seconds": self.whole.as_secs_f64(),
+            "tokens_per_second": self.tokens_per_second(),
+        })
+    }
+}
+
+/// Where an answer is shown while it grows.
+pub fn answer_stream(json: bool) -> Box<dyn Write> {
+    // With --json, standard output belongs to the result.
+    if json { Box::new(std::io::stderr().lock()) } else { Box::new(std::io::stdout().lock()) }
+}
+
+/// Shows an answer while it grows. Ctrl-C ends it, with what there is so far.
+///
+/// # Errors
+/// When it could not be computed or shown.
+pub fn show(
+    handle: &RequestHandle,
+    prompt_tokens: usize,
+    out: &mut dyn Write,
+    terminal: bool,
+    world: &World,
+) -> anyhow::Result<Answered> {
+    let began = Instant::now();
+    let mut first = None;
+    let mut tokens = 0;
+    let mut text = String::new();
+    let (reason, usage) = loop {
+        match handle.next_event_within(GLANCE) {
+            Ok(Event::Token { text: piece, ids, .. }) => {
+                first.get_or_insert_with(|| began.elapsed());
+                tokens += ids.len();
+                // A terminal obeys control characters; a file takes the text as it is.
+                let shown = if terminal { printable(&piece) } else { piece.clone() };
+                write!(out, "{shown}")?;
+                out.flush()?;
+                text.push_str(&piece);
+            }
+            Ok(Event::Finished { reason, usage }) => break (Some(reason), usage),
+            Ok(Event::Failed(RequestFailure::Cancelled)) => {
+                break (None, Usage { prompt_tokens, completion_tokens: tokens });
+            }
+            Ok(Event::Failed(failure)) => return Err(failure.into()),
+            Ok(Event::Prompt { .. } | Event::Embedding { .. }) => {}
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => anyhow::bail!("the engine stopped"),
+        }
+        if world.cancellation.is_cancelled() {
+            handle.cancel();
+        }
+    };
+    let whole = began.elapsed();
+    Ok(Answered { text, reason, usage, first: first.unwrap_or(whole), whole })
+}
+
+/// Whether the answer goes to a terminal.
+pub fn shown_to_people(json: bool) -> bool {
+    if json { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() }
+}
+
+/// Ctrl-C has ended an answer and no more than that.
+pub fn forget_interruption(world: &World) {
+    world.cancellation.flag().store(false, std::sync::atomic::Ordering::SeqCst);
+}
+
+/// The error of a command that Ctrl-C has ended.
+pub fn interrupted() -> anyhow::Error {
+    Cancelled.into()
+}

@@ -1,0 +1,123 @@
+//! `generate` and `chat` from outside, over a random model whose tokens are bytes.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use model::ModelConfig;
+use model::testing::write_random_model;
+use serde_json::Value;
+
+fn model() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    write_random_model(folder.path(), &ModelConfig::tiny_for_tests(260), 1);
+    inference::testing::write_byte_tokenizer(folder.path()).unwrap();
+    folder
+}
+
+fn run(model: &Path, arguments: &[&str], input: &str) -> Output {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_eulalia"));
+    program.args(["--json", arguments[0]]).arg(model).args(&arguments[1..]);
+    program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = program.spawn().unwrap();
+    // One that refuses its flags does not read.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn result(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn refused(output: &Output, words: &str) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains(words), "{:?}: {said}", output.status);
+}
+
+#[test]
+fn a_text_goes_on_from_a_flag_a_file_or_standard_input() {
+    let model = model();
+    let file = model.path().join("prompt.txt");
+    fs::write(&file, "Ένα κείμενο").unwrap();
+    let flags = ["--max-tokens", "12", "--temperature", "1", "--seed", "5"];
+    let from = |source: &[&str], input| {
+        let output = run(model.path(), &[&["generate"], source, &flags].concat(), input);
+        result(&output)["answers"][0]["text"].as_str().unwrap().to_string()
+    };
+    let text = from(&["--prompt", "Ένα κείμενο"], "");
+    assert!(!text.is_empty());
+    assert_eq!(from(&["--file", file.to_str().unwrap()], ""), text);
+    assert_eq!(from(&[], "Ένα κείμενο\n"), text);
+    assert_eq!(from(&["--speculation", "8"], "Ένα κείμενο"), text, "guesses change nothing");
+    assert_ne!(from(&["--prompt", "Ένα άλλο"], ""), text);
+    let output = run(model.path(), &["generate", "--prompt", "a", "--count", "3", "--max-tokens", "9"], "");
+    let answers = result(&output)["answers"].as_array().unwrap().clone();
+    assert!(answers.len() == 3 && answers[0]["text"] != answers[1]["text"], "{answers:?}");
+}
+
+#[test]
+fn an_answer_has_the_form_that_is_asked_for() {
+    let model = model();
+    let schema = model.path().join("schema.json");
+    fs::write(&schema, r#"{"enum": ["ναι", "όχι"]}"#).unwrap();
+    let schema = schema.to_str().unwrap();
+    let text = |flags: &[&str]| {
+        let output = run(model.path(), &[&["generate", "--prompt", "a"], flags].concat(), "");
+        result(&output)["answers"][0]["text"].as_str().unwrap().to_string()
+    };
+    assert!(["\"ναι\"", "\"όχι\""].contains(&text(&["--schema", schema]).as_str()));
+    assert!(["ja", "nein"].contains(&text(&["--regex", "ja|nein", "--temperature", "0"]).as_str()));
+    let refuse = |flags: &[&str], words| {
+        refused(&run(model.path(), &[&["generate", "--prompt", "a"], flags].concat(), ""), words);
+    };
+    refuse(&["--regex", "(a"], "regular expression");
+    refuse(&["--top-p", "0"], "`top_p` is 0");
+    refuse(&["--count", "0"], "--count");
+    fs::write(schema, r#"{"properties": {"a": {"type": "unicorn"}}}"#).unwrap();
+    refuse(&["--schema", schema], "at `/properties/a`");
+    fs::write(schema, "{").unwrap();
+    refuse(&["--schema", schema], "schema.json: not valid JSON");
+}
+
+#[test]
+fn the_makers_of_a_model_are_heard() {
+    let model = model();
+    let with = |generation: &str| {
+        fs::write(model.path().join("generation_config.json"), generation).unwrap();
+        let output = run(model.path(), &["generate", "--prompt", "a", "--max-tokens", "20"], "");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (result(&output)["answers"][0]["text"].clone(), said)
+    };
+    let (sampled, _) = with(r#"{"temperature": 1.0, "eos_token_id": 0}"#);
+    let (greedy, said) = with(r#"{"do_sample": false, "num_beams": 4}"#);
+    assert_ne!(sampled, greedy);
+    assert!(said.contains("`num_beams = 4` is not followed"), "{said}");
+    let output =
+        run(model.path(), &["generate", "--prompt", "a", "--max-tokens", "20", "--temperature", "0"], "");
+    assert_eq!(result(&output)["answers"][0]["text"], greedy, "a flag says the same");
+}
+
+#[test]
+fn a_conversation_comes_through_a_pipe() {
+    let model = model();
+    let input = "Dia duit\n/again\n/undo\n/help\n//slash\n/quit\nnever read\n";
+    let output = run(model.path(), &["chat", "--max-tokens", "5", "--temperature", "1"], input);
+    let turns = result(&output)["turns"].as_array().unwrap().clone();
+    let users: Vec<&str> = turns.iter().map(|turn| turn["user"].as_str().unwrap()).collect();
+    assert_eq!(users, ["Dia duit", "Dia duit", "/slash"]);
+    assert_ne!(turns[0]["assistant"], turns[1]["assistant"], "another answer");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("tokens/s") && said.contains("/undo"), "{said}");
+}
+
+#[test]
+fn a_long_conversation_forgets_its_beginning() {
+    let model = model();
+    // The context holds 512 tokens.
+    let input = format!("{}\n", "Għandi mistoqsija oħra. ".repeat(5)).repeat(6);
+    let output = run(model.path(), &["chat", "--max-tokens", "10"], &input);
+    assert_eq!(result(&output)["turns"].as_array().unwrap().len(), 6);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("oldest turns are forgotten"));
+}
