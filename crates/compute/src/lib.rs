@@ -43,6 +43,9 @@ mod testing;
 pub use bf16::{Bf16Matrix, Bf16Rows};
 pub use device::{Buffer, Device, View, ViewMut};
 pub use path::CpuPath;
-pub use product::{MatrixMut, MatrixRef, PackedMatrix, Start, multiply, multiply_packed, multiply_parallel};
+pub use product::{
+    MatrixMut, MatrixRef, PackedMatrix, Start, multiply, multiply_packed, multiply_packed_on,
+    multiply_parallel,
+};
 pub use quantised::{Bits, QuantisedMatrix, QuantisedRows};
 pub use team::Team;

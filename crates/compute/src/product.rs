@@ -19,6 +19,7 @@ mod portable;
 pub use grouped::{Product, multiply_all};
 
 use crate::path::{CpuPath, vectorised};
+use crate::team::Team;
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -33,6 +34,10 @@ const STRIDE_WORTH_PACKING: usize = 512;
 const COLUMNS_WORTH_PACKING: usize = 256;
 /// A product of fewer multiplications than this (some 30 µs) stays on one thread.
 const WORK_WORTH_THREADS: usize = 2 << 20;
+/// As above, for a team that is awake.
+const WORK_WORTH_A_TEAM: usize = 1 << 17;
+/// With this many rows of A for each thread, threads take rows; with fewer, columns.
+const ROWS_OF_A_SHARE: usize = 24;
 /// With fewer rows of A than this, packing B costs more than it gains.
 const ROWS_WORTH_PACKING: usize = 16;
 
@@ -326,22 +331,70 @@ pub fn multiply_packed_panels(
     start: Start,
 ) {
     let first_column = panels.start * PANEL_COLUMNS;
-    let columns_here = c.columns;
     let most = (panels.end * PANEL_COLUMNS).min(b.columns).saturating_sub(first_column);
-    assert!(a.rows == c.rows && columns_here <= most, "shapes of a product");
+    assert!(a.rows == c.rows && c.columns <= most, "shapes of a product");
     assert!(a.columns <= b.rows, "a chain of {} links over {} rows", a.columns, b.rows);
     if clear_empty(&a, &c, start) {
         c.data.fill(0.0);
     }
+    // SAFETY: C is borrowed mutably for the whole call.
+    unsafe { multiply_panels(CpuPath::current(), a, b, first_column, Target::new(c), start) };
+}
+
+/// [`multiply_packed`] shared out over a team, with the same bits.
+///
+/// # Panics
+/// When the shapes do not match.
+pub fn multiply_packed_on(team: &Team, a: MatrixRef, b: &PackedMatrix, c: MatrixMut, start: Start) {
+    let work = a.rows.saturating_mul(b.columns).saturating_mul(b.rows);
+    if team.threads() == 1 || a.columns == 0 || work < WORK_WORTH_A_TEAM {
+        return multiply_packed(a, b, c, start);
+    }
+    assert!(a.rows == c.rows && b.columns == c.columns && a.columns <= b.rows, "shapes of a product");
     let path = CpuPath::current();
     let c = Target::new(c);
+    let by_rows = a.rows >= ROWS_OF_A_SHARE * team.threads();
+    team.run(&|thread| {
+        if by_rows {
+            let share = a.rows.div_ceil(team.threads()).next_multiple_of(6);
+            let first = (thread * share).min(a.rows);
+            let rows = share.min(a.rows - first);
+            if rows > 0 {
+                let (a, c) = (a.part(first, rows, 0, a.columns), c.part(first, rows, 0, b.columns));
+                // SAFETY: each row is one thread's, and C is borrowed mutably for the whole call.
+                unsafe { multiply_panels(path, a, b, 0, c, start) };
+            }
+        } else {
+            let share = b.panels().div_ceil(team.threads()) * PANEL_COLUMNS;
+            let first = (thread * share).min(b.columns);
+            let columns = share.min(b.columns - first);
+            if columns > 0 {
+                // SAFETY: as above, by columns.
+                unsafe { multiply_panels(path, a, b, first, c.part(0, a.rows, first, columns), start) };
+            }
+        }
+    });
+}
+
+/// C's columns are those of B from `first_column` on, a panel's first.
+///
+/// # Safety
+/// The shapes match; nobody else touches what `c` covers.
+unsafe fn multiply_panels(
+    path: CpuPath,
+    a: MatrixRef,
+    b: &PackedMatrix,
+    first_column: usize,
+    c: Target,
+    start: Start,
+) {
     for first in (0..a.rows).step_by(BLOCK_ROWS) {
         for row in (0..a.columns).step_by(PANEL_ROWS) {
             let depth = PANEL_ROWS.min(a.columns - row);
             let start = if row == 0 { start } else { Start::Continue };
             let block = a.block(first, BLOCK_ROWS.min(a.rows - first), row, depth);
-            for column in (0..columns_here).step_by(PANEL_COLUMNS) {
-                let columns = PANEL_COLUMNS.min(columns_here - column);
+            for column in (0..c.columns).step_by(PANEL_COLUMNS) {
+                let columns = PANEL_COLUMNS.min(c.columns - column);
                 let panel = b.panel((first_column + column) / PANEL_COLUMNS);
                 // SAFETY: a panel holds b.rows · 64 floats, whatever the number of its columns.
                 unsafe {

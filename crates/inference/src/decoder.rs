@@ -35,6 +35,8 @@ pub struct Chunk<'a> {
     /// Index of an adapter, in the order in which they were given.
     pub adapter: Option<usize>,
     pub rows: Rows,
+    /// Whether the tokens belong to an answer, not to a prompt.
+    pub answer: bool,
 }
 
 /// Which rows' logits, or hidden states, are wanted.
@@ -58,6 +60,12 @@ pub trait Decoder: Send {
 
     /// Copies a block of the cache, for a sequence that begins like another and parts from it inside the block.
     fn copy_block(&mut self, from: u32, to: u32);
+
+    /// Whether a token's rows of the cache may differ with whether it came in a prompt or in an answer: then a prompt
+    /// does not go on after what was computed for an answer.
+    fn tells_prompts_from_answers(&self) -> bool {
+        false
+    }
 }
 
 /// A model of crate `model`, its cache, its buffers and its adapters.
@@ -115,6 +123,10 @@ impl Decoder for ModelDecoder {
         model.hidden_states(&chunks, cache, workspace).map_err(|error| error.to_string())
     }
 
+    fn tells_prompts_from_answers(&self) -> bool {
+        self.model.format().tells_prompts_from_answers()
+    }
+
     fn copy_block(&mut self, from: u32, to: u32) {
         self.cache.copy_block(from, to);
     }
@@ -131,6 +143,7 @@ fn sequence_chunks<'a>(chunks: &[Chunk<'a>], adapters: &'a [Adapter]) -> Vec<Seq
             Rows::Last => LogitRows::Last,
             Rows::All => LogitRows::All,
         },
+        answer: chunk.answer,
     };
     chunks.iter().map(chunk).collect()
 }

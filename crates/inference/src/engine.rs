@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use model::InferenceModel;
+use model::{InferenceModel, WeightFormat};
 use serde::{Deserialize, Serialize};
 use tokenizer::Tokenizer;
 
@@ -25,12 +25,14 @@ use crate::queue::FairQueue;
 use crate::request::{Event, FinishReason, Request, TokenLogprob, Usage};
 use crate::worker::{Waiting, Worker};
 
-/// How an engine runs. None of it changes a bit of any answer.
+/// How an engine runs. None of it but `weights` changes a bit of any answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EngineSettings {
     /// Threads to compute with.
     pub threads: usize,
+    /// The numbers that weights are kept in.
+    pub weights: WeightFormat,
     /// Memory for weights and cache together; `None`: as much as the requests that may run can fill, with a cache of at
     /// most 4 GiB.
     pub memory_bytes: Option<u64>,
@@ -61,6 +63,7 @@ impl Default for EngineSettings {
     fn default() -> Self {
         EngineSettings {
             threads: 1,
+            weights: WeightFormat::F32,
             memory_bytes: None,
             context_length: None,
             running_requests: 16,
@@ -173,7 +176,7 @@ impl Engine {
     pub fn start(model_folder: &Path, settings: &EngineSettings) -> Result<Engine, EngineError> {
         settings.check()?;
         let tokenizer = Arc::new(Tokenizer::load(model_folder)?);
-        let model = Arc::new(InferenceModel::load(model_folder)?);
+        let model = Arc::new(InferenceModel::load_as(model_folder, settings.weights)?);
         let vocabulary_size = model.config().vocabulary_size;
         if tokenizer.vocabulary_size() > vocabulary_size {
             let tokenizer = tokenizer.vocabulary_size();

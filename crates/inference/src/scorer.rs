@@ -97,6 +97,7 @@ impl Scorer {
                 blocks: &self.blocks,
                 adapter: None,
                 logits: LogitRows::All,
+                answer: false,
             };
             let logits = self.model.forward(&[chunk], &mut self.cache, &mut self.workspace)?;
             let rows = logits.chunks_exact(vocabulary_size).zip(&tokens[first + 1..=last]);

@@ -101,6 +101,11 @@ impl Sequence {
         self.computed
     }
 
+    /// Tokens of the prompt.
+    pub fn prompt_length(&self) -> usize {
+        self.waiting.request.prompt.len()
+    }
+
     /// Prompt and answer so far.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
@@ -126,6 +131,7 @@ impl Sequence {
                 _ if length == self.left() => Rows::Last,
                 _ => Rows::None,
             },
+            answer: self.computed >= self.waiting.request.prompt.len(),
         }
     }
 

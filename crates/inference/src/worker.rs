@@ -78,6 +78,8 @@ pub(crate) struct Worker {
     tokens_per_step: usize,
     speculation: usize,
     sharing: bool,
+    /// Whether only what was computed for prompts may be shared.
+    only_prompts: bool,
     block_positions: usize,
     vocabulary_size: usize,
     hidden_size: usize,
@@ -92,6 +94,7 @@ impl Worker {
         settings: &EngineSettings,
     ) -> Worker {
         let shape = decoder.shape();
+        let only_prompts = decoder.tells_prompts_from_answers();
         Worker {
             decoder,
             tokenizer,
@@ -105,6 +108,7 @@ impl Worker {
             tokens_per_step: settings.tokens_per_step,
             speculation: settings.speculation,
             sharing: settings.prefix_cache,
+            only_prompts,
             block_positions: shape.block_positions,
             vocabulary_size: shape.vocabulary_size,
             hidden_size: shape.hidden_size,
@@ -192,6 +196,7 @@ impl Worker {
         let others = self.running.iter().filter(|other| other.waiting.scope == sequence.waiting.scope);
         let beginnings = others.map(|other| {
             let same = prompt.iter().zip(other.tokens()).take_while(|(a, b)| a == b).count();
+            let same = if self.only_prompts { same.min(other.prompt_length()) } else { same };
             Awaited { number: other.number, length: same.min(prompt.len() - 1) }
         });
         // Less than a quarter of a block is computed as fast as it is copied.
@@ -317,7 +322,8 @@ impl Worker {
     fn keep_complete_blocks(&mut self) {
         let size = self.block_positions;
         for sequence in &mut self.running {
-            while (sequence.kept + 1) * size <= sequence.computed() {
+            let end = if self.only_prompts { sequence.prompt_length() } else { usize::MAX };
+            while (sequence.kept + 1) * size <= sequence.computed().min(end) {
                 let number = sequence.kept;
                 let tokens = &sequence.tokens()[number * size..(number + 1) * size];
                 let before = number.checked_sub(1).map(|before| sequence.blocks[before]);

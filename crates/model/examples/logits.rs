@@ -22,6 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         blocks: &blocks,
         adapter: adapter.as_ref(),
         logits: LogitRows::All,
+        answer: false,
     };
     let logits = model.forward(&[chunk], &mut cache, &mut workspace)?;
     let rows: Vec<&[f32]> = logits.chunks(model.config().vocabulary_size).collect();

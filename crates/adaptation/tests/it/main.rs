@@ -128,6 +128,7 @@ fn the_adapter_loads_and_merges() {
             blocks: &[0],
             adapter,
             logits: LogitRows::Last,
+            answer: false,
         };
         model.forward(&[chunk], &mut model.new_cache(1), &mut model.new_workspace(3, 1)).unwrap().to_vec()
     };

@@ -2,7 +2,7 @@
 //! cached vector is applied to the queries, and what makes values of it to attention's result. So all heads share one
 //! short cached row, and no head's keys or values are ever made.
 
-use super::weight::{Pool, Weight, WeightFormat};
+use super::weight::{Products, RoundedRows, Weight, WeightFormat};
 use crate::ModelError;
 use crate::config::{AttentionSpecification, LatentAttention};
 use crate::spans::LatentSpans;
@@ -99,8 +99,8 @@ impl PackedLatent {
         x: &[f32],
         hidden: usize,
         table: &RotaryTable,
-        pool: Pool,
-        columns: &mut [Vec<f32>],
+        products: Products,
+        rounded: &mut RoundedRows,
         rows_of: &mut LatentRows,
         queries: &mut [f32],
         keys: &mut [f32],
@@ -116,14 +116,14 @@ impl PackedLatent {
                 let width = down.outputs();
                 short.resize(2 * rows * width, 0.0);
                 let (raw, normed) = short.split_at_mut(rows * width);
-                pool.multiply(x, down, raw, columns);
+                products.multiply(x, down, raw, rounded);
                 rotated.resize(rows, 0.0);
                 rms_norm(raw, norm, EPSILON, normed, rotated);
-                pool.multiply(normed, &self.query_up, full, columns);
+                products.multiply(normed, &self.query_up, full, rounded);
             }
-            None => pool.multiply(x, &self.query_up, full, columns),
+            None => products.multiply(x, &self.query_up, full, rounded),
         }
-        pool.multiply(x, &self.down, keys, columns);
+        products.multiply(x, &self.down, keys, rounded);
         rms_norm_in_place(keys, wide, 0, &self.norm, EPSILON);
 
         let entries = 0..rows as u32;
@@ -149,7 +149,7 @@ impl PackedLatent {
             for (row, part) in head.chunks_exact_mut(plain_dim.max(1)).enumerate() {
                 part.copy_from_slice(&full[(row * heads + index) * head_dim..][..plain_dim]);
             }
-            pool.multiply(head, to_latent, absorbed, columns);
+            products.multiply(head, to_latent, absorbed, rounded);
             for (row, part) in absorbed.chunks_exact(rank).enumerate() {
                 queries[(row * heads + index) * wide..][..rank].copy_from_slice(part);
             }
@@ -160,8 +160,8 @@ impl PackedLatent {
     pub fn values(
         &self,
         attended: &[f32],
-        pool: Pool,
-        columns: &mut [Vec<f32>],
+        products: Products,
+        rounded: &mut RoundedRows,
         rows_of: &mut LatentRows,
         output: &mut [f32],
     ) {
@@ -175,7 +175,7 @@ impl PackedLatent {
             for (row, part) in latent.chunks_exact_mut(rank).enumerate() {
                 part.copy_from_slice(&attended[(row * heads + index) * wide..][..rank]);
             }
-            pool.multiply(latent, to_values, head, columns);
+            products.multiply(latent, to_values, head, rounded);
             for (row, part) in head.chunks_exact(value_dim).enumerate() {
                 output[(row * heads + index) * value_dim..][..value_dim].copy_from_slice(part);
             }

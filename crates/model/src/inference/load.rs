@@ -157,7 +157,7 @@ impl InferenceModel {
         };
         let small = SmallParameters { embedding, layers: vectors, final_norm };
         let rotations = Rotations::new(config);
-        Ok(InferenceModel { config: config.clone(), rotations, small, layers, head })
+        Ok(InferenceModel { config: config.clone(), rotations, small, layers, head, format })
     }
 }
 

@@ -2,13 +2,12 @@
 
 use super::TASK_ROWS;
 use super::load::ReadSpan;
-use super::weight::{Pool, WORTH_A_THREAD, Weight, WeightFormat};
+use super::weight::{Products, RoundedRows, Weight, WeightFormat};
 use crate::ModelError;
 use crate::config::MixtureSpecification;
 use crate::spans::MixtureSpans;
 use compute::routing::{combine, gather, group, route};
 use compute::swiglu::swiglu;
-use rayon::prelude::*;
 
 #[derive(Debug)]
 pub(super) struct PackedMixture {
@@ -72,8 +71,8 @@ impl PackedMixture {
         &self,
         x: &[f32],
         hidden: usize,
-        pool: Pool,
-        columns: &mut [Vec<f32>],
+        products: Products,
+        rounded: &mut RoundedRows,
         routed: &mut RoutedRows,
     ) {
         let MixtureSpecification { experts, experts_per_token: k, intermediate_size: width, .. } =
@@ -83,7 +82,7 @@ impl PackedMixture {
         routed.reserve(rows, hidden, &self.specification);
         let RoutedRows { logits, scores, chosen, weights, offsets, places, .. } = routed;
         let (logits, chosen) = (&mut logits[..rows * experts], &mut chosen[..pairs]);
-        pool.multiply(x, &self.router, logits, columns);
+        products.multiply(x, &self.router, logits, rounded);
         route(&self.specification.routing(), logits, &self.bias, scores, chosen, weights);
         let offsets = &mut offsets[..experts + 1];
         group(chosen, offsets, &mut routed.pairs, &mut places[..pairs]);
@@ -107,12 +106,7 @@ impl PackedMixture {
                 tasks.push(ExpertTask { expert, x, gate_up, activated, output });
             }
         }
-        match pool.pool {
-            Some(threads) if tasks.len() > 1 && pairs * 3 * width * hidden >= WORTH_A_THREAD => {
-                threads.install(|| tasks.into_par_iter().for_each(ExpertTask::run));
-            }
-            _ => tasks.into_iter().for_each(ExpertTask::run),
-        }
+        products.team.each(tasks, ExpertTask::run);
     }
 
     /// Adds to each row of `branch` what its experts have made of it.

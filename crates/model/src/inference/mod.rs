@@ -20,6 +20,7 @@ use crate::ModelError;
 use crate::adapter::{Adapter, Projection};
 use crate::config::{Activation, LayerSpecification, ModelConfig, QueryKeyNorm, Temperature};
 use crate::decoder::{fused_columns, head_spans};
+use compute::Team;
 use compute::activations::{Xielu, geglu, xielu};
 use compute::attention::AttentionShape;
 use compute::cached_attention::{BLOCK_POSITIONS, block_floats, cached_attention, store};
@@ -32,10 +33,10 @@ use compute::softmax::soft_cap;
 use compute::swiglu::swiglu;
 use latent::{LatentRows, PackedLatent};
 use mixture::{PackedMixture, RoutedRows};
-use rayon::prelude::*;
 use rotations::Rotations;
+use std::ops::Range;
 use std::path::Path;
-use weight::{Pool, Weight};
+use weight::{Products, RoundedRows, Weight};
 
 /// A model ready to run, its matrices packed for the product's panels.
 #[derive(Debug)]
@@ -45,6 +46,7 @@ pub struct InferenceModel {
     small: SmallParameters,
     layers: Vec<PackedLayer>,
     head: Weight,
+    format: WeightFormat,
 }
 
 #[derive(Debug)]
@@ -100,6 +102,27 @@ pub struct SequenceChunk<'a> {
     pub adapter: Option<&'a Adapter>,
     /// Which rows' logits are wanted.
     pub logits: LogitRows,
+    /// Whether these tokens belong to an answer, which comes token by token, and not to a prompt. Quantised weights may be
+    /// computed with in other numbers for the one than for the other, so the same token must come as the same kind.
+    pub answer: bool,
+}
+
+/// Consecutive rows of one kind, prompts or answers, for `rows` of each chunk.
+fn fill_stretches(
+    stretches: &mut Vec<(Range<usize>, bool)>,
+    chunks: &[SequenceChunk],
+    rows: impl Fn(&SequenceChunk) -> usize,
+) {
+    stretches.clear();
+    let mut first = 0;
+    for chunk in chunks {
+        let end = first + rows(chunk);
+        match stretches.last_mut() {
+            Some((stretch, answer)) if *answer == chunk.answer => stretch.end = end,
+            _ => stretches.push((first..end, chunk.answer)),
+        }
+        first = end;
+    }
 }
 
 /// Which rows of a chunk get logits.
@@ -116,7 +139,7 @@ pub enum LogitRows {
 }
 
 impl LogitRows {
-    fn range(self, rows: usize) -> std::ops::Range<usize> {
+    fn range(self, rows: usize) -> Range<usize> {
         match self {
             LogitRows::None => rows..rows,
             LogitRows::Last => rows - 1..rows,
@@ -129,8 +152,8 @@ impl LogitRows {
 /// The buffers of one caller; they grow with the largest call.
 #[derive(Debug)]
 pub struct InferenceWorkspace {
-    pool: Option<rayon::ThreadPool>,
-    threads: usize,
+    team: Team,
+    stretches: Vec<(Range<usize>, bool)>,
     positions: Vec<u32>,
     /// 0, 1, …: the places of the rows in the tables of rotations.
     places: Vec<u32>,
@@ -148,7 +171,7 @@ pub struct InferenceWorkspace {
     routed: RoutedRows,
     low_rank: Vec<f32>,
     scores: Vec<Vec<f32>>,
-    columns: Vec<Vec<f32>>,
+    rounded: RoundedRows,
     logits: Vec<f32>,
 }
 
@@ -159,6 +182,11 @@ impl InferenceModel {
     /// What the model is.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// The numbers that its matrices are kept in.
+    pub fn format(&self) -> WeightFormat {
+        self.format
     }
 
     /// Bytes of memory that the weights take.
@@ -201,12 +229,9 @@ impl InferenceModel {
 
     /// Buffers for calls of up to `maximum_rows` rows (more let them grow), whose products run on `threads` threads.
     pub fn new_workspace(&self, maximum_rows: usize, threads: usize) -> InferenceWorkspace {
-        let pool = (threads > 1)
-            .then(|| rayon::ThreadPoolBuilder::new().num_threads(threads).build().ok())
-            .flatten();
         let mut workspace = InferenceWorkspace {
-            threads: if pool.is_some() { threads } else { 1 },
-            pool,
+            team: Team::new(threads),
+            stretches: Vec::new(),
             positions: Vec::with_capacity(maximum_rows),
             places: Vec::with_capacity(maximum_rows),
             rotations: Vec::new(),
@@ -223,7 +248,7 @@ impl InferenceModel {
             routed: RoutedRows::default(),
             low_rank: Vec::new(),
             scores: Vec::new(),
-            columns: vec![Vec::new(); threads],
+            rounded: RoundedRows::default(),
             logits: Vec::new(),
         };
         self.reserve(&mut workspace, maximum_rows);
@@ -275,6 +300,7 @@ impl InferenceModel {
         let rows: usize = chunks.iter().map(|chunk| chunk.tokens.len()).sum();
         self.reserve(workspace, rows);
         let hidden = self.config().hidden_size;
+        fill_stretches(&mut workspace.stretches, chunks, |chunk| chunk.tokens.len());
         workspace.positions.clear();
         let mut first = 0;
         for chunk in chunks {
@@ -305,8 +331,8 @@ impl InferenceModel {
         workspace: &mut InferenceWorkspace,
     ) {
         let InferenceWorkspace {
-            pool,
-            threads,
+            team,
+            stretches,
             positions,
             places,
             rotations,
@@ -323,8 +349,8 @@ impl InferenceModel {
             routed,
             ..
         } = workspace;
-        let (low_rank, scores, columns) =
-            (&mut workspace.low_rank, &mut workspace.scores, &mut workspace.columns);
+        let (low_rank, scores, rounded) =
+            (&mut workspace.low_rank, &mut workspace.scores, &mut workspace.rounded);
         let (packed, vectors) = (&self.layers[index], &self.small.layers[index]);
         let shape = self.shape(index);
         let (hidden, q_width, k_width, f_width) =
@@ -333,7 +359,7 @@ impl InferenceModel {
         let (width, wide) = (feed_forward.intermediate_size, feed_forward.wide());
         let table = &rotations[self.rotations.of_layer(index)];
         let epsilon = self.config().norm_epsilon as f32;
-        let pool = Pool { pool: pool.as_ref(), threads: *threads };
+        let products = Products { team, stretches };
         let mut adapt = |projection, x: &[f32], input: usize, y: &mut [f32], column: usize, stride: usize| {
             let mut first = 0;
             for chunk in chunks {
@@ -358,14 +384,14 @@ impl InferenceModel {
                 &normed[..rows * hidden],
                 hidden,
                 table,
-                pool,
-                columns,
+                products,
+                rounded,
                 latent_rows,
                 &mut queries[..rows * q_width],
                 &mut keys[..rows * k_width],
             ),
             Projections::Fused(weight) => {
-                pool.multiply(&normed[..rows * hidden], weight, fused, columns);
+                products.multiply(&normed[..rows * hidden], weight, fused, rounded);
                 if let Some(bias) = &vectors.fused_bias {
                     elementwise::add_bias(fused, bias);
                 }
@@ -439,12 +465,7 @@ impl InferenceModel {
                 output,
             );
         };
-        match pool.pool {
-            Some(pool) if tasks.len() > 1 && rows * self.config().maximum_positions > TASK_ROWS => {
-                pool.install(|| tasks.into_par_iter().zip(scores.par_iter_mut()).for_each(attend));
-            }
-            _ => tasks.into_iter().zip(scores.iter_mut()).for_each(attend),
-        }
+        team.each(tasks.into_iter().zip(scores.iter_mut()).collect(), attend);
 
         let o_width = attention.output_width();
         let attended = match &packed.projections {
@@ -452,13 +473,13 @@ impl InferenceModel {
             Projections::Latent(latent) => {
                 // Latent attention has no use for the fused rows but this.
                 let output = &mut fused[..rows * o_width];
-                latent.values(&attended[..rows * q_width], pool, columns, latent_rows, output);
+                latent.values(&attended[..rows * q_width], products, rounded, latent_rows, output);
                 &*output
             }
         };
         // The branch is computed beside the stream and then added, as in training: same bits.
         let branch = &mut normed[..rows * hidden];
-        pool.multiply(attended, &packed.output, branch, columns);
+        products.multiply(attended, &packed.output, branch, rounded);
         adapt(Projection::Output, attended, o_width, branch, 0, hidden);
         if let Some(bias) = &vectors.output_bias {
             elementwise::add_bias(branch, bias);
@@ -472,7 +493,7 @@ impl InferenceModel {
         let x = &normed[..rows * hidden];
         if let Some((weight, _)) = &packed.dense {
             let gate_up = &mut gate_up[..rows * wide];
-            pool.multiply(x, weight, gate_up, columns);
+            products.multiply(x, weight, gate_up, rounded);
             if let Some(bias) = &vectors.gate_up_bias {
                 elementwise::add_bias(gate_up, bias);
             }
@@ -483,12 +504,12 @@ impl InferenceModel {
             activate(feed_forward.activation, gate_up, width, vectors.xielu, &mut activated[..rows * width]);
         }
         if let Some(mixture) = &packed.mixture {
-            mixture.run(x, hidden, pool, columns, routed);
+            mixture.run(x, hidden, products, rounded, routed);
         }
         let branch = &mut normed[..rows * hidden];
         match &packed.dense {
             Some((_, down)) => {
-                pool.multiply(&activated[..rows * width], down, branch, columns);
+                products.multiply(&activated[..rows * width], down, branch, rounded);
                 adapt(Projection::Down, &activated[..rows * width], width, branch, 0, hidden);
             }
             None => branch.fill(0.0),
@@ -508,13 +529,14 @@ impl InferenceModel {
     fn project<'w>(&self, chunks: &[SequenceChunk], workspace: &'w mut InferenceWorkspace) -> &'w [f32] {
         let (hidden, vocabulary) = (self.config().hidden_size, self.config().vocabulary_size);
         let wanted = self.gather_normed(chunks, workspace);
-        let InferenceWorkspace { pool, threads, normed, columns, logits, .. } = workspace;
+        let InferenceWorkspace { team, stretches, normed, rounded, logits, .. } = workspace;
         if logits.len() < wanted * vocabulary {
             logits.resize(wanted * vocabulary, 0.0);
         }
-        let pool = Pool { pool: pool.as_ref(), threads: *threads };
+        fill_stretches(stretches, chunks, |chunk| chunk.logits.range(chunk.tokens.len()).len());
+        let products = Products { team, stretches };
         let logits = &mut logits[..wanted * vocabulary];
-        pool.multiply(&normed[..wanted * hidden], &self.head, logits, columns);
+        products.multiply(&normed[..wanted * hidden], &self.head, logits, rounded);
         if let Some(cap) = self.config.logit_soft_cap {
             soft_cap(logits, vocabulary, vocabulary, 1.0, cap as f32);
         }

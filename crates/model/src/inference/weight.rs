@@ -1,32 +1,75 @@
 //! A matrix of weights as it stands in memory, and its product with some rows.
 
-use compute::product::{PANEL_COLUMNS, multiply_packed_panels};
-use compute::{MatrixMut, MatrixRef, PackedMatrix, Start, multiply_packed};
-use rayon::prelude::*;
-
-/// Below this many multiply-adds a product is done before a second thread is awake.
-pub(super) const WORTH_A_THREAD: usize = 2_000_000;
+use compute::{
+    Bf16Matrix, Bf16Rows, Bits, MatrixMut, MatrixRef, PackedMatrix, QuantisedMatrix, QuantisedRows, Start,
+    Team, bf16, multiply_packed_on,
+};
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// The numbers that weights are kept in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum WeightFormat {
     /// As in training.
     #[default]
     F32,
+    /// The upper half of an f32; activations are rounded likewise, sums are f32.
+    Bf16,
+    /// Eight bits, in groups of 32 with one scale (8.5 bits a weight): GGUF's Q8_0.
+    #[serde(rename = "q8_0")]
+    Q8,
+    /// Four bits, in groups of 32 with one scale (4.5 bits a weight): GGUF's Q4_0, with scales that are looked for.
+    #[serde(rename = "q4_0")]
+    Q4,
+}
+
+impl WeightFormat {
+    /// All, the most exact first.
+    pub const ALL: [WeightFormat; 4] =
+        [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Q8, WeightFormat::Q4];
+
+    /// Its name in settings and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            WeightFormat::F32 => "f32",
+            WeightFormat::Bf16 => "bf16",
+            WeightFormat::Q8 => "q8_0",
+            WeightFormat::Q4 => "q4_0",
+        }
+    }
+
+    /// The format of this name.
+    pub fn of_name(name: &str) -> Option<WeightFormat> {
+        WeightFormat::ALL.into_iter().find(|format| format.name() == name)
+    }
+
+    /// Whether rows of a prompt are computed in other numbers than rows of an answer on this machine: with a matrix unit,
+    /// quantised weights meet a prompt in bf16, and an answer in whole numbers.
+    pub fn tells_prompts_from_answers(self) -> bool {
+        matches!(self, WeightFormat::Q8 | WeightFormat::Q4) && bf16::has_matrix_unit()
+    }
 }
 
 /// A matrix W [outputs, inputs], packed for y = x·Wᵀ.
 #[derive(Debug)]
 pub(super) enum Weight {
     F32(PackedMatrix),
+    Bf16(Bf16Matrix),
+    Quantised(QuantisedMatrix),
 }
 
 impl Weight {
     /// Packs `values` [outputs, inputs].
     pub fn new(values: &[f32], inputs: usize, format: WeightFormat) -> Weight {
-        let matrix = MatrixRef::new(values, values.len() / inputs, inputs).transposed();
         match format {
-            WeightFormat::F32 => Weight::F32(PackedMatrix::new(matrix)),
+            WeightFormat::F32 => {
+                let matrix = MatrixRef::new(values, values.len() / inputs, inputs).transposed();
+                Weight::F32(PackedMatrix::new(matrix))
+            }
+            WeightFormat::Bf16 => Weight::Bf16(Bf16Matrix::new(values, inputs)),
+            WeightFormat::Q8 => Weight::Quantised(QuantisedMatrix::new(values, inputs, Bits::Eight)),
+            WeightFormat::Q4 => Weight::Quantised(QuantisedMatrix::new(values, inputs, Bits::Four)),
         }
     }
 
@@ -34,6 +77,8 @@ impl Weight {
     pub fn inputs(&self) -> usize {
         match self {
             Weight::F32(matrix) => matrix.rows(),
+            Weight::Bf16(matrix) => matrix.inputs(),
+            Weight::Quantised(matrix) => matrix.inputs(),
         }
     }
 
@@ -41,6 +86,8 @@ impl Weight {
     pub fn outputs(&self) -> usize {
         match self {
             Weight::F32(matrix) => matrix.columns(),
+            Weight::Bf16(matrix) => matrix.outputs(),
+            Weight::Quantised(matrix) => matrix.outputs(),
         }
     }
 
@@ -48,69 +95,78 @@ impl Weight {
     pub fn bytes(&self) -> usize {
         match self {
             Weight::F32(matrix) => matrix.bytes(),
+            Weight::Bf16(matrix) => matrix.bytes(),
+            Weight::Quantised(matrix) => matrix.bytes(),
         }
     }
 
-    /// y [rows, outputs] ← x [rows, inputs]·Wᵀ, on this thread alone.
+    /// y [rows, outputs] ← x [rows, inputs]·Wᵀ on this thread, as for rows of an answer.
     pub fn multiply(&self, x: &[f32], y: &mut [f32]) {
-        let rows = x.len() / self.inputs();
-        match self {
-            Weight::F32(matrix) => multiply_packed(
-                MatrixRef::new(x, rows, matrix.rows()),
-                matrix,
-                MatrixMut::new(y, rows, matrix.columns()),
-                Start::Zero,
-            ),
-        }
+        let (team, rows) = (Team::new(1), x.len() / self.inputs());
+        Products { team: &team, stretches: &[(0..rows, true)] }.multiply(
+            x,
+            self,
+            y,
+            &mut RoundedRows::default(),
+        );
     }
 }
 
-/// Threads for products, if there are several.
-#[derive(Clone, Copy)]
-pub(super) struct Pool<'a> {
-    pub pool: Option<&'a rayon::ThreadPool>,
-    pub threads: usize,
+/// Rows of x in fewer bits, on their way into a product.
+#[derive(Debug, Default)]
+pub(super) struct RoundedRows {
+    bf16: Bf16Rows,
+    quantised: QuantisedRows,
 }
 
-impl Pool<'_> {
-    /// y ← x·b, cut by rows or by panels of columns where that pays. The cutting has no influence on the bits.
-    pub fn multiply(self, x: &[f32], weight: &Weight, y: &mut [f32], columns: &mut [Vec<f32>]) {
+/// Who computes products, and which rows belong to answers.
+#[derive(Clone, Copy)]
+pub(super) struct Products<'a> {
+    pub team: &'a Team,
+    /// Rows one behind another, with whether they belong to an answer.
+    pub stretches: &'a [(Range<usize>, bool)],
+}
+
+impl Products<'_> {
+    /// y ← x·Wᵀ. The cutting has no influence on the bits.
+    pub fn multiply(self, x: &[f32], weight: &Weight, y: &mut [f32], rounded: &mut RoundedRows) {
         let (input, output) = (weight.inputs(), weight.outputs());
         let rows = x.len() / input;
-        let whole = |x: &[f32], y: &mut [f32]| weight.multiply(x, y);
-        let Some(pool) = self.pool.filter(|_| rows * input * output >= WORTH_A_THREAD) else {
-            return whole(x, y);
-        };
-        if rows >= 24 * self.threads {
-            let share = rows.div_ceil(self.threads).next_multiple_of(6);
-            pool.install(|| {
-                x.par_chunks(share * input)
-                    .zip(y.par_chunks_mut(share * output))
-                    .for_each(|(x, y)| whole(x, y))
-            });
-            return;
-        }
-        let Weight::F32(b) = weight;
-        let share = b.panels().div_ceil(self.threads);
-        pool.install(|| {
-            columns[..b.panels().div_ceil(share)].par_iter_mut().enumerate().for_each(|(thread, part)| {
-                let panels = thread * share..((thread + 1) * share).min(b.panels());
-                let width = (panels.end * PANEL_COLUMNS).min(output) - panels.start * PANEL_COLUMNS;
-                part.resize(rows * width, 0.0);
-                multiply_packed_panels(
-                    MatrixRef::new(x, rows, input),
-                    b,
-                    panels,
-                    MatrixMut::new(part, rows, width),
-                    Start::Zero,
-                );
-            });
-        });
-        for (thread, part) in columns[..b.panels().div_ceil(share)].iter().enumerate() {
-            let (first, width) = (thread * share * PANEL_COLUMNS, part.len() / rows);
-            for (row, part) in part.chunks_exact(width).enumerate() {
-                y[row * output + first..][..width].copy_from_slice(part);
+        match weight {
+            Weight::F32(matrix) => {
+                let (x, y) = (MatrixRef::new(x, rows, input), MatrixMut::new(y, rows, output));
+                multiply_packed_on(self.team, x, matrix, y, Start::Zero);
+            }
+            Weight::Bf16(matrix) => {
+                rounded.bf16.fill(x, input);
+                matrix.multiply(self.team, &rounded.bf16, y);
+            }
+            Weight::Quantised(matrix) => {
+                for (stretch, answer) in self.stretches {
+                    let x = &x[stretch.start * input..stretch.end * input];
+                    let y = &mut y[stretch.start * output..stretch.end * output];
+                    if !answer && bf16::has_matrix_unit() {
+                        rounded.bf16.fill(x, input);
+                        matrix.multiply_bf16(self.team, &rounded.bf16, y);
+                    } else {
+                        rounded.quantised.fill(x, input);
+                        matrix.multiply(self.team, &rounded.quantised, y);
+                    }
+                }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_back() {
+        for format in WeightFormat::ALL {
+            assert_eq!(WeightFormat::of_name(format.name()), Some(format));
+        }
+        assert_eq!(WeightFormat::of_name("q5"), None);
     }
 }

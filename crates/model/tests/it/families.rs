@@ -36,7 +36,8 @@ fn check(name: &str) {
         for first_position in (0..TOKENS).step_by(chunk) {
             let tokens = &tokens[first_position..(first_position + chunk).min(TOKENS)];
             let logits = LogitRows::All;
-            let chunk = SequenceChunk { tokens, first_position, blocks: &[0], adapter: None, logits };
+            let chunk =
+                SequenceChunk { tokens, first_position, blocks: &[0], adapter: None, logits, answer: false };
             found.extend_from_slice(model.forward(&[chunk], &mut cache, &mut workspace).unwrap());
         }
         let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / scale;

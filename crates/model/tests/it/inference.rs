@@ -10,7 +10,7 @@ use model::{
 const VOCABULARY: usize = 70;
 
 fn chunk<'a>(tokens: &'a [u32], first_position: usize, blocks: &'a [u32]) -> SequenceChunk<'a> {
-    SequenceChunk { tokens, first_position, blocks, adapter: None, logits: LogitRows::All }
+    SequenceChunk { tokens, first_position, blocks, adapter: None, logits: LogitRows::All, answer: false }
 }
 
 fn adapter(config: &ModelConfig, seed: u64) -> Adapter {

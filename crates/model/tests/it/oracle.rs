@@ -83,7 +83,8 @@ fn check_inference(family: &str) -> Vec<f32> {
     let (mut cache, mut workspace) = (model.new_cache(2), model.new_workspace(1, 1));
     let mut run = |tokens: &[u32], first_position: usize| -> Vec<f32> {
         let logits = LogitRows::All;
-        let chunk = SequenceChunk { tokens, first_position, blocks: &[0, 1], adapter: None, logits };
+        let chunk =
+            SequenceChunk { tokens, first_position, blocks: &[0, 1], adapter: None, logits, answer: false };
         model.forward(&[chunk], &mut cache, &mut workspace).unwrap().to_vec()
     };
     let (mut at_once, mut by_token) = (Vec::new(), Vec::new());

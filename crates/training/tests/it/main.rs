@@ -165,6 +165,7 @@ fn the_artefact_is_a_model_that_loads() {
         blocks: &[0],
         adapter: None,
         logits: LogitRows::Last,
+        answer: false,
     };
     let mut workspace = model.new_workspace(2, 1);
     let logits = model.forward(&[chunk], &mut model.new_cache(1), &mut workspace).unwrap();
