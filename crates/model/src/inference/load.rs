@@ -59,9 +59,24 @@ impl InferenceModel {
     /// # Panics
     /// When there are fewer values than parameters.
     pub fn from_values(config: &ModelConfig, values: &[f32]) -> Result<InferenceModel, ModelError> {
+        InferenceModel::from_values_as(config, values, WeightFormat::F32)
+    }
+
+    /// As [`InferenceModel::from_values`]; matrices are kept as `format`.
+    ///
+    /// # Errors
+    /// When the configuration makes no sense.
+    ///
+    /// # Panics
+    /// When there are fewer values than parameters.
+    pub fn from_values_as(
+        config: &ModelConfig,
+        values: &[f32],
+        format: WeightFormat,
+    ) -> Result<InferenceModel, ModelError> {
         config.check()?;
         let table = ModelSpans::new(config).table;
-        InferenceModel::load_with(config, &mut TensorsInMemory::new(&table, values), WeightFormat::F32)
+        InferenceModel::load_with(config, &mut TensorsInMemory::new(&table, values), format)
     }
 
     /// Reads a model from wherever its tensors are; matrices are kept as `format`. The tensors must be exactly those that

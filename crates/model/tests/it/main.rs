@@ -1,6 +1,7 @@
 //! The decoder as a whole: gradients, training against inference, adapters, and PyTorch's numbers.
 
 mod families;
+mod formats;
 mod gradients;
 mod inference;
 mod oracle;
