@@ -100,6 +100,7 @@ fn logits_with(name: &str, change: impl FnOnce(&mut Value)) -> Vec<f32> {
         blocks: &[0],
         adapter: None,
         logits: LogitRows::All,
+        answer: false,
     };
     model.forward(&[chunk], &mut cache, &mut workspace).unwrap().to_vec()
 }
