@@ -8,6 +8,7 @@ are kept as BF16, which is exact here: they are rounded before the logits are co
 
 import json
 import pathlib
+import sys
 
 import torch
 import transformers
@@ -117,6 +118,25 @@ FAMILIES = {
 }
 
 
+# Of models of pictures and text, the text part: the class, its text part's family, and the smallest part for pictures.
+WITH_PICTURES = {
+    "gemma3_with_pictures": ("Gemma3", "gemma3", "Gemma3TextConfig", dict(
+        vision_config=dict(
+            hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, image_size=8, patch_size=4,
+            vision_use_head=False,
+        ),
+        mm_tokens_per_image=4, image_token_index=95, boi_token_index=94, eoi_token_index=93,
+    )),
+    "mistral3_with_pictures": ("Mistral3", "ministral3", "Ministral3Config", dict(
+        vision_config=dict(
+            model_type="pixtral", hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, head_dim=8,
+            image_size=8, patch_size=4,
+        ),
+        image_token_index=95, spatial_merge_size=1, vision_feature_layer=-1,
+    )),
+}
+
+
 def randomise(model, from_zero):
     generator = torch.Generator().manual_seed(21)
     named = list(model.named_parameters()) + [
@@ -139,11 +159,23 @@ def randomise(model, from_zero):
 def write(folder_name, family, settings):
     prefix = "Gemma3Text" if family == "Gemma3" else family
     config = getattr(transformers, f"{prefix}Config")(**SHAPE | settings, attn_implementation="eager")
-    if "use_sliding_window" in settings or family in ("Qwen3Moe", "Mixtral", "Dots1", "DeepseekV3"):
-        config._experts_implementation = "eager"
-    model = getattr(transformers, f"{family}ForCausalLM")(config).float().eval()
+    config._experts_implementation = "eager"
+    save(folder_name, getattr(transformers, f"{family}ForCausalLM")(config), config.vocab_size, family)
+
+
+def write_with_pictures(folder_name, family, text, text_class, settings):
+    text_config = getattr(transformers, text_class)(**SHAPE | FAMILIES[text][1])
+    config = getattr(transformers, f"{family}Config")(
+        text_config=text_config, tie_word_embeddings=text_config.tie_word_embeddings, attn_implementation="eager", **settings
+    )
+    model = getattr(transformers, f"{family}ForConditionalGeneration")(config)
+    save(folder_name, model, 90, family)
+
+
+def save(folder_name, model, tokens_below, family):
+    model = model.float().eval()
     randomise(model, from_zero=family.startswith("Gemma"))
-    tokens = torch.randint(0, config.vocab_size, (TOKENS,), generator=torch.Generator().manual_seed(22))
+    tokens = torch.randint(0, tokens_below, (TOKENS,), generator=torch.Generator().manual_seed(22))
     with torch.no_grad():
         logits = model(input_ids=tokens[None], use_cache=False).logits[0]
 
@@ -158,13 +190,14 @@ def write(folder_name, family, settings):
     save_file(exact, folder / "model.safetensors", metadata={"format": "pt"})
     save_file({"logits": logits.float().contiguous()}, folder / "logits.safetensors")
     (folder / "tokens.json").write_text(json.dumps(tokens.tolist()) + "\n")
-    sizes = [path.stat().st_size for path in folder.iterdir()]
-    print(folder_name, sum(sizes), float(logits.std()), sorted(weights)[:3])
+    print(folder_name, sum(path.stat().st_size for path in folder.iterdir()), "bytes")
 
 
 if __name__ == "__main__":
-    import sys
-
+    wanted = sys.argv[1:]
     for name, (family, settings) in FAMILIES.items():
-        if len(sys.argv) == 1 or name in sys.argv[1:]:
+        if not wanted or name in wanted:
             write(name, family, settings)
+    for name, arguments in WITH_PICTURES.items():
+        if not wanted or name in wanted:
+            write_with_pictures(name, *arguments)

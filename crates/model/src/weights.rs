@@ -66,11 +66,18 @@ impl ElementKind {
 }
 
 impl WeightsReader {
-    /// Opens `model.safetensors` of a folder, or the shards that `model.safetensors.index.json` names.
+    /// Opens `model.safetensors` of a folder, or the shards that `model.safetensors.index.json` names. Of a model of pictures
+    /// and text, the tensors of its text part, by the names that they would have alone.
     ///
     /// # Errors
     /// Names the file and what is wrong with it.
     pub fn open_folder(folder: &Path) -> Result<WeightsReader, ModelError> {
+        let mut reader = WeightsReader::open_files(folder)?;
+        reader.keep_text_part();
+        Ok(reader)
+    }
+
+    fn open_files(folder: &Path) -> Result<WeightsReader, ModelError> {
         let single = folder.join("model.safetensors");
         let index = folder.join("model.safetensors.index.json");
         if single.exists() || !index.exists() {
@@ -104,6 +111,36 @@ impl WeightsReader {
             return Err(ModelError::weights(&index, format!("tensor {missing} is in no shard")));
         }
         Ok(reader)
+    }
+
+    fn keep_text_part(&mut self) {
+        // transformers writes the first, and since version 5 in memory has the second.
+        let prefixes = [("language_model.", ""), ("model.language_model.", "model.")];
+        let table = "embed_tokens.weight";
+        let whole = ["language_model.model.", "model.language_model."];
+        if !whole.iter().any(|prefix| self.tensors.contains_key(&format!("{prefix}{table}"))) {
+            return;
+        }
+        let of_pictures = [
+            "vision_tower.",
+            "multi_modal_projector.",
+            "model.vision_tower.",
+            "model.multi_modal_projector.",
+        ];
+        let tensors = std::mem::take(&mut self.tensors);
+        for (name, tensor) in tensors {
+            if of_pictures.iter().any(|prefix| name.starts_with(prefix)) {
+                continue;
+            }
+            let alone = prefixes.iter().find_map(|(prefix, instead)| {
+                name.strip_prefix(prefix).map(|rest| format!("{instead}{rest}"))
+            });
+            // A name that comes twice would be one too many, and stays as it is for the check to find.
+            match alone.filter(|alone| !self.tensors.contains_key(alone)) {
+                Some(alone) => self.tensors.insert(alone, tensor),
+                None => self.tensors.insert(name, tensor),
+            };
+        }
     }
 
     /// Opens one file.

@@ -6,7 +6,7 @@ use super::{LARGEST_SIZE, Temperature};
 use serde_json::{Map, Value};
 
 /// Keys without effect on what is computed here.
-const INDIFFERENT_KEYS: [&str; 27] = [
+pub(super) const INDIFFERENT_KEYS: [&str; 27] = [
     "_attn_implementation",
     "_attn_implementation_autoset",
     "_name_or_path",

@@ -11,6 +11,7 @@ mod families;
 mod keys;
 mod read;
 mod rotary;
+mod text_part;
 mod write;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::families::Architecture;
 use super::keys::Keys;
 use super::rotary::{Rotary, RotaryScaling, yarn_magnitude};
+use super::text_part::text_part;
 use super::{
     Activation, AttentionSpecification, FeedForwardSpecification, LatentAttention, LayerSpecification,
     MixtureSpecification, ModelConfig, NormPlacement, QueryKeyNorm,
@@ -11,12 +12,14 @@ use compute::routing::Scoring;
 use serde_json::{Map, Value, json};
 
 impl ModelConfig {
-    /// From the keys of a `config.json`, in the spelling of transformers 4 or 5.
+    /// From the keys of a `config.json`, in the spelling of transformers 4 or 5. Of a model of pictures and text, its text
+    /// part.
     ///
     /// # Errors
     /// Names the key that is missing, wrong or not supported.
     pub fn from_keys(keys: &Map<String, Value>) -> Result<ModelConfig, String> {
-        let mut reader = Keys::new(keys);
+        let text = text_part(keys)?;
+        let mut reader = Keys::new(text.as_ref().unwrap_or(keys));
         let architecture = reader.architecture()?;
         let defaults = architecture.defaults();
         let hidden_size = reader.size("hidden_size")?;

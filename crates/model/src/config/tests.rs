@@ -263,3 +263,30 @@ fn rope_that_is_not_understood_is_refused() {
         assert!(problem.contains(expected), "{rope}: {problem}");
     }
 }
+
+#[test]
+fn of_pictures_and_text_the_text_is_read() {
+    let gemma = |more: &str| {
+        published(&format!(
+            r#"{{"architectures": ["Gemma3ForConditionalGeneration"], "boi_token_index": 255999, "eoi_token_index": 256000,
+            "eos_token_id": [1, 106], "image_token_index": 262144, "initializer_range": 0.02, "mm_tokens_per_image": 256,
+            "model_type": "gemma3", {more} "vision_config": {{"hidden_size": 1152, "model_type": "siglip_vision_model"}}}}"#
+        ))
+    };
+    let text = r#""text_config": {"hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text",
+        "num_hidden_layers": 34, "rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024},"#;
+    let config = gemma(text).unwrap();
+    assert_eq!(config.architecture, Architecture::Gemma3);
+    assert_eq!((config.hidden_size, config.vocabulary_size, config.layers.len()), (2560, 262_208, 34));
+    assert_eq!(config.layers[5].attention.rotary.unwrap().scaling, RotaryScaling::Linear { factor: 8.0 });
+    assert_eq!(config.end_tokens, [1, 106]);
+    for (more, expected) in [
+        ("", "text_config"),
+        (r#""text_config": {"model_type": "llama"},"#, "text_config.model_type is llama"),
+        (r#""text_config": {"model_type": "gemma3_text", "speed": 3},"#, "key speed"),
+        (&format!(r#"{text} "speed": 3,"#), "key speed"),
+    ] {
+        let problem = gemma(more).unwrap_err();
+        assert!(problem.contains(expected), "{problem}");
+    }
+}

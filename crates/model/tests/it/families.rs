@@ -80,6 +80,8 @@ families!(
     dots1,
     deepseek_v3,
     deepseek_v3_plain,
+    gemma3_with_pictures,
+    mistral3_with_pictures,
 );
 
 /// The logits of the family's tokens, with one key of its configuration changed.
