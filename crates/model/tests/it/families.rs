@@ -17,6 +17,24 @@ fn tokens(folder: &Path) -> Vec<u32> {
     serde_json::from_slice(&std::fs::read(folder.join("tokens.json")).unwrap()).unwrap()
 }
 
+/// The logits of all tokens, which must have the same bits whichever way (tokens of a chunk, threads) they come.
+fn same_bits(name: &str, model: &InferenceModel, tokens: &[u32], ways: &[(usize, usize)]) -> Vec<f32> {
+    let mut bits: Option<Vec<f32>> = None;
+    for &(chunk, threads) in ways {
+        let (mut cache, mut workspace) = (model.new_cache(1), model.new_workspace(1, threads));
+        let mut found = Vec::new();
+        for first_position in (0..tokens.len()).step_by(chunk) {
+            let tokens = &tokens[first_position..(first_position + chunk).min(tokens.len())];
+            let logits = LogitRows::All;
+            let chunk =
+                SequenceChunk { tokens, first_position, blocks: &[0], adapter: None, logits, answer: false };
+            found.extend_from_slice(model.forward(&[chunk], &mut cache, &mut workspace).unwrap());
+        }
+        assert!(*bits.get_or_insert(found.clone()) == found, "{name}, chunks of {chunk}: other bits");
+    }
+    bits.unwrap()
+}
+
 fn check(name: &str) {
     let folder = folder(name);
     let tokens = tokens(&folder);
@@ -29,20 +47,18 @@ fn check(name: &str) {
         .unwrap();
     let scale = (expected.iter().map(|x| x * x).sum::<f32>() / expected.len() as f32).sqrt();
 
-    let mut bits: Option<Vec<f32>> = None;
-    for (chunk, threads) in [(TOKENS, 1), (17, 2), (5, 1), (1, 1)] {
-        let (mut cache, mut workspace) = (model.new_cache(1), model.new_workspace(1, threads));
-        let mut found = Vec::new();
-        for first_position in (0..TOKENS).step_by(chunk) {
-            let tokens = &tokens[first_position..(first_position + chunk).min(TOKENS)];
-            let logits = LogitRows::All;
-            let chunk =
-                SequenceChunk { tokens, first_position, blocks: &[0], adapter: None, logits, answer: false };
-            found.extend_from_slice(model.forward(&[chunk], &mut cache, &mut workspace).unwrap());
-        }
-        let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / scale;
-        assert!(worst < 1e-4, "{name}, chunks of {chunk}: {worst:e} of the logits' scale");
-        assert!(*bits.get_or_insert(found.clone()) == found, "{name}, chunks of {chunk}: other bits");
+    let all = [(TOKENS, 1), (17, 2), (5, 1), (1, 1)];
+    let found = same_bits(name, &model, &tokens, &all);
+    let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / scale;
+    assert!(worst < 1e-4, "{name}: {worst:e} of the logits' scale");
+
+    // Formats with fewer bits: near enough that no matrix is another's, and no less firm.
+    for (format, most) in [(WeightFormat::Bf16, 0.2), (WeightFormat::Q8, 0.2), (WeightFormat::Q4, 1.0)] {
+        let model = InferenceModel::load_as(&folder, format).unwrap();
+        let found = same_bits(name, &model, &tokens, &[(TOKENS, 1), (7, 2)]);
+        let error = found.iter().zip(&expected).map(|(a, b)| (a - b) * (a - b)).sum::<f32>();
+        let error = (error / expected.len() as f32).sqrt() / scale;
+        assert!(error < most, "{name}, {format:?}: {error} of the logits' scale");
     }
 
     // What is written again says the same.
