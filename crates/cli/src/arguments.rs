@@ -41,6 +41,8 @@ pub enum Command {
     Quantize(QuantizeArguments),
     CorpusExport(CorpusExportArguments),
     CorpusReport(CorpusReportArguments),
+    Pull(PullArguments),
+    Doctor(DoctorArguments),
 }
 
 /// Which of several processes this is, as far as flags say so.
@@ -425,6 +427,60 @@ pub struct BenchTrainingArguments {
     pub recompute: bool,
 }
 
+/// Fetch an open model: from the catalogue or a hub, checked file by file, gone on with where it was broken off.
+///
+/// The licence is shown before anything is fetched. A model that is there in full is checked, and nothing is fetched.
+#[derive(Args)]
+#[command(group = clap::ArgGroup::new("source").required(true).args(["model", "list", "from_bundle"]))]
+pub struct PullArguments {
+    /// A name of the catalogue (--list), or hf:ORG/REPOSITORY[@REVISION]
+    #[arg(value_name = "NAME|hf:ORG/REPOSITORY[@REVISION]")]
+    pub model: Option<String>,
+    /// Show the catalogue: sizes, languages, licences
+    #[arg(long)]
+    pub list: bool,
+    /// The folder [default: models/<name> in the current folder]
+    #[arg(long, value_name = "DIR")]
+    pub to: Option<PathBuf>,
+    /// Fetch this file too, such as one of several GGUF files (repeatable)
+    #[arg(long, value_name = "PATH", requires = "model")]
+    pub file: Vec<String>,
+    /// Also pack the model into one file, for machines without internet
+    #[arg(long, value_name = "FILE.tar", requires = "model")]
+    pub bundle: Option<PathBuf>,
+    /// Unpack such a file, without any network
+    #[arg(long, value_name = "FILE.tar")]
+    pub from_bundle: Option<PathBuf>,
+    /// Ask a mirror instead of the hub [default: HF_ENDPOINT, or https://huggingface.co]
+    #[arg(long, value_name = "URL", requires = "model")]
+    pub mirror: Option<String>,
+    /// A file with the token for gated models [default: the variable HF_TOKEN, for the hub itself alone]
+    #[arg(long, value_name = "FILE", requires = "model")]
+    pub token_file: Option<PathBuf>,
+    /// Take the licence as read and do not ask
+    #[arg(long, requires = "model")]
+    pub yes: bool,
+}
+
+/// Say what this machine can do, and whether a model fits it: memory, speed, energy, adapting, problems found.
+///
+/// Nothing is loaded: a model is judged by its configuration and the headers of its files, the machine by a measurement of
+/// some seconds. Speeds are limits, which no program can exceed on this machine.
+#[derive(Args)]
+pub struct DoctorArguments {
+    /// A folder, a .gguf file, a name of the catalogue, or hf:ORG/REPOSITORY[@REVISION] (its configuration alone is fetched)
+    pub model: Option<String>,
+    /// Tokens of context that must fit besides the weights
+    #[arg(long, value_name = "TOKENS", default_value_t = 4096)]
+    pub context: u64,
+    /// Ask a mirror instead of the hub [default: HF_ENDPOINT, or https://huggingface.co]
+    #[arg(long, value_name = "URL")]
+    pub mirror: Option<String>,
+    /// A file with the token for gated models [default: the variable HF_TOKEN, for the hub itself alone]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
 /// Reads the command line.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Call, clap::Error> {
     let matches = program().try_get_matches_from(arguments)?;
@@ -447,6 +503,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Call, clap
         "bench" => Command::Bench(BenchArguments::from_arg_matches(inner)?),
         "convert" => Command::Convert(ConvertArguments::from_arg_matches(inner)?),
         "quantize" => Command::Quantize(QuantizeArguments::from_arg_matches(inner)?),
+        "pull" => Command::Pull(PullArguments::from_arg_matches(inner)?),
+        "doctor" => Command::Doctor(DoctorArguments::from_arg_matches(inner)?),
         CORPUS if let Some(("export", export)) = inner.subcommand() => {
             Command::CorpusExport(CorpusExportArguments::from_arg_matches(export)?)
         }
@@ -548,6 +606,15 @@ pub fn program() -> clap::Command {
         .subcommand(with_example(
             GenerateArguments::augment_args(clap::Command::new("generate")),
             "eulalia generate runs/tiny/release --prompt \"Es war einmal\" --max-tokens 50",
+        ))
+        .subcommand(with_example(
+            PullArguments::augment_args(clap::Command::new("pull")),
+            "eulalia pull --list\n  eulalia pull eurollm-1.7b-instruct\n  \
+             eulalia pull hf:BSC-LT/salamandra-2b-instruct --to models/salamandra --bundle salamandra.tar",
+        ))
+        .subcommand(with_example(
+            DoctorArguments::augment_args(clap::Command::new("doctor")),
+            "eulalia doctor\n  eulalia doctor models/eurollm-1.7b-instruct",
         ))
         .subcommand(with_example(
             ChatArguments::augment_args(clap::Command::new("chat")),

@@ -28,6 +28,30 @@ pub fn peak_memory_bytes() -> Option<u64> {
     field(&status, "VmHWM").and_then(kilobytes)
 }
 
+/// Memory that programs can still take without swapping, within the limit of a container where there is one.
+pub fn available_bytes() -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let available = field(&meminfo, "MemAvailable").and_then(kilobytes)?;
+    // Control groups of version 2, whose folder a container sees as its root.
+    let number = |name: &str| -> Option<u64> {
+        std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(name)).ok()?.trim().parse().ok()
+    };
+    let left = number("memory.max").zip(number("memory.current")).map(|(most, now)| most.saturating_sub(now));
+    Some(left.map_or(available, |left| left.min(available)))
+}
+
+/// Programs that were at work or waited to be, on average of the last minute.
+pub fn load() -> Option<f64> {
+    std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}
+
+/// What the processor can do, as Linux names it (`avx2`, `amx_int8`); empty on other systems.
+pub fn processor_flags() -> Vec<String> {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = field(&cpuinfo, "flags").or_else(|| field(&cpuinfo, "Features")).unwrap_or_default();
+    flags.split_whitespace().map(str::to_string).collect()
+}
+
 /// Free bytes on the disk that holds `path`, or the nearest folder above it that exists.
 pub fn free_bytes(path: &Path) -> Option<u64> {
     let absolute = std::path::absolute(path).ok()?;

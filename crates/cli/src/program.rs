@@ -97,6 +97,8 @@ fn command(call: &Call, world: &World) -> anyhow::Result<serde_json::Value> {
     match &call.command {
         Command::Run(arguments) => commands::run::run(arguments, world),
         Command::Stage(arguments) => commands::run::stage(arguments, world),
+        Command::Pull(arguments) => commands::pull::pull(arguments, call.json, world),
+        Command::Doctor(arguments) => commands::doctor::doctor(arguments, world),
         Command::Verify(arguments) => commands::verify::verify(arguments, world),
         Command::Inspect(arguments) => commands::inspect::inspect(arguments, world),
         Command::Identify(arguments) => commands::identify::identify(arguments, call.json),

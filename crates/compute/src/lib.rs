@@ -23,6 +23,7 @@ pub mod elementwise;
 pub mod embedding;
 pub mod float16;
 pub mod lanes;
+pub mod machine;
 mod memory;
 pub mod muon;
 pub mod normalisation;

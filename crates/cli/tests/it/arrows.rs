@@ -24,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("release", &["documents", "provenance"]),
     ("serving", &["inference", "tokenizer", "provenance"]),
     ("plot", &[]),
+    ("hub", &["provenance"]),
     ("cli", &["*"]),
 ];
 

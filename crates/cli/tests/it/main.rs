@@ -13,6 +13,7 @@ mod kills;
 mod licences;
 mod opt_outs;
 mod plots;
+mod pulls;
 mod ranks;
 mod recipes;
 mod reruns;
