@@ -291,6 +291,12 @@ pub struct ServeArguments {
     /// Memory for the weights and caches of each model, in MiB [default: what the most requests at once can fill]
     #[arg(long, value_name = "MIB")]
     pub memory: Option<u64>,
+    /// Guess up to so many tokens of each answer ahead from its own text; answers stay the same
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub speculation: usize,
+    /// Compute every prompt anew, even where it begins like an earlier one of its tenant
+    #[arg(long)]
+    pub no_prefix_cache: bool,
 }
 
 /// Make, list and revoke the keys of a server.

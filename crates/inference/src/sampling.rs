@@ -51,22 +51,17 @@ impl Sampler {
     /// The next token for a row of logits, `[vocabulary_size]`; one of `allowed`, if that is given (at least one is).
     pub fn next(&mut self, logits: &[f32], allowed: Option<&Allowed>) -> u32 {
         self.adjust(logits);
-        self.candidates.clear();
-        match allowed {
-            None => self.candidates.extend(0..logits.len() as u32),
-            Some(allowed) => {
-                for (token, logit) in (0..).zip(&mut self.adjusted) {
-                    if allowed.contains(token) {
-                        self.candidates.push(token);
-                    } else {
-                        *logit = RULED_OUT;
-                    }
-                }
+        let is_allowed = |token| allowed.is_none_or(|allowed| allowed.contains(token));
+        if allowed.is_some() {
+            for (_, logit) in (0..).zip(&mut self.adjusted).filter(|(token, _)| !is_allowed(*token)) {
+                *logit = RULED_OUT;
             }
         }
         let token = if self.sampling.temperature < LOWEST_TEMPERATURE {
             argmax(&self.adjusted) as u32
         } else {
+            self.candidates.clear();
+            self.candidates.extend((0..logits.len() as u32).filter(|token| is_allowed(*token)));
             self.draw()
         };
         self.drawn += 1;
@@ -91,6 +86,7 @@ impl Sampler {
         }
     }
 
+    /// Draws one of the candidates.
     fn draw(&mut self) -> u32 {
         let Sampling { temperature, top_k, top_p, min_p, seed, .. } = self.sampling;
         let logits = &self.adjusted;

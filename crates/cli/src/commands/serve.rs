@@ -69,7 +69,12 @@ fn load_model(argument: &str, arguments: &ServeArguments, world: &World) -> anyh
     }
     let checked = load::check(&folder, arguments.allow_unverified, world)?;
     let name = name.unwrap_or(checked.name);
-    let mut engine_settings = EngineSettings { threads: world.threads, ..EngineSettings::default() };
+    let mut engine_settings = EngineSettings {
+        threads: world.threads,
+        speculation: arguments.speculation,
+        prefix_cache: !arguments.no_prefix_cache,
+        ..EngineSettings::default()
+    };
     engine_settings.memory_bytes = arguments.memory.map(|mebibytes| mebibytes << 20);
     if let Some(adapter) = &checked.adapter {
         engine_settings.adapters.insert(ADAPTER.into(), adapter.clone());
