@@ -76,10 +76,42 @@ impl Decoder for Babbler {
     fn copy_block(&mut self, _: u32, _: u32) {}
 }
 
+/// A tokenizer as SentencePiece makes them: `▁` for a space, single bytes by name, several tokens of the same bytes.
+fn sentencepiece() -> Tokenizer {
+    let special = ["<unk>", "<s>", "</s>"].map(str::to_string);
+    let bytes = (0..=255).map(|byte| format!("<0x{byte:02X}>"));
+    let pieces =
+        ["▁", "▁a", "a", "{\"", "\":", "▁tr", "ue", "ναι", "\",▁\"", "1", "▁▁", "]}"].map(str::to_string);
+    let vocabulary: Vec<Value> =
+        special.into_iter().chain(bytes).chain(pieces).map(|piece| json!([piece, -1.0])).collect();
+    let added: Vec<Value> = (0..3)
+        .map(|id| {
+            json!({"id": id, "content": (["<unk>", "<s>", "</s>"][id]), "special": true, "single_word": false,
+                "lstrip": false, "rstrip": false, "normalized": false})
+        })
+        .collect();
+    let decoders = json!([
+        {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+        {"type": "ByteFallback"},
+        {"type": "Fuse"},
+        {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+    ]);
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
+        "pre_tokenizer": null, "post_processor": null, "decoder": {"type": "Sequence", "decoders": decoders},
+        "model": {"type": "Unigram", "unk_id": 0, "vocab": vocabulary, "byte_fallback": true}
+    });
+    Tokenizer::from_json(tokenizer.to_string().as_bytes()).unwrap()
+}
+
 fn engine() -> Engine {
+    engine_over(tokenizer())
+}
+
+fn engine_over(tokenizer: Tokenizer) -> Engine {
     let babbler = Babbler { history: Vec::new(), logits: Vec::new() };
     let settings = EngineSettings { running_requests: 8, ..EngineSettings::default() };
-    Engine::over(Box::new(babbler), Vec::new(), Arc::new(tokenizer()), vec![0], &settings).unwrap()
+    Engine::over(Box::new(babbler), Vec::new(), Arc::new(tokenizer), vec![0], &settings).unwrap()
 }
 
 fn request(format: AnswerFormat, seed: u64) -> Request {
@@ -174,6 +206,21 @@ fn babble_held_to_a_schema_validates() {
 }
 
 #[test]
+fn a_vocabulary_of_pieces_holds_a_form_too() {
+    let engine = engine_over(sentencepiece());
+    let schema = json!({"type": "object", "properties": {"ναι": {"type": "boolean"}, "a": {"type": "string", "maxLength": 5}},
+        "required": ["ναι", "a"], "additionalProperties": false});
+    let answers = answers(&engine, &AnswerFormat::JsonSchema(schema.clone()), 24);
+    let ended = |answer: &&Answer| answer.reason == Some(FinishReason::EndOfText);
+    assert!(answers.iter().filter(ended).count() > 20);
+    for answer in answers.iter().filter(ended) {
+        assert_eq!(fault(&schema, &answer.text), None, "{}", answer.text);
+    }
+    let pieces = answers.iter().flat_map(|answer| &answer.ids).filter(|id| **id >= 259).count();
+    assert!(pieces > 0, "tokens of several bytes are used");
+}
+
+#[test]
 fn patterns_dates_and_objects_hold() {
     let engine = engine();
     let pattern = json!({"type": "string", "pattern": "^[A-ZÅÄÖ]{2}-[0-9]{3,5}$"});
@@ -261,6 +308,7 @@ fn what_cannot_be_followed_is_refused_with_its_place() {
     );
     check(schema(object(json!({"type": "unicorn"}))), "/properties/part", "unicorn");
     check(schema(object(json!({"not": {"type": "string"}}))), "/properties/part", "not");
+    check(schema(object(json!({"type": "array", "uniqueItems": true}))), "/properties/part", "uniqueItems");
     check(schema(object(json!({"type": "string", "pattern": "(a"}))), "/properties/part", "");
     check(schema(object(json!({"$ref": "#/$defs/none"}))), "/properties/part", "none");
     check(schema(object(json!({"$ref": "http://localhost/x.json"}))), "", "ref");
