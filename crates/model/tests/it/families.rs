@@ -2,7 +2,8 @@
 //! one by one.
 
 use model::{
-    InferenceModel, LogitRows, ModelConfig, ModelError, SequenceChunk, Tensors, WeightFormat, WeightsReader,
+    Adapter, AdapterConfig, InferenceModel, LogitRows, ModelConfig, ModelError, Projection, SequenceChunk,
+    Tensors, WeightFormat, WeightsReader, write_safetensors,
 };
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -311,4 +312,50 @@ fn hostile_configurations_end_in_errors() {
         }
     }
     assert!(accepted > 100 && refused > 1000, "{accepted} accepted, {refused} refused");
+}
+
+#[test]
+fn an_adapter_beside_a_model_does_what_it_does_merged() {
+    use Projection::{Down, Gate, Key, Output, Query, Up};
+    for (name, targets) in [
+        ("apertus", vec![Query, Key, Projection::Value, Output, Up, Down]),
+        ("olmo2", Projection::ALL.to_vec()),
+        ("gemma3", Projection::ALL.to_vec()),
+        ("gemma3_with_pictures", Projection::ALL.to_vec()),
+        ("mixtral", vec![Query, Key, Projection::Value, Output]),
+        ("dots1", vec![Projection::Value, Gate, Up, Down]),
+        ("deepseek_v3", vec![Output, Gate, Up, Down]),
+    ] {
+        let folder = folder(name);
+        let model = InferenceModel::load(&folder).unwrap();
+        let shape = AdapterConfig { rank: 4, alpha: 8.0, targets };
+        let mut adapter = Adapter::new(model.config(), shape, 7).unwrap();
+        for (i, value) in adapter.values.iter_mut().enumerate() {
+            *value = 0.05 * compute::random::normal(7, i as u64) as f32;
+        }
+        let written = tempfile::tempdir().unwrap();
+        std::fs::write(written.path().join("adapter_config.json"), adapter.to_json()).unwrap();
+        let mut file = std::fs::File::create(written.path().join("adapter_model.safetensors")).unwrap();
+        write_safetensors(&mut file, adapter.table(), &adapter.values).unwrap();
+        let merged = InferenceModel::load_merged(&folder, written.path()).unwrap();
+        let tokens = tokens(&folder);
+        let run = |model: &InferenceModel, adapter: Option<&Adapter>| {
+            let chunk = SequenceChunk {
+                tokens: &tokens,
+                first_position: 0,
+                blocks: &[0],
+                adapter,
+                logits: LogitRows::All,
+                answer: false,
+            };
+            model.forward(&[chunk], &mut model.new_cache(1), &mut model.new_workspace(1, 1)).unwrap().to_vec()
+        };
+        let (plain, apart, together) = (run(&model, None), run(&model, Some(&adapter)), run(&merged, None));
+        let furthest = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(furthest(&apart, &together) < 1e-3, "{name}: {}", furthest(&apart, &together));
+        assert!(furthest(&plain, &together) > 0.05, "{name}: {}", furthest(&plain, &together));
+    }
+    let mixtral = ModelConfig::load(&folder("mixtral").join("config.json")).unwrap();
+    let shape = AdapterConfig { rank: 4, alpha: 8.0, targets: vec![Gate] };
+    assert!(Adapter::new(&mixtral, shape, 7).unwrap_err().to_string().contains("gate_proj"));
 }
