@@ -25,7 +25,7 @@ use serde_json::json;
 use crate::account::Account;
 use crate::api::failure::ApiFailure;
 use crate::api::models::{Models, ServedModel};
-use crate::api::{chat, completions, models};
+use crate::api::{chat, completions, embeddings, models};
 use crate::audit::{AuditEvent, AuditLog};
 use crate::connection;
 use crate::error::ServingError;
@@ -140,6 +140,7 @@ fn router(server: &Arc<Server>) -> Router {
         .route("/v1/models/{id}", get(models::show))
         .route("/v1/completions", post(completions::complete))
         .route("/v1/chat/completions", post(chat::complete))
+        .route("/v1/embeddings", post(embeddings::embed))
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
         // The last layer is the outermost: it stands before the fallbacks too.
@@ -161,6 +162,7 @@ fn route_name(method: &Method, path: &str) -> &'static str {
         ("GET", path) if path.starts_with("/v1/models/") => "GET /v1/models/{id}",
         ("POST", "/v1/completions") => "POST /v1/completions",
         ("POST", "/v1/chat/completions") => "POST /v1/chat/completions",
+        ("POST", "/v1/embeddings") => "POST /v1/embeddings",
         _ => "unknown",
     }
 }
@@ -236,13 +238,12 @@ async fn ready(State(server): State<Arc<Server>>) -> Response {
 }
 
 async fn unknown_route() -> ApiFailure {
-    let message =
-        "there is no such route; this server has /v1/models, /v1/completions and /v1/chat/completions";
+    let message = "there is no such route; this server has /v1/models, /v1/completions, /v1/chat/completions and /v1/embeddings";
     ApiFailure::new(StatusCode::NOT_FOUND, "unknown_route", message)
 }
 
 async fn unknown_method() -> ApiFailure {
-    let message = "this route does not take this method: GET for models, POST for completions";
+    let message = "this route does not take this method: GET for models, POST for completions and embeddings";
     ApiFailure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
 }
 

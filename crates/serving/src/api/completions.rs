@@ -32,7 +32,7 @@ struct Completion {
 }
 
 #[derive(Debug, PartialEq)]
-enum Prompt {
+pub enum Prompt {
     Text(String),
     Tokens(Vec<u32>),
 }
@@ -70,7 +70,7 @@ impl Completion {
     fn read(body: &[u8], maximum_choices: usize) -> Result<Completion, ApiFailure> {
         let mut fields = Fields::of_body(body)?;
         let options = Options::read(&mut fields, maximum_choices)?;
-        let prompts = prompts(&mut fields)?;
+        let prompts = prompts(&mut fields, "prompt")?;
         let choices = prompts.len().saturating_mul(options.answers);
         if choices > maximum_choices {
             let expected = format!("at most {maximum_choices} answers (prompts times `n`)");
@@ -99,7 +99,7 @@ impl Completion {
         let engine = &model.engine;
         let (mut choices, mut prompt_tokens) = (Vec::new(), 0);
         for prompt in &self.prompts {
-            let ids = prompt.tokens(engine)?;
+            let ids = prompt.tokens(engine, "prompt")?;
             prompt_tokens += ids.len();
             let room = engine.context_length().saturating_sub(ids.len()).max(1);
             let max_tokens = self.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS.min(room));
@@ -126,14 +126,14 @@ impl Completion {
 
 impl Prompt {
     /// Special tokens in the text count, as they do for every server of this interface.
-    fn tokens(&self, engine: &Engine) -> Result<Vec<u32>, ApiFailure> {
+    pub fn tokens(&self, engine: &Engine, field: &str) -> Result<Vec<u32>, ApiFailure> {
         let tokenizer = engine.tokenizer();
         if let Prompt::Text(text) = self {
-            refuse_too_long(engine, text.len(), "prompt")?;
+            refuse_too_long(engine, text.len(), field)?;
         }
         let ids = match self {
             Prompt::Tokens(ids) => ids.clone(),
-            Prompt::Text(text) => tokenizer.encode_prompt(text).map_err(refused)?,
+            Prompt::Text(text) => tokenizer.encode_prompt(text).map_err(|error| refused(error, field))?,
         };
         // An empty prompt asks for a text from its beginning.
         Ok(if ids.is_empty() { tokenizer.beginning_id().into_iter().collect() } else { ids })
@@ -142,42 +142,42 @@ impl Prompt {
     fn text(&self, tokenizer: &Tokenizer) -> Result<String, ApiFailure> {
         match self {
             Prompt::Text(text) => Ok(text.clone()),
-            Prompt::Tokens(ids) => tokenizer.decode(ids).map_err(refused),
+            Prompt::Tokens(ids) => tokenizer.decode(ids).map_err(|error| refused(error, "prompt")),
         }
     }
 }
 
-fn refused(error: tokenizer::Error) -> ApiFailure {
+fn refused(error: tokenizer::Error, field: &str) -> ApiFailure {
     ApiFailure {
-        param: Some("prompt".to_string()),
+        param: Some(field.to_string()),
         ..ApiFailure::new(StatusCode::BAD_REQUEST, "invalid_value", error.to_string())
     }
 }
 
 /// A string, an array of strings, an array of token ids, or an array of such arrays.
-fn prompts(fields: &mut Fields) -> Result<Vec<Prompt>, ApiFailure> {
+pub fn prompts(fields: &mut Fields, field: &'static str) -> Result<Vec<Prompt>, ApiFailure> {
     let expected = "a string, an array of strings, an array of token ids, or an array of arrays of token ids";
-    match fields.take("prompt") {
-        None => Err(ApiFailure::field("prompt", expected, "nothing")),
+    match fields.take(field) {
+        None => Err(ApiFailure::field(field, expected, "nothing")),
         Some(Value::String(text)) => Ok(vec![Prompt::Text(text)]),
         Some(Value::Array(values)) if values.is_empty() => {
-            Err(ApiFailure::field("prompt", expected, "an empty array"))
+            Err(ApiFailure::field(field, expected, "an empty array"))
         }
         Some(Value::Array(values)) if values[0].is_number() => {
-            Ok(vec![Prompt::Tokens(token_ids(&values, "prompt")?)])
+            Ok(vec![Prompt::Tokens(token_ids(&values, field)?)])
         }
         Some(Value::Array(values)) => {
             let prompt = |(number, value)| match value {
                 Value::String(text) => Ok(Prompt::Text(text)),
-                Value::Array(ids) => Ok(Prompt::Tokens(token_ids(&ids, &format!("prompt[{number}]"))?)),
+                Value::Array(ids) => Ok(Prompt::Tokens(token_ids(&ids, &format!("{field}[{number}]"))?)),
                 other => {
-                    let place = format!("prompt[{number}]");
+                    let place = format!("{field}[{number}]");
                     Err(ApiFailure::field(place, "a string or an array of token ids", shown(&other)))
                 }
             };
             values.into_iter().enumerate().map(prompt).collect()
         }
-        Some(other) => Err(fields.wrong("prompt", expected, &other)),
+        Some(other) => Err(fields.wrong(field, expected, &other)),
     }
 }
 

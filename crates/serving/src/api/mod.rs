@@ -1,8 +1,9 @@
-//! The routes: OpenAI's models, completions and chat completions.
+//! The routes: OpenAI's models, completions, chat completions and embeddings.
 
 pub mod answer;
 pub mod chat;
 pub mod completions;
+pub mod embeddings;
 pub mod failure;
 pub mod fields;
 pub mod models;

@@ -241,7 +241,8 @@ fn stream_usage(fields: &mut Fields, stream: bool) -> Result<bool, ApiFailure> {
     Ok(usage)
 }
 
-fn user(fields: &mut Fields) -> Result<Option<String>, ApiFailure> {
+/// The client's own name for its user.
+pub fn user(fields: &mut Fields) -> Result<Option<String>, ApiFailure> {
     let user = fields.string("user")?;
     match &user {
         Some(text) if text.len() > LONGEST_USER => {

@@ -138,6 +138,46 @@ fn an_answer_is_held_to_its_form() {
 }
 
 #[test]
+fn texts_become_vectors() {
+    let server = server();
+    // The toy's hidden state: the sum of the tokens so far (byte b is token 4 + b), and their number.
+    let ask = |body: Value| server.post("/v1/embeddings", body);
+    let unit = |values: [f32; 2]| {
+        let length = values[0].hypot(values[1]);
+        values.map(|value| value / length)
+    };
+    let near = |found: &Value, expected: [f32; 2]| {
+        let found: Vec<f32> = found["embedding"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|value| value.as_f64().unwrap() as f32)
+            .collect();
+        assert_eq!(found.len(), 2);
+        assert!(
+            found.iter().zip(unit(expected)).all(|(a, b)| (a - b).abs() < 1e-6),
+            "{found:?} {expected:?}"
+        );
+    };
+    let answer = ask(json!({"model": "toy", "input": "ab", "pooling": "last"})).json();
+    assert_eq!((&answer["object"], &answer["data"][0]["index"]), (&json!("list"), &json!(0)));
+    near(&answer["data"][0], [101.0 + 102.0, 2.0]);
+    assert_eq!(answer["usage"], json!({"prompt_tokens": 2, "total_tokens": 2}));
+    let texts: Vec<String> = (0..40).map(|number| "a".repeat(1 + number % 3)).collect();
+    let answer = ask(json!({"model": "toy", "input": texts})).json();
+    assert_eq!(answer["data"].as_array().unwrap().len(), 40, "more than the engine takes at a time");
+    near(&answer["data"][37], [101.0 * 1.5, 1.5]);
+    let answer = ask(json!({"model": "toy", "input": [[101], [102]], "encoding_format": "base64"})).json();
+    assert!(answer["data"][1]["embedding"].as_str().unwrap().len() == 12, "two numbers of four bytes");
+    ask(json!({"model": "toy"})).check(400, Some("input"));
+    ask(json!({"model": "toy", "input": ["a", 1]})).check(400, Some("input[1]"));
+    ask(json!({"model": "toy", "input": [[999]]})).check(400, Some("input"));
+    ask(json!({"model": "toy", "input": "a".repeat(65)})).check(400, Some("input"));
+    ask(json!({"model": "toy", "input": "a", "pooling": "max"})).check(400, Some("pooling"));
+    ask(json!({"model": "toy", "input": "a", "dimensions": 8})).check(400, Some("dimensions"));
+}
+
+#[test]
 fn a_chat_is_answered_by_the_template() {
     let server = server();
     let mut body = with(chat("uv"), "logprobs", json!(true));
