@@ -1,9 +1,16 @@
 //! The promise of the engine, over a real decoder: a request has the same bits alone and in any company, with any
 //! chunking, with and without the prefix cache, with and without guesses, on one thread and on two.
 
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use inference::testing::byte_tokenizer;
 use inference::{
-    Answer, AnswerFormat, Engine, EngineSettings, Pooling, Request, RequestHandle, Sampling, seed_of_answer,
+    Answer, AnswerFormat, Engine, EngineSettings, ModelDecoder, Pooling, Request, RequestHandle, Sampling,
+    seed_of_answer,
 };
+use model::{InferenceModel, WeightFormat};
 use serde_json::json;
 
 use crate::real::{Folders, folders, start};
@@ -113,4 +120,81 @@ fn a_request_has_the_same_bits_in_any_company() {
         assert!(settings.prefix_cache || figures.prefix_tokens_saved == 0);
     }
     assert!(saved > 1_000 && accepted > 20, "{saved} rows were saved, {accepted} guesses held");
+}
+
+/// Ids below the families' small vocabularies; the beginnings are longer than a block of the cache.
+fn request_of_ids(random: &mut Random) -> Request {
+    let beginning = [3, 31, 47][random.below(3)];
+    let length = [0, 40, 66][random.below(3)];
+    let mut prompt: Vec<u32> = (0..length).map(|place| 4 + (place * beginning + place / 7) % 90).collect();
+    prompt.extend([8, 9, 10, 8, 9, 10, 8, 9][..1 + random.below(8)].iter());
+    let tenant = random.one_of(&["a", "b"]);
+    if random.chance(10) {
+        return Request::embedding(tenant, prompt, random.one_of(&[Pooling::Mean, Pooling::Last]));
+    }
+    Request {
+        sampling: Sampling {
+            temperature: random.one_of(&[0.0, 0.5, 1.2]),
+            seed: random.below(1_000) as u64,
+            ..Sampling::default()
+        },
+        max_tokens: Some(random.below(36)),
+        logprobs: random.chance(50).then_some(2),
+        prompt_logprobs: random.chance(15).then_some(1),
+        speculation: random.one_of(&[None, Some(6)]),
+        ..Request::new(tenant, prompt)
+    }
+}
+
+fn engine_over(model: &Arc<InferenceModel>, settings: &EngineSettings) -> Engine {
+    let context = model.config().maximum_positions;
+    let (rows, threads) = (settings.tokens_per_step, settings.threads);
+    let decoder = ModelDecoder::new(model.clone(), &[], context, 24, rows, threads).unwrap();
+    Engine::over(Box::new(decoder), Vec::new(), Arc::new(byte_tokenizer()), vec![], settings).unwrap()
+}
+
+/// Windows, latent attention, experts, biases, every format of weights: nothing of a model lets company show.
+#[test]
+fn every_family_in_every_format_keeps_the_promise() {
+    let families = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/golden/families");
+    let mut folders: Vec<_> = fs::read_dir(families).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    assert!(folders.len() > 15, "{folders:?}");
+    let mut random = Random(5_000);
+    let (mut saved, mut accepted) = (0, 0);
+    for (number, folder) in folders.iter().enumerate() {
+        for (place, format) in WeightFormat::ALL.into_iter().enumerate() {
+            let model = Arc::new(InferenceModel::load_as(folder, format).unwrap());
+            let requests: Vec<Request> = (0..8).map(|_| request_of_ids(&mut random)).collect();
+            let plain = EngineSettings { prefix_cache: false, ..EngineSettings::default() };
+            let engine = engine_over(&model, &plain);
+            let alone: Vec<Answer> = requests
+                .iter()
+                .map(|request| {
+                    let request = Request { speculation: Some(0), ..request.clone() };
+                    engine.submit(request).unwrap().wait().unwrap()
+                })
+                .collect();
+            let settings = EngineSettings {
+                threads: 1 + (number + place) % 2,
+                tokens_per_step: random.one_of(&[5, 33, 512]),
+                speculation: random.one_of(&[0, 4]),
+                ..EngineSettings::default()
+            };
+            let engine = engine_over(&model, &settings);
+            // Twice: the second time everything has been there before.
+            for _ in 0..2 {
+                let handles = requests.iter().map(|request| engine.submit(request.clone()).unwrap());
+                for (found, (request, alone)) in
+                    wait(handles.collect()).iter().zip(requests.iter().zip(&alone))
+                {
+                    assert_eq!(found, alone, "{folder:?}, {format:?}, {settings:?}: {request:?}");
+                }
+            }
+            let figures = engine.load().figures;
+            saved += figures.prefix_tokens_saved;
+            accepted += figures.accepted_tokens;
+        }
+    }
+    assert!(saved > 3_000 && accepted > 30, "{saved} rows were saved, {accepted} guesses held");
 }
