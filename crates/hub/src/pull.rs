@@ -116,6 +116,7 @@ pub fn fetch(
         };
         files.push(SourceFile { path: file.path.clone(), bytes: file.bytes, sha256 });
     }
+    context.progress.note("");
     context.progress.end();
     let source = remember(&filling, plan, files, context)?;
     filling.finish(&source, &context.storage)?;

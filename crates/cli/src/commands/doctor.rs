@@ -52,9 +52,13 @@ pub fn doctor(arguments: &DoctorArguments, world: &World) -> anyhow::Result<Valu
         "speed": speed.to_json(),
     });
     let Some(facts) = facts else { return Ok(result) };
-    let estimate = Estimate::new(&facts, &speed, arguments.context, world.rated_watts);
-    world.console.say(&format!("\n{}", model_table(&facts, &estimate)));
-    world.console.say(&format!("\n{}", estimate.table()));
+    // Without weights there is nothing to expect.
+    let estimate =
+        (facts.parameters > 0).then(|| Estimate::new(&facts, &speed, arguments.context, world.rated_watts));
+    world.console.say(&format!("\n{}", model_table(&facts, estimate.as_ref())));
+    if let Some(estimate) = &estimate {
+        world.console.say(&format!("\n{}", estimate.table()));
+    }
     for problem in &facts.problems {
         world.progress.warn(&printable(problem));
     }
@@ -62,7 +66,7 @@ pub fn doctor(arguments: &DoctorArguments, world: &World) -> anyhow::Result<Valu
         world.console.say(&format!("  {}", printable(note)));
     }
     result["model"] = facts.to_json();
-    result["estimate"] = estimate.to_json();
+    result["estimate"] = estimate.map_or(Value::Null, |estimate| estimate.to_json());
     result["problems"] = json!(facts.problems);
     result["notes"] = json!(facts.notes);
     result["ok"] = json!(facts.problems.is_empty());
@@ -149,24 +153,28 @@ fn energy(energy: &Energy) -> String {
     }
 }
 
-fn model_table(facts: &Facts, estimate: &Estimate) -> String {
+fn model_table(facts: &Facts, estimate: Option<&Estimate>) -> String {
     let count = |number: u64| console::amount(number as f64);
     let active = match facts.active_parameters() {
         active if active == facts.parameters => String::new(),
         active => format!(", {} a token", count(active)),
     };
-    let mut rows = vec![
-        ("parameters", format!("{} ({}){active}", count(facts.parameters), facts.parameters_are)),
-        ("stored", format!("{}, {}", console::bytes(facts.stored_bytes), facts.stored_as)),
-        ("architecture", facts.architecture.clone().unwrap_or_else(|| "not named".to_string())),
-    ];
+    let architecture = facts.architecture.clone().unwrap_or_else(|| "not named".to_string());
+    let mut rows = vec![("architecture", architecture)];
+    if facts.parameters > 0 {
+        let parameters = format!("{} ({}){active}", count(facts.parameters), facts.parameters_are);
+        rows.push(("parameters", parameters));
+        rows.push(("stored", format!("{}, {}", console::bytes(facts.stored_bytes), facts.stored_as)));
+    }
     if let Some(positions) = facts.positions {
         rows.push(("longest context", format!("{positions} tokens")));
     }
-    if let Some(bytes) = estimate.cache_bytes_per_token {
-        rows.push(("cache", format!("{} a token of context, kept as f32", console::bytes(bytes))));
+    if let Some(estimate) = estimate {
+        if let Some(bytes) = estimate.cache_bytes_per_token {
+            rows.push(("cache", format!("{} a token of context, kept as f32", console::bytes(bytes))));
+        }
+        rows.push(("adapting (LoRA)", estimate.adapting()));
     }
-    rows.push(("adapting (LoRA)", estimate.adapting()));
     let rows: Vec<Vec<String>> =
         rows.into_iter().map(|(name, value)| vec![name.to_string(), printable(&value)]).collect();
     console::table(&[&printable(&facts.name), ""], &rows, 2)

@@ -20,7 +20,13 @@ fn weights() -> Vec<u8> {
     (0..WEIGHTS_BYTES).map(|place| (place * 31 % 251) as u8).collect()
 }
 
-/// A hub with one model of one file, which it hands out slowly; remembers from which byte it was asked.
+/// A decoder of some hundred million parameters, as far as its configuration says.
+const CONFIG: &str = r#"{"architectures": ["LlamaForCausalLM"], "hidden_size": 1024, "num_hidden_layers": 16,
+    "num_attention_heads": 16, "num_key_value_heads": 4, "intermediate_size": 4096, "vocab_size": 32000,
+    "max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu",
+    "tie_word_embeddings": false, "clip_everything": 3}"#;
+
+/// A hub with one model, whose weights it hands out slowly; remembers from which byte they were asked.
 struct SlowHub {
     address: String,
     asked: Arc<Mutex<Vec<usize>>>,
@@ -57,15 +63,29 @@ fn answer(mut stream: TcpStream, pause: Duration, asked: &Mutex<Vec<usize>>) -> 
     }
     let weights = weights();
     if first.contains("/api/") {
+        let file = |path: &str, bytes: &[u8]| {
+            let (length, digest) = (bytes.len(), sha256(bytes));
+            format!(
+                r#"{{"rfilename": "{path}", "size": {length}, "lfs": {{"sha256": "{digest}", "size": {length}}}}}"#
+            )
+        };
         let json = format!(
-            r#"{{"sha": "{}", "cardData": {{"license": "eupl-1.2"}}, "siblings": [{{"rfilename": "model.safetensors", "size": {WEIGHTS_BYTES}, "lfs": {{"sha256": "{}", "size": {WEIGHTS_BYTES}}}}}]}}"#,
+            r#"{{"sha": "{}", "cardData": {{"license": "eupl-1.2"}}, "safetensors": {{"total": 250000000}}, "siblings": [{}, {}]}}"#,
             "a".repeat(40),
-            sha256(&weights)
+            file("config.json", CONFIG.as_bytes()),
+            file("model.safetensors", &weights)
         );
         return write!(
             stream,
             "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{json}",
             json.len()
+        );
+    }
+    if first.contains("config.json") {
+        return write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{CONFIG}",
+            CONFIG.len()
         );
     }
     asked.lock().unwrap().push(from);
@@ -121,7 +141,7 @@ fn a_killed_pull_is_gone_on_with_and_a_whole_one_is_only_checked() {
     let asked = quick.asked.lock().unwrap().len();
     // Nothing is to come: nobody has to be asked.
     let again = pull(&quick, &model, &[]).output().unwrap();
-    assert!(again.status.success() && words(&again).contains("1 file checked"), "{}", words(&again));
+    assert!(again.status.success() && words(&again).contains("2 files checked"), "{}", words(&again));
     assert_eq!(quick.asked.lock().unwrap().len(), asked);
 }
 
@@ -159,4 +179,28 @@ fn a_bundle_reaches_a_machine_without_network() {
     let refused = unpack();
     assert_eq!(refused.status.code(), Some(1));
     assert!(words(&refused).contains("digest"), "{}", words(&refused));
+}
+
+#[test]
+fn a_doctor_judges_a_model_that_is_still_on_the_hub() {
+    let hub = SlowHub::start(Duration::ZERO);
+    let mut command = program();
+    command.args(["doctor", "hf:org/model", "--mirror", &hub.address, "--json", "--rated-watts", "100"]);
+    let judged = command.env_remove("HF_TOKEN").output().unwrap();
+    // A key that the decoder does not follow, and no tokenizer.
+    assert_eq!(judged.status.code(), Some(1), "{}", words(&judged));
+    let result: serde_json::Value = serde_json::from_slice(&judged.stdout).unwrap();
+    let problems = result["problems"].to_string();
+    assert!(problems.contains("clip_everything") && problems.contains("tokenizer.json"), "{problems}");
+    assert_eq!(result["model"]["parameters"], 250_000_000);
+    // Keys and values of four heads of 64 numbers in 16 layers.
+    assert_eq!(result["estimate"]["cache_bytes_per_token"], 16 * 2 * 4 * 64 * 4);
+    let format = |place: usize, key: &str| result["estimate"]["formats"][place][key].as_f64().unwrap();
+    let bandwidth = result["speed"]["read_bytes_per_second"].as_f64().unwrap();
+    // The input table of 32,000 rows is only looked up.
+    let read = 4.0 * (250_000_000.0 - 32_000.0 * 1024.0);
+    let expected = bandwidth / read;
+    assert!((format(0, "decode_tokens_per_second_at_most") / expected - 1.0).abs() < 1e-6);
+    assert!((format(0, "joules_per_decoded_token") * expected / 100.0 - 1.0).abs() < 1e-6);
+    assert!(hub.asked.lock().unwrap().is_empty(), "weights were asked for");
 }

@@ -12,10 +12,9 @@ use crate::run::World;
 const SPARE_BYTES: u64 = 512 << 20;
 
 /// What matters for computing with weights, as Linux names it.
-const INSTRUCTIONS: [(&str, &str); 14] = [
+const INSTRUCTIONS: [(&str, &str); 13] = [
     ("avx2", "AVX2"),
     ("fma", "FMA"),
-    ("f16c", "F16C"),
     ("avx512f", "AVX-512 F"),
     ("avx512bw", "AVX-512 BW"),
     ("avx512_vnni", "AVX-512 VNNI"),
