@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 pub const BANDWIDTH_BYTES: usize = 1 << 30;
 /// Each figure is measured for so long: on a machine with other work some runs are left alone.
 const MEASURED: Duration = Duration::from_millis(800);
-const FEWEST_RUNS: usize = 5;
+const FEWEST_RUNS: usize = 2;
 /// Side of the square matrices: large enough for full speed, small enough to be soon over.
-const PRODUCT_SIDE: usize = 1536;
+const PRODUCT_SIDE: usize = 1024;
 #[cfg(target_arch = "x86_64")]
 const DOT_RUN: Duration = Duration::from_millis(50);
 

@@ -185,7 +185,17 @@ fn a_bundle_reaches_a_machine_without_network() {
 fn a_doctor_judges_a_model_that_is_still_on_the_hub() {
     let hub = SlowHub::start(Duration::ZERO);
     let mut command = program();
-    command.args(["doctor", "hf:org/model", "--mirror", &hub.address, "--json", "--rated-watts", "100"]);
+    command.args([
+        "doctor",
+        "hf:org/model",
+        "--mirror",
+        &hub.address,
+        "--json",
+        "--rated-watts",
+        "100",
+        "--threads",
+        "1",
+    ]);
     let judged = command.env_remove("HF_TOKEN").output().unwrap();
     // A key that the decoder does not follow, and no tokenizer.
     assert_eq!(judged.status.code(), Some(1), "{}", words(&judged));
