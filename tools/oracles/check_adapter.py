@@ -1,6 +1,6 @@
 """Opens a release in transformers and its adapter in peft, and compares their logits with ours.
 
-    python tools/oracles/open_release.py runs/tiny/release
+    python tools/oracles/check_adapter.py runs/tiny/release
 
 Runs `cargo run --release -p model --example logits` for our side; exits with 1 where the largest difference exceeds 1e-4 of
 the logits' scale.
