@@ -3,9 +3,13 @@
 //!
 //! Personal data go before anything is written anywhere, so that neither scratch nor `dropped/` ever holds them.
 
+use std::collections::BTreeMap;
+
 use documents::{BadRecord, Document, RawRecord};
 use languages::Language;
+use personal_data::PersonalData;
 use provenance::Digest;
+use serde_json::Value;
 
 use crate::block::{BlockWriter, Kept, Note};
 use crate::boilerplate;
@@ -138,8 +142,8 @@ impl<'a> Examiner<'a> {
         if document.license.is_none() {
             document.license = Some(self.settings.default_license.clone());
         }
-        // Keys that no step reads may hold anything: they end here.
-        document.metadata.clear();
+        // Keys that no step reads may hold anything: unless the owner asks for them, they end here.
+        document.metadata.retain(|key, _| self.settings.keep_metadata.contains(key));
         let mut repairs: Vec<Repair> = Vec::new();
         let mut original = None;
         match encoding::repair(&document.text) {
@@ -169,7 +173,7 @@ impl<'a> Examiner<'a> {
             }
         }
         let redaction = personal_data::redact(&document.text, Some(label.language));
-        let placeholders = redaction.counts;
+        let mut placeholders = redaction.counts;
         let found: u64 = placeholders.values().sum();
         if found > 0 {
             let words = redaction.text.split_whitespace().count();
@@ -185,6 +189,9 @@ impl<'a> Examiner<'a> {
                     text_bytes: original.as_ref().unwrap_or(&document.text).len() as u64,
                 };
             }
+        }
+        for value in document.metadata.values_mut() {
+            redact_strings(value, label.language, &mut placeholders);
         }
         let mut kept = self.judged(document, label.language, buffers);
         kept.note = Note { repairs, placeholders, ..kept.note };
@@ -229,6 +236,33 @@ impl<'a> Examiner<'a> {
             language,
         }
     }
+}
+
+/// Puts placeholders in the place of personal data in every string of a value, and counts them.
+fn redact_strings(value: &mut Value, language: Language, placeholders: &mut BTreeMap<PersonalData, u64>) {
+    match value {
+        Value::String(text) => redact_string(text, language, placeholders),
+        Value::Array(items) => {
+            items.iter_mut().for_each(|item| redact_strings(item, language, placeholders));
+        }
+        Value::Object(fields) => {
+            for (mut key, mut field) in std::mem::take(fields) {
+                redact_string(&mut key, language, placeholders);
+                redact_strings(&mut field, language, placeholders);
+                fields.insert(key, field);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn redact_string(text: &mut String, language: Language, placeholders: &mut BTreeMap<PersonalData, u64>) {
+    let redaction = personal_data::redact(text, Some(language));
+    if redaction.counts.is_empty() {
+        return;
+    }
+    redaction.counts.iter().for_each(|(kind, count)| *placeholders.entry(*kind).or_default() += count);
+    *text = redaction.text.into_owned();
 }
 
 /// A dropped document as it may be kept: without personal data.

@@ -87,6 +87,9 @@ pub struct Settings {
     /// Under which keys or columns the fields of a document stand, where the inputs are of no corpus that is known by its
     /// keys: `text = "content"`, `url = "meta.url"`, `language = "=mt"`.
     pub fields: BTreeMap<String, String>,
+    /// Further keys of the inputs that the shards keep, such as `title`; personal data in them become placeholders too.
+    /// All others end at the examination: nobody looked at what stands in them.
+    pub keep_metadata: Vec<String>,
     /// Chooses the held-out documents.
     pub seed: u64,
 }
@@ -160,6 +163,9 @@ const ROBOTS_AGENTS: [&str; 12] = [
     "PanguBot",
 ];
 
+/// What a shard's line has by the stage's own hand.
+const OWN_KEYS: [&str; 9] = ["id", "url", "date", "license", "language", "source", "text", "score", "copy"];
+
 impl Default for Settings {
     fn default() -> Self {
         Settings {
@@ -197,6 +203,7 @@ impl Default for Settings {
             record_limit_bytes: 64 << 20,
             text_unit: TextUnit::File,
             fields: BTreeMap::new(),
+            keep_metadata: Vec::new(),
             seed: 0,
         }
     }
@@ -230,6 +237,10 @@ impl Settings {
             return wrong("languages", "at least one ISO 639-1 code", "an empty list".into());
         }
         documents::FieldMap::new(&self.fields)?;
+        if let Some(own) = self.keep_metadata.iter().find(|key| OWN_KEYS.contains(&key.as_str())) {
+            let expected = "keys besides those that every document of a shard has or the stage writes itself";
+            return wrong("keep_metadata", expected, format!("{own:?}"));
+        }
         let mut sorted = self.languages.clone();
         sorted.sort();
         if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -333,6 +344,7 @@ mod tests {
         check_error("wrong_language = 'guess'", "relabel");
         check_error("record_limit_bytes = 3", "record_limit_bytes");
         check_error("robots_agents = ['GPTBot/1.0']", "GPTBot/1.0");
+        check_error("keep_metadata = ['title', 'score']", "\"score\"");
         check_error("own_agent = 'our bot'", "own_agent");
     }
 }

@@ -123,6 +123,29 @@ fn settings_that_cannot_work_stop_the_run() {
     assert!(message.contains("good.jsonl"), "{message}");
 }
 
+#[test]
+fn keys_that_the_owner_asks_for_are_kept_without_personal_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut documents: Vec<Document> = (0..9).map(document).collect();
+    for document in &mut documents {
+        let nested = serde_json::json!({"by": ["Anna", "anna@post.example"], "pages": 7});
+        document.metadata.insert("title".into(), "Am Fluss".into());
+        document.metadata.insert("origin".into(), nested);
+        document.metadata.insert("private".into(), "anna@post.example".into());
+    }
+    let input = [put(folder.path(), "documents.jsonl", &documents)];
+    let none = build(&german(), &input, 1).unwrap();
+    assert!(none.kept().values().all(|document| document.metadata.is_empty()));
+    let keep_metadata = ["title", "origin", "absent"].map(String::from).to_vec();
+    let built = build(&Settings { keep_metadata, ..german() }, &input, 1).unwrap();
+    let expected =
+        serde_json::json!({"title": "Am Fluss", "origin": {"by": ["Anna", "<EMAIL>"], "pages": 7}});
+    for document in built.kept().values() {
+        assert_eq!(serde_json::to_value(&document.metadata).unwrap(), expected);
+    }
+    assert_eq!(built.report.total.placeholders.values().sum::<u64>(), 9);
+}
+
 fn language(code: &str) -> Language {
     Language::from_code(code).unwrap()
 }
