@@ -11,7 +11,7 @@ use provenance::{Digest, Storage};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::listing::{Announced, Listing, check_path};
+use crate::listing::{Announced, check_path};
 
 /// The file that says where a folder's files came from.
 pub const SOURCE_FILE: &str = "eulalia-source.json";
@@ -48,7 +48,8 @@ pub struct SourceFile {
 }
 
 impl Source {
-    pub(crate) fn new(listing: &Listing, files: Vec<SourceFile>) -> Source {
+    #[cfg(feature = "remote")]
+    pub(crate) fn new(listing: &crate::Listing, files: Vec<SourceFile>) -> Source {
         Source {
             format: FORMAT,
             repository: listing.repository.clone(),
@@ -113,6 +114,8 @@ fn unreadable(folder: &Path, problem: &str) -> Error {
 /// A folder that this process alone fills.
 pub(crate) struct Filling {
     pub path: PathBuf,
+    /// What stood here; whoever unpacks a bundle puts its own list in the place.
+    #[cfg_attr(not(feature = "remote"), expect(dead_code))]
     pub before: Option<Source>,
     _lock: File,
 }

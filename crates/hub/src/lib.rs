@@ -14,6 +14,7 @@ pub mod bundle;
 pub mod catalogue;
 #[cfg(feature = "remote")]
 mod client;
+#[cfg(feature = "remote")]
 mod content;
 #[cfg(feature = "remote")]
 mod download;
