@@ -7,9 +7,10 @@ use std::path::PathBuf;
 
 use clap::builder::styling::Styles;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches};
+use model::WeightFormat;
 use provenance::Digest;
 
-use crate::commands::answering::AnswerArguments;
+use crate::commands::answering::{AnswerArguments, weight_format};
 use crate::kinds::{KINDS, Kind};
 use crate::recipe::Override;
 
@@ -291,6 +292,9 @@ pub struct ServeArguments {
     /// Memory for the weights and caches of each model, in MiB [default: what the most requests at once can fill]
     #[arg(long, value_name = "MIB")]
     pub memory: Option<u64>,
+    /// The numbers that weights are kept in: f32, bf16, q8_0 or q4_0; fewer bits are faster and take less memory
+    #[arg(long, value_name = "FORMAT", default_value = "f32", value_parser = weight_format)]
+    pub weights: WeightFormat,
     /// Guess up to so many tokens of each answer ahead from its own text; answers stay the same
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub speculation: usize,

@@ -12,6 +12,7 @@ use inference::{
     AnswerFormat, Engine, EngineSettings, Event, FinishReason, Request, RequestFailure, RequestHandle,
     Sampling, Usage,
 };
+use model::WeightFormat;
 use provenance::Cancelled;
 use serde_json::{Value, json};
 
@@ -63,9 +64,18 @@ pub struct AnswerArguments {
     /// Hold the answer to a grammar in Lark's syntax
     #[arg(long, value_name = "FILE")]
     pub grammar: Option<PathBuf>,
+    /// The numbers that weights are kept in: f32, bf16, q8_0 or q4_0; fewer bits are faster and take less memory
+    #[arg(long, value_name = "FORMAT", default_value = "f32", value_parser = weight_format)]
+    pub weights: WeightFormat,
     /// Guess up to so many tokens ahead from the text itself; the answer stays the same
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub speculation: usize,
+}
+
+/// A format of weights by its name.
+pub fn weight_format(name: &str) -> Result<WeightFormat, String> {
+    WeightFormat::of_name(name)
+        .ok_or_else(|| format!("expected one of {}", WeightFormat::ALL.map(WeightFormat::name).join(", ")))
 }
 
 /// A model that answers.
@@ -92,6 +102,7 @@ impl Answering {
         let checked = load::check(model, allow_unverified, world)?;
         let mut settings = EngineSettings {
             threads: world.threads,
+            weights: arguments.weights,
             speculation: arguments.speculation,
             ..EngineSettings::default()
         };

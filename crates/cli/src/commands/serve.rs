@@ -71,6 +71,7 @@ fn load_model(argument: &str, arguments: &ServeArguments, world: &World) -> anyh
     let name = name.unwrap_or(checked.name);
     let mut engine_settings = EngineSettings {
         threads: world.threads,
+        weights: arguments.weights,
         speculation: arguments.speculation,
         prefix_cache: !arguments.no_prefix_cache,
         ..EngineSettings::default()

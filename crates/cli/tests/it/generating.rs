@@ -52,6 +52,11 @@ fn a_text_goes_on_from_a_flag_a_file_or_standard_input() {
     assert_eq!(from(&[], "Ένα κείμενο\n"), text);
     assert_eq!(from(&["--speculation", "8"], "Ένα κείμενο"), text, "guesses change nothing");
     assert_ne!(from(&["--prompt", "Ένα άλλο"], ""), text);
+    assert!(!from(&["--weights", "bf16"], "Ένα κείμενο").is_empty());
+    refused(
+        &run(model.path(), &["generate", "--weights", "q9"], ""),
+        "expected one of f32, bf16, q8_0, q4_0",
+    );
     let output = run(model.path(), &["generate", "--prompt", "a", "--count", "3", "--max-tokens", "9"], "");
     let answers = result(&output)["answers"].as_array().unwrap().clone();
     assert!(answers.len() == 3 && answers[0]["text"] != answers[1]["text"], "{answers:?}");
