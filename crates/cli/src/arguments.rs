@@ -161,7 +161,7 @@ pub struct IdentifyArguments {
 /// Say how probable a model finds each line of standard input: bits per byte; with --json, every token.
 #[derive(Args)]
 pub struct ScoreArguments {
-    /// A release, or a model in the Hugging Face layout
+    /// A release, a model in the Hugging Face layout, or a GGUF file
     pub model: PathBuf,
     /// An adapter (PEFT layout), merged into the weights
     #[arg(long, value_name = "DIR")]
@@ -184,7 +184,7 @@ pub struct GcArguments {
 /// Talk with a model in the terminal.
 #[derive(Args)]
 pub struct ChatArguments {
-    /// A release, or a model in the Hugging Face layout
+    /// A release, a model in the Hugging Face layout, or a GGUF file
     pub model: PathBuf,
     /// An adapter (PEFT layout) [default: the folder adapter/ of the model, if it has one]
     #[arg(long, value_name = "DIR")]
@@ -268,7 +268,7 @@ pub struct QuantizeArguments {
 /// Serve models over the OpenAI API: https or loopback, nothing without a key.
 #[derive(Args)]
 pub struct ServeArguments {
-    /// Releases or models in the Hugging Face layout; NAME=FOLDER gives one a name of your choice
+    /// Releases, models in the Hugging Face layout or GGUF files; NAME=FOLDER gives one a name of your choice
     #[arg(required = true, value_name = "[NAME=]FOLDER")]
     pub models: Vec<String>,
     /// Where to listen

@@ -92,11 +92,15 @@ pub struct Export {
 }
 
 enum Part {
-    /// Tensors behind one another; heads whose rows are turned (or 0), and what is added.
+    /// Tensors behind one another.
     Tensors {
         names: Vec<String>,
+        /// Heads whose rows are turned, or 0.
         heads: usize,
+        /// What is added.
         more: f32,
+        /// Numbers of a part, and how often each part is written.
+        repeat: (usize, usize),
     },
     Numbers(Vec<f32>),
 }
@@ -166,9 +170,9 @@ impl Export {
         for (tensor, part) in self.plan.iter().zip(&self.parts) {
             match part {
                 Part::Numbers(numbers) => writer.numbers(numbers)?,
-                Part::Tensors { names, heads, more } => {
-                    let mut values = vec![0.0; tensor.elements() / names.len()];
+                Part::Tensors { names, heads, more, repeat: (part, repeat) } => {
                     for name in names {
+                        let mut values = vec![0.0; tensor.elements() / names.len() / repeat];
                         source.read(name, &mut values).map_err(GgufError::Source)?;
                         if *more != 0.0 {
                             values.iter_mut().for_each(|value| *value += more);
@@ -179,6 +183,11 @@ impl Export {
                                 *heads,
                                 if tensor.shape.len() == 2 { tensor.shape[1] } else { 1 },
                             );
+                        }
+                        if *repeat > 1 {
+                            let parts =
+                                values.chunks(*part).flat_map(|part| std::iter::repeat_n(part, *repeat));
+                            values = parts.flatten().copied().collect();
                         }
                         writer.numbers(&values)?;
                     }
@@ -216,9 +225,10 @@ fn tensors(
         left.remove(OUTER_NAMES[2].1);
     }
     let tied = !left.contains(OUTER_NAMES[2].1);
+    let copied = tied && family.repeats_table();
     let (mut plan, mut parts) = (Vec::new(), Vec::new());
     let mut push = |name: String, shape: Vec<usize>, part: Part| {
-        plan.push(TensorPlan { element: format.element(&name, &shape, tied), name, shape });
+        plan.push(TensorPlan { element: format.element(&name, &shape, tied && !copied), name, shape });
         parts.push(part);
     };
     let mut single = |stored: String, name: String, push: &mut dyn FnMut(String, Vec<usize>, Part)| {
@@ -235,7 +245,14 @@ fn tensors(
             return Err(format!("tensor {name} has {} rows, which make no {heads} heads of pairs", shape[0]));
         }
         let more = if family.norms_hold_one_more() && name.ends_with("norm.weight") { 1.0 } else { 0.0 };
-        push(stored, shape, Part::Tensors { names: vec![name], heads, more });
+        let mut shape = shape;
+        let mut repeat = (1, 1);
+        if described.repeat > 1 && (name.contains(".k_proj.") || name.contains(".v_proj.")) {
+            let elements = shape.iter().product::<usize>();
+            repeat = ((elements / described.kv_heads).max(1), described.repeat);
+            shape[0] *= described.repeat;
+        }
+        push(stored, shape, Part::Tensors { names: vec![name], heads, more, repeat });
         Ok(())
     };
     if let Some((theta, head_dim, scaling)) = &described.llama3 {
@@ -261,6 +278,10 @@ fn tensors(
     for (stored, name) in outer {
         single(stored.into(), name.into(), &mut push)?;
     }
+    if let (true, Some(shape)) = (copied, source.shape(table.1)) {
+        let names = vec![table.1.to_owned()];
+        push(OUTER_NAMES[2].0.into(), shape, Part::Tensors { names, heads: 0, more: 0.0, repeat: (1, 1) });
+    }
     for layer in 0..described.layers {
         for (stored, block, part) in family.expert_names() {
             let names: Vec<String> = (0..described.experts)
@@ -274,7 +295,11 @@ fn tensors(
                 left.remove(name);
             }
             let shape = [&[described.experts][..], &shape].concat();
-            push(format!("blk.{layer}.{stored}.weight"), shape, Part::Tensors { names, heads: 0, more: 0.0 });
+            push(
+                format!("blk.{layer}.{stored}.weight"),
+                shape,
+                Part::Tensors { names, heads: 0, more: 0.0, repeat: (1, 1) },
+            );
         }
         for (_, name, _) in XIELU {
             left.remove(&format!("model.layers.{layer}.{name}"));
@@ -347,7 +372,12 @@ fn check(
         "use_sliding_window",
         "head_dim",
     ];
-    for (key, value) in read.iter().filter(|(key, _)| !ELSEWHERE.contains(&key.as_str())) {
+    let written_out = |key: &str| match key {
+        "num_key_value_heads" => described.family.repeats_heads(),
+        "tie_word_embeddings" => described.family.repeats_table(),
+        key => ELSEWHERE.contains(&key),
+    };
+    for (key, value) in read.iter().filter(|(key, _)| !written_out(key)) {
         let Some(wanted) = source.get(key).filter(|wanted| !wanted.is_null()) else { continue };
         let same = match (value.as_f64(), wanted.as_f64()) {
             (Some(value), Some(wanted)) => value as f32 == wanted as f32,

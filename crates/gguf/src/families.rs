@@ -87,6 +87,16 @@ impl Family {
         matches!(self, Family::Gemma2 | Family::Gemma3)
     }
 
+    /// Whether llama.cpp wants an output projection even where it is the embedding table.
+    pub fn repeats_table(self) -> bool {
+        matches!(self, Family::Dots1 | Family::Olmo2 | Family::Olmo3 | Family::Apertus)
+    }
+
+    /// Whether llama.cpp wants as many heads of keys and values as of queries.
+    pub fn repeats_heads(self) -> bool {
+        self == Family::Dots1
+    }
+
     /// The names of a layer's tensors: in the file, and in Hugging Face's layout. Endings (`.weight`, `.bias`) are the same.
     pub fn layer_names(self) -> Vec<(&'static str, &'static str)> {
         let mut names = vec![
@@ -211,7 +221,7 @@ impl Llama3Scaling {
     pub fn recover(theta: f64, head_dim: usize, factors: &[f32]) -> Option<Llama3Scaling> {
         let factor = f64::from(factors.iter().fold(1.0f32, |most, &factor| most.max(factor)));
         for (low, high) in [(1.0, 4.0), (1.0, 8.0), (1.0, 2.0), (2.0, 4.0), (1.0, 32.0)] {
-            for power in (8..=20).rev() {
+            for power in (4..=20).rev() {
                 let scaling = Llama3Scaling { factor, low, high, original: f64::from(1 << power) };
                 let expected = llama3_factors(theta, head_dim, &scaling);
                 let same = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-4 * b.abs();

@@ -14,6 +14,8 @@ pub(crate) struct Described {
     pub layers: usize,
     pub heads: usize,
     pub kv_heads: usize,
+    /// How often each head of keys and values is written.
+    pub repeat: usize,
     pub experts: usize,
     /// Whether the output projection is the embedding table.
     pub tied: bool,
@@ -48,7 +50,8 @@ pub(crate) fn describe(config: &Map<String, Value>) -> Result<Described, String>
     set("embedding_length", size(hidden));
     set("vocab_size", size(source.size("vocab_size")?));
     set("attention.head_count", size(heads));
-    set("attention.head_count_kv", size(kv_heads));
+    let repeat = if family.repeats_heads() { heads / kv_heads } else { 1 };
+    set("attention.head_count_kv", size(kv_heads * repeat));
     set("attention.key_length", size(head_dim));
     set("attention.value_length", size(head_dim));
     set("attention.layer_norm_rms_epsilon", number(source.number("rms_norm_eps")?.unwrap_or(1e-6)));
@@ -103,6 +106,7 @@ pub(crate) fn describe(config: &Map<String, Value>) -> Result<Described, String>
     }
     let mut llama3 = None;
     let parameters = Source(&rotary.parameters);
+    rotary.check()?;
     match rotary.kind.as_str() {
         "default" => {}
         "linear" => {
@@ -114,9 +118,6 @@ pub(crate) fn describe(config: &Map<String, Value>) -> Result<Described, String>
             set("rope.scaling.factor", number(parameters.need("factor")?));
             let original = parameters.size("original_max_position_embeddings")?;
             set("rope.scaling.original_context_length", size(original));
-            if parameters.number("attention_factor")?.is_some() {
-                return Err("rope_parameters.attention_factor cannot be written".into());
-            }
             for (key, name) in [
                 ("rope.scaling.yarn_beta_fast", "beta_fast"),
                 ("rope.scaling.yarn_beta_slow", "beta_slow"),
@@ -146,6 +147,7 @@ pub(crate) fn describe(config: &Map<String, Value>) -> Result<Described, String>
         layers: layers as usize,
         heads: heads as usize,
         kv_heads: kv_heads as usize,
+        repeat: repeat as usize,
         experts: experts as usize,
         tied: config.get("tie_word_embeddings") == Some(&Value::Bool(true)),
         ends: token_ids(config, "eos_token_id"),
@@ -157,7 +159,54 @@ struct Rotary {
     theta: f64,
     local_theta: Option<f64>,
     kind: String,
+    /// Of layers with a window.
+    local_kind: String,
     parameters: Map<String, Value>,
+}
+
+impl Rotary {
+    /// Refuses what the file cannot say: llama.cpp would compute something else.
+    fn check(&self) -> Result<(), String> {
+        let known: &[&str] = match self.kind.as_str() {
+            "linear" => &["factor"],
+            "llama3" => {
+                &["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"]
+            }
+            "yarn" => &[
+                "factor",
+                "original_max_position_embeddings",
+                "max_position_embeddings",
+                "beta_fast",
+                "beta_slow",
+                "mscale_all_dim",
+                "llama_4_scaling_beta",
+            ],
+            _ => &[],
+        };
+        let factor = self.parameters.get("factor").and_then(Value::as_f64).unwrap_or(1.0);
+        for (key, value) in self.parameters.iter().filter(|(_, value)| !value.is_null()) {
+            let taken_for_granted = match key.as_str() {
+                "rope_theta" | "rope_type" | "type" => true,
+                "truncate" => value == true,
+                "partial_rotary_factor" | "mscale" => value.as_f64() == Some(1.0),
+                "attention_factor" => {
+                    value.as_f64().is_some_and(|value| (value - (0.1 * factor.ln() + 1.0)).abs() < 1e-6)
+                }
+                key => known.contains(&key),
+            };
+            if !taken_for_granted {
+                return Err(format!(
+                    "rope_parameters.{key} is {value}, which readers of the file would not follow"
+                ));
+            }
+        }
+        match self.local_kind.as_str() {
+            "default" => Ok(()),
+            other => {
+                Err(format!("the rope_type of layers with a window is {other:?}, which cannot be written"))
+            }
+        }
+    }
 }
 
 struct Source<'a>(&'a Map<String, Value>);
@@ -209,8 +258,10 @@ impl Source<'_> {
             (None, None) if family == Family::Olmo3 => Some(theta),
             (None, None) => None,
         };
-        let kind = parameters.get("rope_type").or_else(|| parameters.get("type"));
-        let kind = kind.and_then(Value::as_str).unwrap_or("default").to_owned();
-        Ok(Rotary { theta, local_theta, kind, parameters })
+        let kind = |parameters: &Map<String, Value>| {
+            let kind = parameters.get("rope_type").or_else(|| parameters.get("type"));
+            kind.and_then(Value::as_str).unwrap_or("default").to_owned()
+        };
+        Ok(Rotary { theta, local_theta, kind: kind(&parameters), local_kind: kind(&local), parameters })
     }
 }

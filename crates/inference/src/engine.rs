@@ -172,7 +172,7 @@ impl EngineFigures {
 }
 
 impl Engine {
-    /// Loads a model folder in the Hugging Face layout with its tokenizer and adapters, and starts.
+    /// Loads a model folder in the Hugging Face layout, or a GGUF file, with its tokenizer and adapters, and starts.
     pub fn start(model_folder: &Path, settings: &EngineSettings) -> Result<Engine, EngineError> {
         settings.check()?;
         let tokenizer = Arc::new(Tokenizer::load(model_folder)?);

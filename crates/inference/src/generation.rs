@@ -32,7 +32,7 @@ pub struct GenerationDefaults {
 }
 
 impl GenerationDefaults {
-    /// Reads the file of a model folder; without one, nothing is stated.
+    /// Reads the file of a model folder; without one, and for a GGUF file, nothing is stated.
     ///
     /// # Errors
     /// Names the file, the key, and what was expected.
@@ -41,6 +41,7 @@ impl GenerationDefaults {
         let malformed = |problem: String| EngineError::Malformed { path: path.clone(), problem };
         match std::fs::read(&path) {
             Ok(bytes) => GenerationDefaults::parse(&bytes).map_err(malformed),
+            Err(_) if folder.is_file() => Ok(GenerationDefaults::default()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(GenerationDefaults::default()),
             Err(error) => Err(malformed(error.to_string())),
         }

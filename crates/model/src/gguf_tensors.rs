@@ -1,8 +1,23 @@
 //! A GGUF file as a source of named tensors: the names, shapes and order of the rows are Hugging Face's already.
 
 use crate::ModelError;
+use crate::config::ModelConfig;
 use crate::tensors::Tensors;
+use crate::weights::WeightsReader;
 use std::path::Path;
+
+/// Configuration and tensors of a model: a folder in Hugging Face's layout, or a GGUF file.
+///
+/// # Errors
+/// Names the file and what is wrong with it.
+pub(crate) fn open(path: &Path) -> Result<(ModelConfig, Box<dyn Tensors>), ModelError> {
+    if path.is_file() {
+        let model = gguf::Model::open(path).map_err(ModelError::Gguf)?;
+        return Ok((ModelConfig::from_map(model.config(), path)?, Box::new(model)));
+    }
+    let config = ModelConfig::load(&path.join("config.json"))?;
+    Ok((config, Box::new(WeightsReader::open_folder(path)?)))
+}
 
 impl Tensors for gguf::Model {
     fn shape(&self, name: &str) -> Option<Vec<usize>> {

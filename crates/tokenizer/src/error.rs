@@ -83,6 +83,9 @@ pub enum Error {
         /// Why.
         problem: String,
     },
+    /// A GGUF file could not be read.
+    #[error(transparent)]
+    Gguf(#[from] gguf::GgufError),
     /// A shard could not be read.
     #[error(transparent)]
     Documents(#[from] documents::Error),

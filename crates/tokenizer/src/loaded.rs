@@ -38,8 +38,12 @@ pub(crate) struct Configuration {
 
 impl Tokenizer {
     /// Loads a folder that holds `tokenizer.json` (and, if there, `tokenizer_config.json` and `chat_template.jinja`),
-    /// or such a file by its own name.
+    /// or such a file by its own name, or a GGUF file that carries a tokenizer.
     pub fn load(path: &Path) -> Result<Tokenizer, Error> {
+        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) && path.is_file()
+        {
+            return Tokenizer::load_gguf(path);
+        }
         let (folder, file) = if path.is_dir() {
             (path.to_path_buf(), path.join("tokenizer.json"))
         } else {
@@ -63,6 +67,17 @@ impl Tokenizer {
             configuration.chat_template = Some(template);
         }
         Tokenizer::assemble(&bytes, configuration).map_err(|problem| Error::Malformed { path: file, problem })
+    }
+
+    fn load_gguf(path: &Path) -> Result<Tokenizer, Error> {
+        let malformed = |problem: String| Error::Malformed { path: path.to_path_buf(), problem };
+        let Some(files) = gguf::Model::open(path)?.tokenizer()? else {
+            return Err(malformed(
+                "the file carries no tokenizer; convert it into a folder and add one".into(),
+            ));
+        };
+        let configuration = Configuration::parse(files.config.to_string().as_bytes()).map_err(malformed)?;
+        Tokenizer::assemble(files.tokenizer.to_string().as_bytes(), configuration).map_err(malformed)
     }
 
     /// A tokenizer from the bytes of a `tokenizer.json`, without a configuration.

@@ -20,7 +20,7 @@ const BUFFER: usize = 1 << 20;
 
 pub fn convert(arguments: &ConvertArguments, world: &World) -> anyhow::Result<Value> {
     let ConvertArguments { model, output, format, force, allow_unverified } = arguments;
-    let into_file = is_gguf(output);
+    let into_file = load::is_gguf(output);
     let format = match format.as_str() {
         "f16" | "q8_0" | "q4_0" if !into_file => {
             let message = format!(
@@ -41,11 +41,6 @@ pub fn convert(arguments: &ConvertArguments, world: &World) -> anyhow::Result<Va
         true => write_gguf(model, output, format, world),
         false => write_folder(model, output, format == Format::Bf16, world),
     }
-}
-
-/// Whether a path is that of a GGUF file.
-pub fn is_gguf(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
 }
 
 /// Refuses what would destroy something.
@@ -78,7 +73,7 @@ pub struct Opened {
 impl Opened {
     /// Opens a release, a folder in the Hugging Face layout or a GGUF file.
     pub fn open(path: &Path, allow_unverified: bool, world: &World) -> anyhow::Result<Opened> {
-        if path.is_file() {
+        if load::is_gguf(path) && path.is_file() {
             let model = gguf::Model::open(path)?;
             let name = path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             let (config, tokenizer) = (model.config().clone(), model.tokenizer()?);

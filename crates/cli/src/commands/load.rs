@@ -8,8 +8,14 @@ use provenance::artefact::MANIFEST_FILE;
 
 use crate::run::World;
 
-/// A model folder that may be loaded.
+/// Whether a path is that of a GGUF file.
+pub fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+}
+
+/// A model that may be loaded.
 pub struct Checked {
+    /// Its folder, or its GGUF file.
     pub folder: PathBuf,
     /// The digest of the release, if it is one.
     pub digest: Option<String>,
@@ -21,9 +27,13 @@ pub struct Checked {
 
 /// Checks a model folder. A release whose digests or record do not hold is refused unless `allow_unverified`.
 pub fn check(folder: &Path, allow_unverified: bool, world: &World) -> anyhow::Result<Checked> {
+    if is_gguf(folder) && folder.is_file() {
+        let name = folder.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        return Ok(Checked { folder: folder.to_path_buf(), digest: None, name, adapter: None });
+    }
     if !folder.is_dir() {
         bail!(
-            "{}: expected the folder of a release or of a model in the Hugging Face layout",
+            "{}: expected the folder of a release or of a model in the Hugging Face layout, or a GGUF file",
             folder.display()
         );
     }

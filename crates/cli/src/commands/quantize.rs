@@ -3,13 +3,13 @@
 use serde_json::Value;
 
 use crate::arguments::{ConvertArguments, QuantizeArguments};
-use crate::commands::convert;
+use crate::commands::{convert, load};
 use crate::errors::Usage;
 use crate::run::World;
 
 pub fn quantize(arguments: &QuantizeArguments, world: &World) -> anyhow::Result<Value> {
     let QuantizeArguments { model, output, format, force, allow_unverified } = arguments.clone();
-    if !convert::is_gguf(&output) {
+    if !load::is_gguf(&output) {
         let message = format!(
             "{}: quantised models are written as GGUF; name it so that it ends in .gguf",
             output.display()

@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("personal_data", &["languages"]),
     ("corpus", &["documents", "languages", "personal_data", "provenance"]),
     ("survey", &["documents", "provenance"]),
-    ("tokenizer", &["documents", "languages", "provenance"]),
+    ("tokenizer", &["documents", "gguf", "languages", "provenance"]),
     ("model", &["compute", "gguf"]),
     ("training", &["model", "compute", "tokenizer", "documents", "languages", "provenance"]),
     ("inference", &["model", "compute", "tokenizer", "provenance"]),

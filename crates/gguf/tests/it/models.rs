@@ -76,6 +76,12 @@ const ATTENTION: [(&str, &[usize]); 4] = [
     ("self_attn.v_proj.weight", &[KV_HEADS * HEAD, HIDDEN]),
     ("self_attn.o_proj.weight", &[HIDDEN, HEADS * HEAD]),
 ];
+const EQUAL_HEADS: [(&str, &[usize]); 4] = [
+    ("self_attn.q_proj.weight", &[HEADS * HEAD, HIDDEN]),
+    ("self_attn.k_proj.weight", &[HEADS * HEAD, HIDDEN]),
+    ("self_attn.v_proj.weight", &[HEADS * HEAD, HIDDEN]),
+    ("self_attn.o_proj.weight", &[HIDDEN, HEADS * HEAD]),
+];
 const GATED: [(&str, &[usize]); 3] = [
     ("mlp.gate_proj.weight", &[WIDTH, HIDDEN]),
     ("mlp.up_proj.weight", &[WIDTH, HIDDEN]),
@@ -278,10 +284,12 @@ fn mixtures_come_back() {
     for (name, shape) in GATED {
         routed.push((name.replace("mlp.", "mlp.shared_experts."), shape.to_vec()));
     }
+    let base = memory(&parts(&[&EQUAL_HEADS, &NORMS, &HEAD_NORMS]), true);
     let dots = add(add(base, 0..1, &dense), 1..LAYERS, &routed);
     let settings = json!({
         "n_routed_experts": EXPERTS, "num_experts_per_tok": 2, "moe_intermediate_size": WIDTH, "n_shared_experts": 1,
         "first_k_dense_replace": 1, "norm_topk_prob": true, "routed_scaling_factor": 2.5, "n_group": 1, "topk_group": 1,
+        "num_key_value_heads": HEADS,
     });
     let found = check("Dots1ForCausalLM", settings.clone(), dots.clone());
     for key in settings.as_object().unwrap().keys() {
@@ -290,6 +298,32 @@ fn mixtures_come_back() {
     let mut grouped = settings;
     grouped["n_group"] = json!(3);
     assert!(write(&config("Dots1ForCausalLM", grouped), &mut dots.clone(), Format::F32).is_err());
+}
+
+/// llama.cpp wants as many heads of keys as of queries from Dots1, and an output projection: both are written out.
+#[test]
+fn shared_heads_and_tables_are_written_out_where_llama_cpp_shares_nothing() {
+    let mut memory = memory(&parts(&[&ATTENTION, &NORMS, &HEAD_NORMS, &GATED]), false);
+    let settings = json!({
+        "n_routed_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": WIDTH, "n_shared_experts": 1,
+        "first_k_dense_replace": LAYERS, "norm_topk_prob": true, "tie_word_embeddings": true,
+    });
+    let bytes = write(&config("Dots1ForCausalLM", settings), &mut memory, Format::F32).unwrap();
+    opened(&bytes, |model| {
+        let model = model.unwrap();
+        assert_eq!(model.config()["num_key_value_heads"], HEADS);
+        assert_eq!(model.config()["tie_word_embeddings"], false);
+        let mut table = vec![0.0; VOCABULARY * HIDDEN];
+        model.read("lm_head.weight", &mut table).unwrap();
+        assert_eq!(table, memory.0["model.embed_tokens.weight"].1);
+        let mut keys = vec![0.0; HEADS * HEAD * HIDDEN];
+        model.read("model.layers.1.self_attn.k_proj.weight", &mut keys).unwrap();
+        let head = HEAD * HIDDEN;
+        for (index, found) in keys.chunks_exact(head).enumerate() {
+            let shared = index / (HEADS / KV_HEADS);
+            assert_eq!(found, &memory.0["model.layers.1.self_attn.k_proj.weight"].1[shared * head..][..head]);
+        }
+    });
 }
 
 #[test]
@@ -362,6 +396,23 @@ fn what_is_not_understood_is_refused_by_name() {
     );
     let dynamic = json!({ "rope_parameters": { "rope_type": "dynamic", "rope_theta": 1e4 } });
     refuse("LlamaForCausalLM", dynamic, memory(&plain, true), "rope_type is \"dynamic\"");
+    let yarn = |more: Value| {
+        let mut yarn = json!({ "rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0,
+                               "original_max_position_embeddings": 64 });
+        yarn.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({ "rope_parameters": yarn })
+    };
+    assert!(
+        write(&config("LlamaForCausalLM", yarn(json!({}))), &mut memory(&plain, true), Format::F32).is_ok()
+    );
+    for (more, expected) in [
+        (json!({ "truncate": false }), "rope_parameters.truncate is false"),
+        (json!({ "attention_factor": 1.5 }), "rope_parameters.attention_factor is 1.5"),
+        (json!({ "mscale": 0.7 }), "rope_parameters.mscale is 0.7"),
+        (json!({ "long_factor": [1] }), "rope_parameters.long_factor is [1]"),
+    ] {
+        refuse("LlamaForCausalLM", yarn(more), memory(&plain, true), expected);
+    }
     let mut strange = memory(&plain, true);
     strange.add("model.layers.0.mlp.extra.weight", &[2, 2]);
     refuse("LlamaForCausalLM", json!({}), strange, "mlp.extra.weight belongs to no part");

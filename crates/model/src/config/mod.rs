@@ -24,7 +24,7 @@ use crate::ModelError;
 use compute::attention::AttentionShape;
 use compute::cached_attention::ScoreRule;
 use compute::routing::{Routing, Scoring};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::path::Path;
 
 /// How one layer attends.
@@ -339,7 +339,15 @@ impl ModelConfig {
         let Value::Object(keys) = value else {
             return Err(ModelError::config(path, "expected a JSON object"));
         };
-        let config = ModelConfig::from_keys(&keys).map_err(|problem| ModelError::config(path, problem))?;
+        ModelConfig::from_map(&keys, path)
+    }
+
+    /// Reads what stands in a `config.json`; messages name `path` as its place.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::load`].
+    pub fn from_map(keys: &Map<String, Value>, path: &Path) -> Result<ModelConfig, ModelError> {
+        let config = ModelConfig::from_keys(keys).map_err(|problem| ModelError::config(path, problem))?;
         config.check().map_err(|error| ModelError::config(path, error.to_string()))?;
         Ok(config)
     }

@@ -8,6 +8,7 @@ use super::{InferenceModel, LayerVectors, PackedLayer, Projections, SmallParamet
 use crate::ModelError;
 use crate::adapter::{Adapter, Projection};
 use crate::config::{Architecture, LayerSpecification, ModelConfig};
+use crate::gguf_tensors::open;
 use crate::spans::ModelSpans;
 use crate::tensors::{Tensors, TensorsInMemory, check, read_span};
 use crate::weights::WeightsReader;
@@ -21,7 +22,7 @@ use std::path::Path;
 pub(super) type ReadSpan<'a> = dyn FnMut(&Range<usize>) -> Result<Vec<f32>, ModelError> + 'a;
 
 impl InferenceModel {
-    /// Reads `config.json` and the weights of a folder in Hugging Face's layout, kept as F32.
+    /// Reads `config.json` and the weights of a folder in Hugging Face's layout, or a GGUF file; kept as F32.
     ///
     /// # Errors
     /// Names the file and what is wrong with it.
@@ -29,13 +30,13 @@ impl InferenceModel {
         InferenceModel::load_as(folder, WeightFormat::F32)
     }
 
-    /// Reads a folder in Hugging Face's layout; matrices are kept as `format`.
+    /// Reads a folder in Hugging Face's layout, or a GGUF file; matrices are kept as `format`.
     ///
     /// # Errors
     /// Names the file and what is wrong with it.
     pub fn load_as(folder: &Path, format: WeightFormat) -> Result<InferenceModel, ModelError> {
-        let config = ModelConfig::load(&folder.join("config.json"))?;
-        InferenceModel::load_with(&config, &mut WeightsReader::open_folder(folder)?, format)
+        let (config, mut tensors) = open(folder)?;
+        InferenceModel::load_with(&config, tensors.as_mut(), format)
     }
 
     /// Reads a model and adds an adapter to its weights.
@@ -43,9 +44,8 @@ impl InferenceModel {
     /// # Errors
     /// Names the file and what is wrong with it.
     pub fn load_merged(folder: &Path, adapter_folder: &Path) -> Result<InferenceModel, ModelError> {
-        let config = ModelConfig::load(&folder.join("config.json"))?;
+        let (config, tensors) = open(folder)?;
         let adapter = Adapter::load(&config, adapter_folder)?;
-        let tensors = WeightsReader::open_folder(folder)?;
         let places = adapter.changed_tensors(&config);
         let mut tensors = WithAdapter { tensors, adapter: &adapter, places };
         InferenceModel::load_with(&config, &mut tensors, WeightFormat::F32)
@@ -221,7 +221,7 @@ fn xielu(alphas: &[f32], [beta, epsilon]: [f32; 2]) -> Xielu {
 
 /// Tensors with an adapter's product added to those that it changes.
 struct WithAdapter<'a> {
-    tensors: WeightsReader,
+    tensors: Box<dyn Tensors>,
     adapter: &'a Adapter,
     places: BTreeMap<String, (usize, Projection)>,
 }
@@ -236,7 +236,7 @@ impl Tensors for WithAdapter<'_> {
     }
 
     fn read(&mut self, name: &str, out: &mut [f32]) -> Result<(), ModelError> {
-        Tensors::read(&mut self.tensors, name, out)?;
+        self.tensors.read(name, out)?;
         if let Some(&(layer, projection)) = self.places.get(name)
             && let Some(pair) = self.adapter.low_rank(layer, projection)
         {
