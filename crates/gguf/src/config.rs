@@ -223,7 +223,7 @@ pub(crate) fn config(facts: &Facts) -> Result<(Map<String, Value>, Shape), Strin
     let mut xielu = Vec::new();
     if family == Family::Apertus {
         for (key, _, _) in XIELU {
-            xielu.push(keys.number_per_layer(key, layers as usize)?);
+            xielu.push(keys.bare_number_per_layer(key, layers as usize)?);
         }
     }
     keys.nothing_left()?;
@@ -413,15 +413,17 @@ impl Keys<'_> {
         Ok(self.number(key)?.filter(|number| *number > 0.0))
     }
 
-    fn number_per_layer(&self, key: &str, layers: usize) -> Result<Vec<f32>, String> {
-        let value = self.get(key).ok_or_else(|| self.wrong(key, "is missing".into()))?;
+    /// Numbers of each layer, under a key that stands without the architecture's name.
+    fn bare_number_per_layer(&self, key: &str, layers: usize) -> Result<Vec<f32>, String> {
+        self.seen.borrow_mut().insert(key.to_owned());
+        let value = self.metadata.get(key).ok_or_else(|| format!("key {key} is missing"))?;
         let numbers = match value.as_array() {
             Some(array) => array.to_f32s(),
             None => value.as_f64().map(|number| vec![number as f32; layers]),
         };
         numbers
             .filter(|numbers| numbers.len() == layers && numbers.iter().all(|number| number.is_finite()))
-            .ok_or_else(|| self.wrong(key, format!("is not a finite number for each of the {layers} layers")))
+            .ok_or_else(|| format!("key {key} is not a finite number for each of the {layers} layers"))
     }
 
     /// Which layers have the window: those that the file says, else all but every `period`-th.

@@ -330,7 +330,7 @@ fn xielu(described: &Described, source: &mut dyn Source) -> Result<Vec<(String, 
             source.read(&name, &mut number).map_err(GgufError::Source)?;
             numbers.push(number[0]);
         }
-        keys.push((format!("{}.{key}", described.family.architecture()), Entry::Array(Array::F32(numbers))));
+        keys.push((key.to_owned(), Entry::Array(Array::F32(numbers))));
     }
     Ok(keys)
 }
