@@ -89,10 +89,10 @@ pub struct StageArguments {
     pub estimate: bool,
 }
 
-/// Check that an artefact or a release is what its manifest, digests and record say.
+/// Check that an artefact or a release is what its manifest, digests and record say, or that a server's audit log is whole.
 #[derive(Args)]
 pub struct VerifyArguments {
-    /// The folder of an artefact or a release
+    /// The folder of an artefact or a release, or the state folder of a server
     pub folder: PathBuf,
     /// The digest that was published for it
     #[arg(long, value_name = "SHA256")]
@@ -612,7 +612,7 @@ pub fn program() -> clap::Command {
     for kind in KINDS {
         program = program.subcommand(stage_command(kind));
     }
-    program
+    let program = program
         .subcommand(with_example(
             GenerateArguments::augment_args(clap::Command::new("generate")),
             "eulalia generate runs/tiny/release --prompt \"Es war einmal\" --max-tokens 50",
@@ -645,7 +645,7 @@ pub fn program() -> clap::Command {
         ))
         .subcommand(with_example(
             VerifyArguments::augment_args(clap::Command::new("verify")),
-            "eulalia verify runs/tiny/release",
+            "eulalia verify runs/tiny/release\n  eulalia verify eulalia-state",
         ))
         .subcommand(with_example(
             InspectArguments::augment_args(clap::Command::new("inspect")),
@@ -678,7 +678,28 @@ pub fn program() -> clap::Command {
         .subcommand(with_example(
             GcArguments::augment_args(clap::Command::new("gc")),
             "eulalia gc runs/tiny --dry-run",
-        ))
+        ));
+    hide_what_means_nothing(program)
+}
+
+/// Flags of the whole program that concern some commands alone: they are taken everywhere, and shown where they do something.
+fn hide_what_means_nothing(mut program: clap::Command) -> clap::Command {
+    let makes = |name: &str| name == "run" || KINDS.iter().any(|kind| kind.name == name);
+    let computes =
+        |name: &str| makes(name) || !["gc", "identify", "keys", "opt-out", "plot", "verify"].contains(&name);
+    let shared: Vec<Arg> = program.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
+    let names: Vec<String> =
+        program.get_subcommands().map(|command| command.get_name().to_string()).collect();
+    for name in names {
+        let hidden = shared.iter().filter(|arg| match arg.get_id().as_str() {
+            "threads" => !computes(&name),
+            "rated-watts" | "rank" | "world" | "rank-patience" => !makes(&name),
+            _ => false,
+        });
+        let hidden: Vec<Arg> = hidden.map(|arg| arg.clone().hide(true)).collect();
+        program = program.mut_subcommand(&name, |command| command.args(hidden));
+    }
+    program
 }
 
 fn with_example(command: clap::Command, example: &'static str) -> clap::Command {
@@ -820,12 +841,28 @@ mod tests {
     }
 
     #[test]
+    fn a_command_shows_the_flags_that_mean_something_to_it() {
+        for (name, shown, hidden) in [
+            ("gc", &["--json"][..], &["--threads", "--rated-watts", "--rank-patience"][..]),
+            ("serve", &["--threads"], &["--rated-watts", "--world"]),
+            ("corpus", &["--threads", "--rated-watts", "--world"], &[]),
+        ] {
+            let help = parse(["eulalia", name, "--help"].map(OsString::from)).err().unwrap().to_string();
+            assert!(shown.iter().all(|flag| help.contains(flag)), "{name}: {help}");
+            assert!(!hidden.iter().any(|flag| help.contains(flag)), "{name}: {help}");
+        }
+    }
+
+    #[test]
     fn flags_come_before_or_after_the_command() {
         for line in ["eulalia --json --threads 2 run r.toml", "eulalia run r.toml --json --threads 2"] {
             let call = parse(line.split(' ').map(OsString::from)).unwrap_or_else(|error| panic!("{error}"));
             assert!(call.json && call.threads == Some(2));
         }
         assert!(parse(["eulalia", "run", "--threads", "0", "r"].map(OsString::from)).is_err());
+        let call =
+            parse("eulalia gc runs --threads 3 --rated-watts 5".split(' ').map(OsString::from)).unwrap();
+        assert!(call.threads == Some(3) && call.rated_watts == Some(5.0), "taken where they mean nothing");
         assert!(parse(["eulalia", "run", "r", "--set", "steps"].map(OsString::from)).is_err());
     }
 }

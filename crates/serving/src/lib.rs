@@ -26,6 +26,11 @@ pub use keys::{KeyRecord, KeyStore, NewKey};
 pub use server::{ServeReport, serve};
 pub use settings::{ServeSettings, TlsSettings};
 
+/// Whether this is the state folder of a server, with an audit log.
+pub fn has_audit_log(state_folder: &Path) -> bool {
+    state_folder.join(server::AUDIT_FOLDER).is_dir() && state_folder.join(store::DATABASE_FILE).is_file()
+}
+
 /// Checks the audit log of a state folder: every line, their chain, and that nothing is missing at the end.
 pub fn verify_audit(state_folder: &Path) -> Result<AuditSummary, ServingError> {
     audit_chain::verify_audit(&state_folder.join(server::AUDIT_FOLDER), state_folder)

@@ -48,11 +48,14 @@ pub fn plot(arguments: &PlotArguments, world: &World) -> anyhow::Result<Value> {
     let shown = runs.iter().map(|run| {
         json!({
             "name": run.name, "source": run.source, "steps": run.loss.last().map(|point| point.0),
-            "last_loss": run.loss.last().map(|point| point.1), "languages": run.evaluation.len(),
+            "last_loss": run.loss.last().map(|point| point.1), "languages": run.languages(),
         })
     });
     Ok(json!({ "output": output, "runs": shown.collect::<Vec<_>>() }))
 }
+
+/// Where figures by language stand, the mean of them goes by this name.
+const MEAN: &str = "mean";
 
 /// By step.
 type Points = Vec<(f64, f64)>;
@@ -73,6 +76,14 @@ struct Run {
     load_mean: Points,
     /// Figures of an evaluation by language.
     evaluation: BTreeMap<String, Value>,
+}
+
+impl Run {
+    /// How many languages its held-out curves and its evaluation have together; the mean is none.
+    fn languages(&self) -> usize {
+        let names: BTreeSet<&String> = self.heldout.keys().chain(self.evaluation.keys()).collect();
+        names.iter().filter(|name| name.as_str() != MEAN).count()
+    }
 }
 
 /// The name that a person gave the folder.
@@ -235,7 +246,7 @@ fn read_file(path: &Path, finished: bool, run: &mut Run, world: &World) -> anyho
             }
             run.evaluation.insert(code.clone(), figures.clone());
         }
-        run.evaluation.extend(value.get("mean").map(|mean| ("mean".to_string(), mean.clone())));
+        run.evaluation.extend(value.get(MEAN).map(|mean| (MEAN.to_string(), mean.clone())));
         return Ok(());
     }
     let Some(losses) = value.get("loss_nats_per_token").and_then(Value::as_array) else {
@@ -297,9 +308,9 @@ fn add_heldout(run: &mut Run, step: f64, bits: &Value) {
     for (code, bits) in &numbers {
         run.heldout.entry(code.to_string()).or_default().push((step, *bits));
     }
-    if !numbers.is_empty() && !numbers.iter().any(|(code, _)| *code == "mean") {
+    if !numbers.is_empty() && !numbers.iter().any(|(code, _)| *code == MEAN) {
         let mean = numbers.iter().map(|(_, bits)| bits).sum::<f64>() / numbers.len() as f64;
-        run.heldout.entry("mean".into()).or_default().push((step, mean));
+        run.heldout.entry(MEAN.into()).or_default().push((step, mean));
     }
 }
 
@@ -416,19 +427,18 @@ fn heldout_panel(runs: &[(&Run, Stroke)]) -> Option<Panel> {
     let mut curves = Vec::new();
     for (run, stroke) in runs {
         if let [_] = runs {
-            for (index, (code, points)) in run.heldout.iter().filter(|(code, _)| *code != "mean").enumerate()
-            {
+            for (index, (code, points)) in run.heldout.iter().filter(|(code, _)| *code != MEAN).enumerate() {
                 let (colour, _) = colour(index);
                 let stroke = Stroke { colour, width: 1.1, opacity: 0.75, dashed: false };
                 curves.push(Curve { label: Some(code.clone()), ..curve(points.clone(), stroke) });
             }
         }
-        if let Some(points) = run.heldout.get("mean") {
+        if let Some(points) = run.heldout.get(MEAN) {
             let stroke = match runs {
                 [_] => Stroke { colour: Colour(0x22, 0x26, 0x2b), width: 3.0, ..*stroke },
                 _ => Stroke { width: 2.2, ..*stroke },
             };
-            let label = (runs.len() == 1).then(|| "mean".to_string());
+            let label = (runs.len() == 1).then(|| MEAN.to_string());
             curves.push(Curve { label, ..curve(points.clone(), stroke) });
         }
     }
@@ -481,8 +491,8 @@ fn evaluation_panel(runs: &[Run], strokes: &[Stroke]) -> Option<Panel> {
     let (first, _) = *evaluated.first()?;
     let codes: BTreeSet<&String> = evaluated.iter().flat_map(|(run, _)| run.evaluation.keys()).collect();
     // The mean stands at the end, behind the languages.
-    let mut categories: Vec<String> = codes.into_iter().filter(|code| *code != "mean").cloned().collect();
-    categories.push("mean".into());
+    let mut categories: Vec<String> = codes.into_iter().filter(|code| *code != MEAN).cloned().collect();
+    categories.push(MEAN.into());
     let values = |run: &Run, key: &str| -> Vec<Option<f64>> {
         categories.iter().map(|code| run.evaluation.get(code)?.get(key)?.as_f64()).collect()
     };

@@ -258,3 +258,23 @@ fn a_corpus_can_be_looked_at_and_searched() {
     assert_eq!(wrong.status.code(), Some(1));
     assert!(said(&wrong).contains("no corpus"), "{}", said(&wrong));
 }
+
+#[test]
+fn the_audit_log_of_a_server_is_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    assert!(program().args(["keys", "new", "--state"]).arg(&state).output().unwrap().status.success());
+    let log = state.join("audit/audit-000001.jsonl");
+    std::fs::create_dir_all(log.parent().unwrap()).unwrap();
+    let verify = || program().arg("verify").arg(&state).output().unwrap();
+    let first = format!("{{\"log\":\"test\",\"sequence\":1,\"previous\":\"{}\"}}", "0".repeat(64));
+    let digest = provenance::digest::sha256(first.as_bytes());
+    std::fs::write(&log, format!("{first}\n{{\"sequence\":2,\"previous\":\"{digest}\"}}\n")).unwrap();
+    let output = verify();
+    assert!(output.status.success() && said(&output).contains("2 events"), "{}", said(&output));
+    let changed = first.replace("test", "tampered");
+    std::fs::write(&log, format!("{changed}\n{{\"sequence\":2,\"previous\":\"{digest}\"}}\n")).unwrap();
+    let output = verify();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("line 2"), "{}", said(&output));
+}

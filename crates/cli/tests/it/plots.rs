@@ -51,6 +51,9 @@ fn curves_and_bars_are_drawn() {
     assert_eq!(code, 0, "{message}");
     assert!(picture.starts_with(b"\x89PNG\r\n\x1a\n") && picture.len() > 10_000);
     assert_eq!(draw(folder.path(), &["moe", "figures"], "again.png").2, picture, "same figures, same bytes");
+    let json = program().current_dir(folder.path()).args(["plot", "moe", "--json"]).output().unwrap().stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(json["runs"][0]["languages"], 2, "{json}");
 }
 
 #[test]
