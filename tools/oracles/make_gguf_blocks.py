@@ -1,6 +1,6 @@
 """Quantised blocks made by llama.cpp's own Python package, for the tests of the crate `gguf`.
 
-    python tools/oracles/make_gguf_blocks.py
+    pip install gguf==0.19.0 && python tools/oracles/make_gguf_blocks.py
 
 Writes crates/gguf/tests/golden/<type>.bin: the stored blocks, then the same numbers as f32. Types that the package can
 quantise (F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1) are made from chosen numbers, which stand in numbers.bin; the others

@@ -107,8 +107,11 @@ fn load_model(argument: &str, arguments: &ServeArguments, world: &World) -> anyh
     Ok(models)
 }
 
-/// What names a model that is no release: the digest of its files.
+/// What names a model that is no release: the digest of its files, or of its one file.
 fn digest_of(folder: &Path) -> anyhow::Result<String> {
+    if folder.is_file() {
+        return Ok(sha256_file(folder)?.to_string());
+    }
     let mut files = Vec::new();
     for relative in files_below(&folder.canonicalize()?)? {
         files.push((relative.clone(), sha256_file(&join(folder, &relative))?));
@@ -117,7 +120,8 @@ fn digest_of(folder: &Path) -> anyhow::Result<String> {
 }
 
 fn created(folder: &Path) -> u64 {
-    let modified = folder.join("config.json").metadata().and_then(|metadata| metadata.modified());
+    let file = if folder.is_file() { folder.to_path_buf() } else { folder.join("config.json") };
+    let modified = file.metadata().and_then(|metadata| metadata.modified());
     modified.ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |since| since.as_secs())
 }
 

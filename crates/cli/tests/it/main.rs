@@ -4,6 +4,7 @@ mod arrows;
 mod bad_inputs;
 mod checkpoints;
 mod commands;
+mod conversions;
 mod corpus_faults;
 mod corpus_inputs;
 mod faults;
