@@ -4,7 +4,6 @@
 //! what the server would say about them. `tools/bench/compare_pages.py` reads this folder.
 
 #[path = "../tests/it/site.rs"]
-#[allow(dead_code)]
 mod site;
 
 use std::fmt::Write as _;

@@ -207,33 +207,6 @@ fn is_lost(tag: &str, random: &mut Random) -> bool {
         && random.below(12) == 0
 }
 
-/// The words of a text, lower case: what two texts are compared by.
-pub fn words(text: &str) -> Vec<String> {
-    text.split(|letter: char| !letter.is_alphanumeric())
-        .filter(|word| !word.is_empty())
-        .map(str::to_lowercase)
-        .collect()
-}
-
-/// The F1 of the words (a word counts as often as it stands in both).
-pub fn word_f1(found: &str, expected: &str) -> f64 {
-    let (mut found, mut expected) = (words(found), words(expected));
-    if found.is_empty() || expected.is_empty() {
-        return if found.len() == expected.len() { 1.0 } else { 0.0 };
-    }
-    found.sort();
-    expected.sort();
-    let (mut i, mut j, mut common) = (0, 0, 0);
-    while i < found.len() && j < expected.len() {
-        match found[i].cmp(&expected[j]) {
-            std::cmp::Ordering::Less => i += 1,
-            std::cmp::Ordering::Greater => j += 1,
-            std::cmp::Ordering::Equal => (i, j, common) = (i + 1, j + 1, common + 1),
-        }
-    }
-    2.0 * common as f64 / (found.len() + expected.len()) as f64
-}
-
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
 }
