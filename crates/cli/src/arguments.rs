@@ -419,6 +419,32 @@ pub struct BenchArguments {
 pub enum BenchAction {
     /// Whole training steps on random tokens, beside the speed of their matrix products alone
     Training(BenchTrainingArguments),
+    /// How fast a model reads prompts and writes answers, with its weights in each format
+    Inference(BenchInferenceArguments),
+}
+
+#[derive(Args)]
+pub struct BenchInferenceArguments {
+    /// A model folder in the Hugging Face layout
+    pub model: PathBuf,
+    /// Numbers that the weights are kept in, separated by commas: f32, bf16, q8_0, q4_0
+    #[arg(long, value_name = "FORMATS", value_delimiter = ',', default_value = "q8_0")]
+    pub weights: Vec<String>,
+    /// Lengths of prompts
+    #[arg(long, value_name = "TOKENS", value_delimiter = ',', default_value = "512", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub prefill: Vec<u64>,
+    /// Tokens to write
+    #[arg(long, value_name = "TOKENS", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub decode: u64,
+    /// Tokens that stand in the cache before the first one is written
+    #[arg(long, value_name = "TOKENS", value_delimiter = ',', default_value = "0", value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    pub depths: Vec<u64>,
+    /// Requests that are computed together
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub batches: Vec<u64>,
+    /// Repetitions of each measurement; the median counts
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub rounds: u64,
 }
 
 #[derive(Args)]

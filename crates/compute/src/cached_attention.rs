@@ -6,6 +6,7 @@
 use crate::attention::AttentionShape;
 use crate::product::{MatrixMut, MatrixRef, Start, multiply};
 use crate::softmax::{exponentials, scale_rows, soft_cap};
+use std::ops::Range;
 
 /// Positions of one block.
 pub const BLOCK_POSITIONS: usize = 64;
@@ -57,18 +58,27 @@ pub fn store(shape: AttentionShape, block: &mut [f32], offset: usize, keys: &[f3
 /// the positions up to its own that `rule` lets it see. `block(i)` yields the layer's block with positions 64·i …; the new
 /// positions are stored. Blocks before the first row's window are not asked for.
 ///
+/// `heads` are the heads of queries to compute, whole groups of those that share keys; `queries` and `output` hold these heads
+/// alone.
+///
 /// `scores` is a buffer, grown as needed.
 pub fn cached_attention<'b>(
     shape: AttentionShape,
     rule: ScoreRule,
+    heads: Range<usize>,
     queries: &[f32],
     first_position: usize,
     block: impl Fn(usize) -> &'b [f32],
     scores: &mut Vec<f32>,
     output: &mut [f32],
 ) {
-    let (width, head_dim) = (shape.query_width(), shape.head_dim);
+    let head_dim = shape.head_dim;
+    let width = heads.len() * head_dim;
     let group = shape.heads / shape.kv_heads;
+    debug_assert!(
+        heads.start.is_multiple_of(group) && heads.len().is_multiple_of(group),
+        "whole groups of heads"
+    );
     let total = queries.len() / width;
     let value_part = shape.key_width() * BLOCK_POSITIONS;
     for first in (0..total).step_by(BLOCK_ROWS) {
@@ -86,9 +96,9 @@ pub fn cached_attention<'b>(
         let lines = rows * heads_at_once;
         let mut reciprocals = vec![0.0f32; lines];
         let mut shifts = vec![0.0f32; lines];
-        for head in (0..shape.heads).step_by(heads_at_once) {
+        for head in heads.clone().step_by(heads_at_once) {
             let kv_head = head / group;
-            let at = first * width + head * head_dim;
+            let at = first * width + (head - heads.start) * head_dim;
             let x = MatrixRef::strided(&queries[at..], lines, head_dim, x_stride);
             for from in (begin..seen).step_by(BLOCK_POSITIONS) {
                 let positions = BLOCK_POSITIONS.min(seen - from);
@@ -190,6 +200,7 @@ mod tests {
                 cached_attention(
                     shape,
                     ScoreRule::plain(shape),
+                    0..shape.heads,
                     &q[span.clone()],
                     first,
                     |i| &blocks[i],
@@ -252,7 +263,16 @@ mod tests {
                     }
                     let span = first * 40..end * 40;
                     let (queries, output) = (&q[span.clone()], &mut output[span]);
-                    cached_attention(shape, rule, queries, first, |i| &blocks[i], &mut Vec::new(), output);
+                    cached_attention(
+                        shape,
+                        rule,
+                        0..shape.heads,
+                        queries,
+                        first,
+                        |i| &blocks[i],
+                        &mut Vec::new(),
+                        output,
+                    );
                 }
                 for (found, expected) in output.iter().zip(&expected) {
                     assert!((*found as f64 - expected).abs() < 2e-5, "{rule:?}, chunks of {chunk}");

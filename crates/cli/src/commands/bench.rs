@@ -17,6 +17,7 @@ const PRODUCT_REPEATS: usize = 7;
 pub fn bench(arguments: &BenchArguments, world: &World) -> anyhow::Result<Value> {
     match &arguments.action {
         BenchAction::Training(arguments) => training(arguments, world),
+        BenchAction::Inference(arguments) => super::bench_inference::inference(arguments, world),
     }
 }
 

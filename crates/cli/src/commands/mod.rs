@@ -2,6 +2,7 @@
 
 pub mod answering;
 pub mod bench;
+pub mod bench_inference;
 pub mod chat;
 pub mod convert;
 pub mod corpus_export;

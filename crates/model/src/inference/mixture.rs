@@ -66,6 +66,12 @@ impl PackedMixture {
         })
     }
 
+    /// Bytes of weights that one token reads.
+    pub fn bytes_per_token(&self) -> usize {
+        let expert = self.experts.first().map_or(0, |expert| expert.gate_up.bytes() + expert.down.bytes());
+        self.router.bytes() + self.specification.experts_per_token * expert
+    }
+
     /// Sends each row of x [rows, hidden] through the experts that it chooses.
     pub fn run(
         &self,

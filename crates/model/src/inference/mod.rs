@@ -175,6 +175,8 @@ pub struct InferenceWorkspace {
     logits: Vec<f32>,
 }
 
+/// Positions from which on a single row's heads are shared out.
+const WORTH_SHARING_HEADS: usize = 128;
 /// Rows of attention, or of one expert, that one task takes.
 const TASK_ROWS: usize = 48;
 
@@ -202,6 +204,23 @@ impl InferenceModel {
             projections + layer.output.bytes() + dense + routed
         };
         self.layers.iter().map(packed).sum::<usize>() + self.head.bytes() + self.small.embedding.len() * 4
+    }
+
+    /// Bytes of weights that one token of an answer reads: all matrices (of a layer's experts, those that it is sent to), but
+    /// of the embedding table one row.
+    pub fn bytes_per_token(&self) -> usize {
+        let layer = |layer: &PackedLayer| {
+            let projections = match &layer.projections {
+                Projections::Fused(fused) => fused.bytes(),
+                Projections::Latent(latent) => latent.bytes(),
+            };
+            let dense = layer.dense.as_ref().map_or(0, |(gate_up, down)| gate_up.bytes() + down.bytes());
+            projections
+                + layer.output.bytes()
+                + dense
+                + layer.mixture.as_ref().map_or(0, PackedMixture::bytes_per_token)
+        };
+        self.layers.iter().map(layer).sum::<usize>() + self.head.bytes() + self.config.hidden_size * 4
     }
 
     /// Reads an adapter in peft's layout, checked against this model.
@@ -440,24 +459,34 @@ impl InferenceModel {
         for chunk in chunks {
             for first in (0..chunk.tokens.len()).step_by(TASK_ROWS) {
                 let count = TASK_ROWS.min(chunk.tokens.len() - first);
-                let (output, remaining) = rest.split_at_mut(count * q_width);
-                rest = remaining;
-                tasks.push(AttentionTask {
-                    queries: &queries[row * q_width..][..count * q_width],
-                    first_position: chunk.first_position + first,
-                    blocks: chunk.blocks,
-                    output,
-                });
+                // The heads of a single row stand one behind another, so that threads can share them.
+                let heads_together = match count {
+                    1 if chunk.first_position >= WORTH_SHARING_HEADS => shape.heads / shape.kv_heads,
+                    _ => shape.heads,
+                };
+                for head in (0..shape.heads).step_by(heads_together) {
+                    let width = heads_together * shape.head_dim;
+                    let (output, remaining) = rest.split_at_mut(count * width);
+                    rest = remaining;
+                    tasks.push(AttentionTask {
+                        heads: head..head + heads_together,
+                        queries: &queries[row * q_width + head * shape.head_dim..][..count * width],
+                        first_position: chunk.first_position + first,
+                        blocks: chunk.blocks,
+                        output,
+                    });
+                }
                 row += count;
             }
         }
         scores.resize_with(scores.len().max(tasks.len()), Vec::new);
         let cache = &*cache;
         let attend = |(task, scores): (AttentionTask, &mut Vec<f32>)| {
-            let AttentionTask { queries, first_position, blocks, output } = task;
+            let AttentionTask { heads, queries, first_position, blocks, output } = task;
             cached_attention(
                 shape,
                 rule,
+                heads,
                 queries,
                 first_position,
                 |block| cache.layer(index, blocks[block]),
@@ -501,7 +530,11 @@ impl InferenceModel {
                 adapt(Projection::Gate, x, hidden, gate_up, 0, wide);
             }
             adapt(Projection::Up, x, hidden, gate_up, wide - width, wide);
-            activate(feed_forward.activation, gate_up, width, vectors.xielu, &mut activated[..rows * width]);
+            let parts =
+                gate_up.chunks(TASK_ROWS * wide).zip(activated[..rows * width].chunks_mut(TASK_ROWS * width));
+            team.each(parts.collect(), |(gate_up, activated)| {
+                activate(feed_forward.activation, gate_up, width, vectors.xielu, activated);
+            });
         }
         if let Some(mixture) = &packed.mixture {
             mixture.run(x, hidden, products, rounded, routed);
@@ -668,6 +701,7 @@ fn activate(activation: Activation, x: &[f32], width: usize, numbers: Option<Xie
 
 /// Some consecutive rows of one sequence.
 struct AttentionTask<'a> {
+    heads: Range<usize>,
     queries: &'a [f32],
     first_position: usize,
     blocks: &'a [u32],
