@@ -428,8 +428,8 @@ pub struct BenchInferenceArguments {
     /// A model folder in the Hugging Face layout
     pub model: PathBuf,
     /// Numbers that the weights are kept in, separated by commas: f32, bf16, q8_0, q4_0
-    #[arg(long, value_name = "FORMATS", value_delimiter = ',', default_value = "q8_0")]
-    pub weights: Vec<String>,
+    #[arg(long, value_name = "FORMATS", value_delimiter = ',', default_value = "q8_0", value_parser = weight_format)]
+    pub weights: Vec<WeightFormat>,
     /// Lengths of prompts
     #[arg(long, value_name = "TOKENS", value_delimiter = ',', default_value = "512", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub prefill: Vec<u64>,

@@ -54,24 +54,31 @@ pub fn store(shape: AttentionShape, block: &mut [f32], offset: usize, keys: &[f3
     }
 }
 
-/// `output` [rows, query_width] ← attention of consecutive rows of one sequence, the first at `first_position`, each over
+/// Consecutive rows of queries of one sequence.
+#[derive(Clone, Debug)]
+pub struct Queries<'a> {
+    /// Heads that are computed: whole groups of those that share keys. Rows and output hold these heads alone.
+    pub heads: Range<usize>,
+    /// [rows, heads, head_dim]
+    pub rows: &'a [f32],
+    /// Of the first row.
+    pub first_position: usize,
+}
+
+/// `output` [rows, heads, head_dim] ← attention of consecutive rows of one sequence, each over
 /// the positions up to its own that `rule` lets it see. `block(i)` yields the layer's block with positions 64·i …; the new
 /// positions are stored. Blocks before the first row's window are not asked for.
-///
-/// `heads` are the heads of queries to compute, whole groups of those that share keys; `queries` and `output` hold these heads
-/// alone.
 ///
 /// `scores` is a buffer, grown as needed.
 pub fn cached_attention<'b>(
     shape: AttentionShape,
     rule: ScoreRule,
-    heads: Range<usize>,
-    queries: &[f32],
-    first_position: usize,
+    queries: Queries,
     block: impl Fn(usize) -> &'b [f32],
     scores: &mut Vec<f32>,
     output: &mut [f32],
 ) {
+    let Queries { heads, rows: queries, first_position } = queries;
     let head_dim = shape.head_dim;
     let width = heads.len() * head_dim;
     let group = shape.heads / shape.kv_heads;
@@ -200,9 +207,7 @@ mod tests {
                 cached_attention(
                     shape,
                     ScoreRule::plain(shape),
-                    0..shape.heads,
-                    &q[span.clone()],
-                    first,
+                    Queries { heads: 0..shape.heads, rows: &q[span.clone()], first_position: first },
                     |i| &blocks[i],
                     &mut Vec::new(),
                     &mut output[span],
@@ -263,16 +268,8 @@ mod tests {
                     }
                     let span = first * 40..end * 40;
                     let (queries, output) = (&q[span.clone()], &mut output[span]);
-                    cached_attention(
-                        shape,
-                        rule,
-                        0..shape.heads,
-                        queries,
-                        first,
-                        |i| &blocks[i],
-                        &mut Vec::new(),
-                        output,
-                    );
+                    let queries = Queries { heads: 0..shape.heads, rows: queries, first_position: first };
+                    cached_attention(shape, rule, queries, |i| &blocks[i], &mut Vec::new(), output);
                 }
                 for (found, expected) in output.iter().zip(&expected) {
                     assert!((*found as f64 - expected).abs() < 2e-5, "{rule:?}, chunks of {chunk}");

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 const AWAKE: Duration = Duration::from_micros(200);
 /// Looks at the counter between two looks at the clock.
 const LOOKS: u32 = 64;
+/// Looks for the end of a part, about a tenth of a millisecond, before the processor is offered to others.
+const LOOKS_ALONE: u32 = 2_000;
 
 /// Threads that share out work, the calling one among them.
 #[derive(Debug)]
@@ -141,7 +143,8 @@ impl Drop for WaitOnDrop<'_> {
         let mut looks = 0u32;
         while self.0.running.load(Ordering::Acquire) > 0 {
             looks += 1;
-            if looks.is_multiple_of(1 << 12) {
+            if looks > LOOKS_ALONE {
+                // Others want the processor, perhaps the very threads that are waited for.
                 std::thread::yield_now();
             }
             std::hint::spin_loop();

@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 
 use crate::arguments::BenchInferenceArguments;
 use crate::console;
-use crate::errors::Usage;
 use crate::machine;
 use crate::run::World;
 
@@ -20,7 +19,6 @@ const TOKENS_PER_STEP: usize = 512;
 
 pub fn inference(arguments: &BenchInferenceArguments, world: &World) -> anyhow::Result<Value> {
     let folder = &arguments.model;
-    let formats = formats(&arguments.weights)?;
     let threads = world.threads;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     let bandwidth = compute::machine::read_bandwidth(&pool, compute::machine::BANDWIDTH_BYTES);
@@ -33,7 +31,7 @@ pub fn inference(arguments: &BenchInferenceArguments, world: &World) -> anyhow::
     ));
     let mut results = Vec::new();
     let mut rows = Vec::new();
-    for format in formats {
+    for &format in &arguments.weights {
         let began = Instant::now();
         let model = InferenceModel::load_as(folder, format)?;
         let load_seconds = began.elapsed().as_secs_f64();
@@ -80,16 +78,6 @@ pub fn inference(arguments: &BenchInferenceArguments, world: &World) -> anyhow::
 
 fn rate(speed: f64) -> String {
     if speed < 100.0 { format!("{speed:.1}") } else { format!("{speed:.0}") }
-}
-
-fn formats(names: &[String]) -> anyhow::Result<Vec<WeightFormat>> {
-    let format = |name: &String| {
-        WeightFormat::of_name(name).ok_or_else(|| {
-            let known = WeightFormat::ALL.map(WeightFormat::name).join(", ");
-            Usage(format!("--weights {name}: expected one of {known}")).into()
-        })
-    };
-    names.iter().map(format).collect()
 }
 
 struct Bench<'a> {

@@ -38,6 +38,8 @@ const STEPS: usize = 16;
 const TOGETHER: usize = 8;
 /// From this many rows on, the matrix unit is ahead of vectors.
 const ROWS_WORTH_TILES: usize = 4;
+/// Tiles of rows that one thread rounds at a time.
+const TILES_TOGETHER: usize = 2;
 /// Multiplications below which a second thread does not pay.
 const WORTH_A_TEAM: usize = 1 << 17;
 
@@ -162,13 +164,24 @@ impl Bf16Rows {
     /// # Panics
     /// When `x` does not consist of rows of `width`.
     pub fn fill(&mut self, x: &[f32], width: usize) {
+        self.fill_on(&Team::new(1), x, width);
+    }
+
+    /// [`Bf16Rows::fill`], shared out over the team.
+    ///
+    /// # Panics
+    /// When `x` does not consist of rows of `width`.
+    pub fn fill_on(&mut self, team: &Team, x: &[f32], width: usize) {
         assert!(width > 0 && x.len().is_multiple_of(width), "rows of {width}");
         (self.rows, self.width) = (x.len() / width, width);
-        let length = self.rows.div_ceil(TILE) * self.steps() * TILE_NUMBERS;
+        let tiles = self.steps() * TILE_NUMBERS;
+        let length = self.rows.div_ceil(TILE) * tiles;
         if self.numbers.numbers().len() < length {
             self.numbers = Lines::zeroed(2 * length);
         }
-        round(x, width, &mut self.numbers.numbers_mut()[..length]);
+        let numbers = self.numbers.numbers_mut()[..length].chunks_mut(TILES_TOGETHER * tiles);
+        let parts = x.chunks(TILES_TOGETHER * TILE * width).zip(numbers).collect();
+        team.each(parts, |(x, numbers)| round(x, width, numbers));
     }
 
     /// How many rows.
@@ -321,9 +334,15 @@ unsafe fn multiply_panels(
                 for (index, sums) in sums.chunks_exact(length).enumerate() {
                     let column = first + index * COLUMNS;
                     let width = COLUMNS.min(weights.outputs() - column);
-                    let sums = &sums[row * COLUMNS..][..width];
+                    let sums = &sums.as_chunks::<COLUMNS>().0[row];
+                    let y = y.at(row, column);
                     // SAFETY: the columns lie inside y and are this thread's.
-                    unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), y.at(row, column), width) };
+                    unsafe {
+                        match width {
+                            COLUMNS => y.cast::<[f32; COLUMNS]>().write_unaligned(*sums),
+                            _ => std::ptr::copy_nonoverlapping(sums.as_ptr(), y, width),
+                        }
+                    }
                 }
             }
         }

@@ -23,7 +23,7 @@ use crate::decoder::{fused_columns, head_spans};
 use compute::Team;
 use compute::activations::{Xielu, geglu, xielu};
 use compute::attention::AttentionShape;
-use compute::cached_attention::{BLOCK_POSITIONS, block_floats, cached_attention, store};
+use compute::cached_attention::{BLOCK_POSITIONS, Queries, block_floats, cached_attention, store};
 use compute::elementary::ln;
 use compute::elementwise;
 use compute::embedding::embedding;
@@ -396,7 +396,7 @@ impl InferenceModel {
             }
         };
 
-        norm_rows(&residual[..rows * hidden], &vectors.input_norm, epsilon, normed, reciprocal);
+        norm_rows(team, &residual[..rows * hidden], &vectors.input_norm, epsilon, normed, reciprocal);
         let fused = &mut fused[..rows * f_width.max(attention.output_width())];
         match &packed.projections {
             Projections::Latent(latent) => latent.project(
@@ -486,9 +486,7 @@ impl InferenceModel {
             cached_attention(
                 shape,
                 rule,
-                heads,
-                queries,
-                first_position,
+                Queries { heads, rows: queries, first_position },
                 |block| cache.layer(index, blocks[block]),
                 scores,
                 output,
@@ -516,9 +514,9 @@ impl InferenceModel {
         if let Some(norm) = &vectors.attention_norm {
             rms_norm_in_place(branch, hidden, 0, norm, epsilon);
         }
-        elementwise::add(&mut residual[..rows * hidden], branch);
+        add_rows(team, &mut residual[..rows * hidden], branch, hidden);
 
-        norm_rows(&residual[..rows * hidden], &vectors.middle_norm, epsilon, normed, reciprocal);
+        norm_rows(team, &residual[..rows * hidden], &vectors.middle_norm, epsilon, normed, reciprocal);
         let x = &normed[..rows * hidden];
         if let Some((weight, _)) = &packed.dense {
             let gate_up = &mut gate_up[..rows * wide];
@@ -556,7 +554,7 @@ impl InferenceModel {
         if let Some(norm) = &vectors.feed_forward_norm {
             rms_norm_in_place(branch, hidden, 0, norm, epsilon);
         }
-        elementwise::add(&mut residual[..rows * hidden], branch);
+        add_rows(team, &mut residual[..rows * hidden], branch, hidden);
     }
 
     fn project<'w>(&self, chunks: &[SequenceChunk], workspace: &'w mut InferenceWorkspace) -> &'w [f32] {
@@ -673,13 +671,29 @@ impl InferenceModel {
 }
 
 /// `normed` ← the rows of x after an RMS norm, or as they are where there is none.
-fn norm_rows(x: &[f32], weight: &[f32], epsilon: f32, normed: &mut [f32], reciprocal: &mut [f32]) {
-    match weight.len() {
-        0 => normed[..x.len()].copy_from_slice(x),
-        width => {
-            rms_norm(x, weight, epsilon, &mut normed[..x.len()], &mut reciprocal[..x.len() / width]);
-        }
+fn norm_rows(
+    team: &Team,
+    x: &[f32],
+    weight: &[f32],
+    epsilon: f32,
+    normed: &mut [f32],
+    reciprocal: &mut [f32],
+) {
+    let width = weight.len();
+    if width == 0 {
+        return normed[..x.len()].copy_from_slice(x);
     }
+    let part = TASK_ROWS * width;
+    let parts = x.chunks(part).zip(normed[..x.len()].chunks_mut(part)).zip(reciprocal.chunks_mut(TASK_ROWS));
+    team.each(parts.collect(), |((x, normed), reciprocal)| {
+        rms_norm(x, weight, epsilon, normed, &mut reciprocal[..x.len() / width]);
+    });
+}
+
+/// y ← y + x, rows of `width`.
+fn add_rows(team: &Team, y: &mut [f32], x: &[f32], width: usize) {
+    let parts = y.chunks_mut(TASK_ROWS * width).zip(x.chunks(TASK_ROWS * width));
+    team.each(parts.collect(), |(y, x)| elementwise::add(y, x));
 }
 
 /// Each row of queries times what its position says.

@@ -138,7 +138,7 @@ impl Products<'_> {
                 multiply_packed_on(self.team, x, matrix, y, Start::Zero);
             }
             Weight::Bf16(matrix) => {
-                rounded.bf16.fill(x, input);
+                rounded.bf16.fill_on(self.team, x, input);
                 matrix.multiply(self.team, &rounded.bf16, y);
             }
             Weight::Quantised(matrix) => {
@@ -146,7 +146,7 @@ impl Products<'_> {
                     let x = &x[stretch.start * input..stretch.end * input];
                     let y = &mut y[stretch.start * output..stretch.end * output];
                     if !answer && bf16::has_matrix_unit() {
-                        rounded.bf16.fill(x, input);
+                        rounded.bf16.fill_on(self.team, x, input);
                         matrix.multiply_bf16(self.team, &rounded.bf16, y);
                     } else {
                         rounded.quantised.fill(x, input);

@@ -1,0 +1,146 @@
+"""Inference beside llama.cpp and OpenVINO GenAI: prefill and decode of one model, taking turns, medians and ratios.
+
+    python tools/bench/compare_inference.py target/release/eulalia MODEL [--llama-bench FILE] [--threads 2] [--rounds 3]
+
+MODEL is a folder in Hugging Face's layout (make_llama.py writes the 436M shape). llama.cpp's files are made with
+`eulalia convert`; OpenVINO's with optimum-intel, once, beside the model. A peer that is not there is left out, and said so.
+Decode starts from an empty cache but for --depth; the share is bytes of weights per token times tokens per second over the read
+bandwidth that `eulalia bench inference` measured in the same round.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("eulalia", type=pathlib.Path)
+    parser.add_argument("model", type=pathlib.Path)
+    parser.add_argument("--llama-bench", type=pathlib.Path)
+    parser.add_argument("--formats", default="q8_0,q4_0,bf16,f32")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--prompt", type=int, default=512)
+    parser.add_argument("--answer", type=int, default=64)
+    parser.add_argument("--depth", type=int, default=0)
+    parser.add_argument("--without", default="", help="llama.cpp or openvino, separated by commas")
+    arguments = parser.parse_args()
+    without = arguments.without.split(",")
+    peers = {"eulalia": eulalia}
+    if arguments.llama_bench and "llama.cpp" not in without:
+        peers["llama.cpp"] = llama_cpp
+    if "openvino" not in without:
+        try:
+            import openvino_genai  # noqa: F401
+
+            peers["openvino"] = openvino
+        except ImportError:
+            print("openvino-genai is not installed: left out", file=sys.stderr)
+    results = {}
+    for format_ in arguments.formats.split(","):
+        for number in range(arguments.rounds):
+            for name, peer in peers.items():
+                found = peer(arguments, format_)
+                if found is None:
+                    continue
+                print(f"{format_} round {number + 1} {name}: {found}", file=sys.stderr, flush=True)
+                results.setdefault((format_, name), []).append(found)
+    report(arguments, peers, results)
+    return 0
+
+
+def eulalia(arguments, format_):
+    command = [arguments.eulalia, "--json", "--threads", str(arguments.threads), "bench", "inference", arguments.model]
+    command += ["--weights", format_, "--prefill", str(arguments.prompt), "--decode", str(arguments.answer)]
+    command += ["--depths", str(arguments.depth), "--rounds", "3"]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+    found = json.loads(output)["formats"][0]
+    decode = found["decode"][0]
+    return (found["prefill"][0]["tokens_per_second"], decode["tokens_per_second"], decode["bandwidth_share"])
+
+
+def llama_cpp(arguments, format_):
+    file = arguments.model.parent / f"{arguments.model.name}-{format_}.gguf"
+    if not file.exists():
+        command = [arguments.eulalia, "convert", arguments.model, file, "--format", format_]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    command = [arguments.llama_bench, "-m", file, "-p", str(arguments.prompt), "-n", str(arguments.answer), "-r", "3"]
+    command += ["-t", str(arguments.threads), "-mmp", "0", "-o", "json", "-d", str(arguments.depth)]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+    speeds = {bool(entry["n_gen"]): entry["avg_ts"] for entry in json.loads(output)}
+    return (speeds[False], speeds[True], None)
+
+
+OPENVINO = """
+import json, sys, time
+import numpy, openvino, openvino_genai
+folder, prompt, answer, depth, threads, precision = sys.argv[1], *map(int, sys.argv[2:6]), sys.argv[6]
+settings = {"INFERENCE_NUM_THREADS": threads}
+if precision == "f32":
+    settings["INFERENCE_PRECISION_HINT"] = "f32"
+pipe = openvino_genai.LLMPipeline(folder, "CPU", **settings)
+def run(length, tokens):
+    ids = openvino.Tensor((numpy.arange(length, dtype=numpy.int64)[None, :] * 7919) % 250 + 1)
+    mask = openvino.Tensor(numpy.ones((1, length), dtype=numpy.int64))
+    config = openvino_genai.GenerationConfig()
+    config.max_new_tokens, config.ignore_eos, config.do_sample = tokens, True, False
+    result = pipe.generate(openvino_genai.TokenizedInputs(ids, mask), config)
+    return result.perf_metrics
+run(prompt, 4)
+prefill, decode = [], []
+for _ in range(3):
+    prefill.append(prompt / run(prompt, 1).get_ttft().mean * 1000)
+    decode.append(1000 / run(max(depth, 8), answer).get_tpot().mean)
+prefill.sort(); decode.sort()
+print(json.dumps([prefill[1], decode[1]]))
+"""
+
+
+def openvino(arguments, format_):
+    kinds = {"q8_0": "int8", "q4_0": "int4", "bf16": "bf16", "f32": "fp32"}
+    folder = arguments.model.parent / f"{arguments.model.name}-openvino-{kinds[format_]}"
+    if not folder.exists():
+        command = ["optimum-cli", "export", "openvino", "--task", "text-generation-with-past", "-m", arguments.model]
+        command += ["--weight-format", kinds[format_]]
+        if format_ == "q4_0":
+            command += ["--group-size", "128", "--ratio", "1.0", "--sym"]
+        program = pathlib.Path(sys.executable).parent / command[0]
+        subprocess.run([program, *command[1:], folder], check=True, stdout=subprocess.DEVNULL)
+    numbers = [arguments.prompt, arguments.answer, arguments.depth, arguments.threads]
+    command = [sys.executable, "-c", OPENVINO, folder, *map(str, numbers), format_]
+    process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    if process.returncode:
+        print(process.stderr.decode()[-600:], file=sys.stderr)
+        return None
+    prefill, decode = json.loads(process.stdout.splitlines()[-1])
+    return (prefill, decode, None)
+
+
+def report(arguments, peers, results) -> None:
+    print(f"prompt {arguments.prompt}, answer {arguments.answer} at depth {arguments.depth}, {arguments.threads} threads")
+    print("| weights | program | prefill tokens/s | decode tokens/s | share of the bandwidth |")
+    print("|---|---|---|---|---|")
+    for format_ in arguments.formats.split(","):
+        medians = {}
+        for name in peers:
+            if runs := results.get((format_, name)):
+                medians[name] = [statistics.median(run[i] for run in runs) for i in (0, 1)]
+                share = statistics.median(run[2] for run in runs) if runs[0][2] else None
+                share = f"{share:.2f}" if share else ""
+                print(f"| {format_} | {name} | {medians[name][0]:.0f} | {medians[name][1]:.1f} | {share} |")
+        others = [found for name, found in medians.items() if name != "eulalia"]
+        if others and "eulalia" in medians:
+            ratios = [medians["eulalia"][i] / max(found[i] for found in others) for i in (0, 1)]
+            print(f"| {format_} | eulalia over the best peer | {ratios[0]:.2f} | {ratios[1]:.2f} | |")
+
+
+if __name__ == "__main__":
+    began = time.monotonic()
+    code = main()
+    print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
+    sys.exit(code)
