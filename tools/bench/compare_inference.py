@@ -70,7 +70,7 @@ def llama_cpp(arguments, format_):
         command = [arguments.eulalia, "convert", arguments.model, file, "--format", format_]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     command = [arguments.llama_bench, "-m", file, "-p", str(arguments.prompt), "-n", str(arguments.answer), "-r", "3"]
-    command += ["-t", str(arguments.threads), "-mmp", "0", "-o", "json", "-d", str(arguments.depth)]
+    command += ["-t", str(arguments.threads), "-o", "json", "-d", str(arguments.depth)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
     speeds = {bool(entry["n_gen"]): entry["avg_ts"] for entry in json.loads(output)}
     return (speeds[False], speeds[True], None)

@@ -4,9 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::bail;
-use model::{
-    BLOCK_POSITIONS, InferenceModel, InferenceWorkspace, KvCache, LogitRows, SequenceChunk, WeightFormat,
-};
+use model::{BLOCK_POSITIONS, InferenceModel, InferenceWorkspace, KvCache, LogitRows, SequenceChunk};
 use serde_json::{Value, json};
 
 use crate::arguments::BenchInferenceArguments;
