@@ -29,7 +29,7 @@ def main() -> None:
         max_position_embeddings=arguments.positions,
         tie_word_embeddings=False,
         bos_token_id=0,
-        eos_token_id=None,
+        eos_token_id=1,
         dtype="float32",
     )
     model = transformers.LlamaForCausalLM(config)
