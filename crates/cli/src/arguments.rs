@@ -205,7 +205,7 @@ pub struct ChatArguments {
 /// generated, what there is to say about it to standard error.
 #[derive(Args)]
 pub struct GenerateArguments {
-    /// A release, or a model in the Hugging Face layout
+    /// A release, a model in the Hugging Face layout, or a GGUF file
     pub model: PathBuf,
     /// The text to continue
     #[arg(long, value_name = "TEXT", conflicts_with = "file")]
