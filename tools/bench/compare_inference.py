@@ -84,8 +84,12 @@ settings = {"INFERENCE_NUM_THREADS": threads}
 if precision == "f32":
     settings["INFERENCE_PRECISION_HINT"] = "f32"
 pipe = openvino_genai.LLMPipeline(folder, "CPU", **settings)
+calls = 0
 def run(length, tokens):
-    ids = openvino.Tensor((numpy.arange(length, dtype=numpy.int64)[None, :] * 7919) % 250 + 1)
+    # Another prompt each time: GenAI keeps what it has read.
+    global calls
+    calls += 1
+    ids = openvino.Tensor((numpy.arange(length, dtype=numpy.int64)[None, :] * 7919 + 31 * calls) % 250 + 2)
     mask = openvino.Tensor(numpy.ones((1, length), dtype=numpy.int64))
     config = openvino_genai.GenerationConfig()
     config.max_new_tokens, config.ignore_eos, config.do_sample = tokens, True, False
