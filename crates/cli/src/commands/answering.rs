@@ -186,10 +186,12 @@ pub struct Answered {
 }
 
 impl Answered {
-    /// Tokens after the first, by the time that they took: the prompt is not part of it. Of one token, with the prompt.
+    /// Tokens after the first, by the time that they took: the prompt is not part of it. Of one token, or where they took too
+    /// short a time to be told from the first, with the prompt.
     fn tokens_per_second(&self) -> f64 {
+        let after_first = self.whole.saturating_sub(self.first);
         let (tokens, time) = match self.usage.completion_tokens {
-            several if several > 1 => (several - 1, self.whole.saturating_sub(self.first)),
+            several if several > 1 && after_first >= GLANCE => (several - 1, after_first),
             tokens => (tokens, self.whole),
         };
         tokens as f64 / time.as_secs_f64().max(1e-9)
