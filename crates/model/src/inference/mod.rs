@@ -2,8 +2,10 @@
 //! sequences in one call, over a cache of keys and values in blocks.
 //!
 //! A row's bits depend on the tokens before it in its sequence and on nothing else: not on the rows beside it, the cutting
-//! into chunks, the number of threads or the processor, and they are the bits of the training pass. That falls out of
-//! `compute`'s fixed chains; nothing here may add up anything in an order that depends on the call.
+//! into chunks or the number of threads. With weights in f32 they do not depend on the processor either, and they are the bits
+//! of the training pass; with weights in 8 or 4 bits they depend on whether it has a matrix unit, and on whether the row belongs
+//! to a prompt or an answer ([`SequenceChunk::answer`]). That falls out of `compute`'s fixed chains; nothing here may add up
+//! anything in an order that depends on the call.
 
 mod cache;
 mod latent;
