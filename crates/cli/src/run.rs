@@ -189,18 +189,14 @@ fn stage(
             }
             outcome(artefact, made)
         }
-        // Another process finished and tidied up while this one still read what lay there.
-        Err(_)
-            if is_together(instance, world) && matches!(folder.find(&instance.name, &key), Ok(Some(_))) =>
-        {
-            world.progress.end();
-            match folder.find(&instance.name, &key)? {
-                Some(artefact) => outcome(artefact, false),
-                None => bail!("the artefact of {} was there and is gone", instance.name),
-            }
-        }
         Err(error) => {
             world.progress.end();
+            // Another process may have finished and tidied up while this one still read what lay there.
+            if is_together(instance, world)
+                && let Ok(Some(artefact)) = folder.find_together(&instance.name, &key)
+            {
+                return outcome(artefact, false);
+            }
             // The log is a courtesy here: the failure itself must reach the user.
             let event = if world.cancellation.is_cancelled() { "stopped" } else { "failed" };
             let _ = log(folder, event, json!(format!("{error:#}")));
@@ -223,7 +219,7 @@ fn build(
     key: Digest,
 ) -> anyhow::Result<(Finished, provenance::StageOutput)> {
     let output = match is_together(instance, world) {
-        true => folder.begin_together(&instance.name, &key)?,
+        true => folder.begin_together(&instance.name, &key, world.rank)?,
         false => folder.begin(&instance.name, &key)?,
     };
     if is_together(instance, world) && folder.is_made(&instance.name, &key) {

@@ -61,9 +61,6 @@ pub fn digest_inputs(settings: &Settings, inputs: &[PathBuf]) -> Result<Vec<Inpu
     Ok(digests)
 }
 
-/// Stands in the scratch folder when the artefact is whole.
-const ASSEMBLED: &str = "assembled";
-
 /// Makes the corpus of these inputs (files or folders) in `output.payload`.
 pub fn build(
     settings: &Settings,
@@ -106,10 +103,6 @@ fn make(
         .num_threads(context.threads)
         .build()
         .map_err(|error| Error::Threads { threads: context.threads, detail: error.to_string() })?;
-    if !context.rank.is_one_of_many() {
-        // The artefact's folder is empty again; what an earlier run moved there is written again.
-        context.storage.remove_file(&output.scratch.join(ASSEMBLED))?;
-    }
     let team = Team::join(context, &output.scratch)?;
     pool.install(|| {
         for site_file in site_rules::gather(inputs, &team)? {
@@ -238,29 +231,23 @@ fn decide(
     Ok((Fates::read(&fates, holding)?, counts))
 }
 
-/// Moves the finished files into the artefact.
+/// Puts the finished files into the artefact, where each process has its own.
 fn assemble(
     names: &[PathBuf],
     statistics: &Statistics,
     output: &StageOutput,
     team: &Team,
 ) -> Result<(), Error> {
-    team.once(&output.scratch.join(ASSEMBLED), || {
-        for name in names {
-            let (from, to) = (team.scratch.join("written").join(name), output.payload.join(name));
-            if let Some(folder) = to.parent() {
-                team.storage().create_folder(folder)?;
-            }
-            // A process that was stopped here may have moved it.
-            if from.exists() || !to.exists() {
-                team.storage().rename(&from, &to)?;
-            }
+    for name in names {
+        let to = output.payload.join(name);
+        if let Some(folder) = to.parent() {
+            team.storage().create_folder(folder)?;
         }
-        let mut json = serde_json::to_vec_pretty(statistics).expect("counts always serialise");
-        json.push(b'\n');
-        team.commit(&output.payload.join("statistics.json"), &json)?;
-        team.commit(&output.scratch.join(ASSEMBLED), b"")
-    })
+        team.storage().link(&team.scratch.join("written").join(name), &to)?;
+    }
+    let mut json = serde_json::to_vec_pretty(statistics).expect("counts always serialise");
+    json.push(b'\n');
+    team.commit(&output.payload.join("statistics.json"), &json)
 }
 
 fn warn_of_unreadable(holding: &Holding, context: &Context) {

@@ -167,10 +167,12 @@ impl OutputFolder {
         Ok(output)
     }
 
-    /// Opens the working folder that several processes share: what others put there stays.
-    pub fn begin_together(&self, name: &str, key: &Digest) -> Result<StageOutput, Error> {
+    /// Opens the working folder that several processes share: the scratch of all, and an empty payload of this one's own.
+    pub fn begin_together(&self, name: &str, key: &Digest, rank: Rank) -> Result<StageOutput, Error> {
         let work = self.work_folder(name, key);
-        let output = StageOutput { payload: work.join(PAYLOAD), scratch: work.join("scratch") };
+        let payload = work.join(format!("{PAYLOAD}-{}", rank.rank));
+        let output = StageOutput { payload, scratch: work.join("scratch") };
+        self.storage.remove_folder(&output.payload)?;
         self.storage.create_folder(&output.payload)?;
         self.storage.create_folder(&output.scratch)?;
         Ok(output)
@@ -191,7 +193,8 @@ impl OutputFolder {
     }
 
     /// Completes an artefact that several processes made, all of which call this: one of them does it, the others wait
-    /// for it. Whether this process was the one.
+    /// for it. Whether this process was the one. Each comes with a payload of its own, so that one that only seemed dead
+    /// takes nothing from the others; whose payload gets the name first is decided by the rename.
     pub fn finish_together(
         &mut self,
         output: &StageOutput,
@@ -199,32 +202,39 @@ impl OutputFolder {
         rank: Rank,
         cancellation: &Cancellation,
     ) -> Result<(Artefact, bool), Error> {
-        let content = &finished.content;
-        let folder = self.artefact_folder(&content.name, &content.key);
-        let work = self.work_folder(&content.name, &content.key);
-        let own = work.join(format!("{PAYLOAD}-{}", rank.rank));
+        let folder = self.artefact_folder(&finished.content.name, &finished.content.key);
+        let work = self.work_folder(&finished.content.name, &finished.content.key);
+        match self.finish_when_nobody_does(&folder, &work, output, finished, rank, cancellation) {
+            Ok(Some(artefact)) => Ok((artefact, true)),
+            Ok(None) => self.made_by_another(&folder, &work),
+            // Who finished has removed the working folder under this one's hands.
+            Err(_) if folder.exists() => self.made_by_another(&folder, &work),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// `None` if another process has finished it.
+    fn finish_when_nobody_does(
+        &mut self,
+        folder: &Path,
+        work: &Path,
+        output: &StageOutput,
+        finished: Finished,
+        rank: Rank,
+        cancellation: &Cancellation,
+    ) -> Result<Option<Artefact>, Error> {
         if folder.exists() {
-            return self.made_by_another(&folder, &work);
+            return Ok(None);
         }
         let claims = Claims::open(&self.storage, &work.join("finishing"), rank.rank, rank.patience)?;
-        loop {
+        while !folder.exists() {
             cancellation.check()?;
-            let is_mine = !folder.exists()
-                && claims.take("finish").or_else(|error| {
-                    // Who finished has removed the working folder.
-                    if folder.exists() { Ok(false) } else { Err(error) }
-                })?;
-            if folder.exists() {
-                return self.made_by_another(&folder, &work);
-            }
-            if is_mine {
-                // Under a name of its own, so that a process that only seemed dead cannot write into it any more.
-                self.take_payload(&work, &own)?;
-                let output = StageOutput { payload: own, scratch: output.scratch.clone() };
-                return Ok((self.finish(&output, finished)?, true));
+            if claims.take("finish")? {
+                return self.finish(output, finished).map(Some);
             }
             std::thread::sleep(Duration::from_millis(200).min(rank.patience / 8));
         }
+        Ok(None)
     }
 
     /// Removes a working folder, in which other processes may still put files, or which they remove too.
@@ -250,24 +260,6 @@ impl OutputFolder {
         let artefact = Artefact::open(folder)?;
         self.remove_work(work)?;
         Ok((artefact, false))
-    }
-
-    fn take_payload(&self, work: &Path, own: &Path) -> Result<(), Error> {
-        let mut found = work.join(PAYLOAD);
-        for entry in std::fs::read_dir(work).map_err(Error::read(work))? {
-            let entry = entry.map_err(Error::read(work))?;
-            if entry.file_name().to_string_lossy().starts_with(&format!("{PAYLOAD}-")) {
-                found = entry.path();
-            }
-        }
-        if !own.exists() {
-            self.storage.rename(&found, own)?;
-        }
-        // What it may have begun to write of these is made again.
-        for name in [RECORD_FILE, MANIFEST_FILE, SUMS_FILE] {
-            self.storage.remove_file(&own.join(name))?;
-        }
-        Ok(())
     }
 
     /// Completes an artefact: digests, closing line of the record, manifest, sums; then gives the folder its name.

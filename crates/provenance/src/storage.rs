@@ -152,6 +152,27 @@ impl Storage {
         self.sync_folder(parent(to))
     }
 
+    /// Gives a whole file, which nobody changes any more, a second name; where the file system has no hard links, by a
+    /// copy.
+    pub fn link(&self, from: &Path, to: &Path) -> Result<(), StorageError> {
+        let linked = self.guarded("link", to, || {
+            fs::hard_link(from, to)?;
+            self.remember(|| vec![Pending::Entry { path: to.to_path_buf() }]);
+            Ok(())
+        });
+        match linked {
+            Err(error) if !lacks_links(&error.source) => return Err(error),
+            Err(_) => {
+                let mut source = self.guarded("read", from, || File::open(from))?;
+                let mut copy = self.create(to)?;
+                self.guarded("copy", to, || io::copy(&mut source, &mut copy.file))?;
+                copy.finish()?;
+            }
+            Ok(()) => {}
+        }
+        self.sync_folder(parent(to))
+    }
+
     /// Lets the symbolic link `link` point to `target` (a path relative to the link's folder), in one step.
     pub fn point(&self, link: &Path, target: &Path) -> Result<(), StorageError> {
         let aside = aside(link);
@@ -289,6 +310,12 @@ impl Write for StoredFile {
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
+}
+
+/// Whether hard links are what a file system cannot make (or a file has too many).
+fn lacks_links(error: &io::Error) -> bool {
+    use io::ErrorKind::{CrossesDevices, PermissionDenied, TooManyLinks, Unsupported};
+    matches!(error.kind(), CrossesDevices | PermissionDenied | TooManyLinks | Unsupported)
 }
 
 fn aside(path: &Path) -> PathBuf {
