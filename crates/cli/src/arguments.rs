@@ -9,8 +9,10 @@ use clap::builder::styling::Styles;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches};
 use model::WeightFormat;
 use provenance::Digest;
+use serving::Role;
 
 use crate::commands::answering::{AnswerArguments, weight_format};
+use crate::commands::keys::role;
 use crate::kinds::{KINDS, Kind};
 use crate::recipe::Override;
 
@@ -269,14 +271,17 @@ pub struct QuantizeArguments {
 #[derive(Args)]
 pub struct ServeArguments {
     /// Releases, models in the Hugging Face layout or GGUF files; NAME=FOLDER gives one a name of your choice
-    #[arg(required = true, value_name = "[NAME=]FOLDER")]
+    #[arg(required_unless_present = "config", value_name = "[NAME=]FOLDER")]
     pub models: Vec<String>,
-    /// Where to listen
-    #[arg(long, default_value = "127.0.0.1:8480", value_name = "ADDRESS:PORT")]
-    pub listen: SocketAddr,
-    /// Folder of the server's state: keys, audit log
-    #[arg(long, default_value = "eulalia-state", value_name = "DIR")]
-    pub state: PathBuf,
+    /// Settings of the server, in TOML; what is given here as well counts more
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where to listen [default: 127.0.0.1:8480]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Folder of the server's state: keys, audit log [default: eulalia-state]
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
     /// Certificate chain (PEM); with --tls-key, the server speaks https
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_certificate: Option<PathBuf>,
@@ -293,11 +298,12 @@ pub struct ServeArguments {
     #[arg(long, value_name = "MIB")]
     pub memory: Option<u64>,
     /// The numbers that weights are kept in: f32, bf16, q8_0 or q4_0; fewer bits are faster and take less memory
-    #[arg(long, value_name = "FORMAT", default_value = "f32", value_parser = weight_format)]
-    pub weights: WeightFormat,
-    /// Guess up to so many tokens of each answer ahead from its own text; answers stay the same
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub speculation: usize,
+    /// [default: f32]
+    #[arg(long, value_name = "FORMAT", value_parser = weight_format)]
+    pub weights: Option<WeightFormat>,
+    /// Guess up to so many tokens of each answer ahead from its own text; answers stay the same [default: 0]
+    #[arg(long, value_name = "N")]
+    pub speculation: Option<usize>,
     /// Compute every prompt anew, even where it begins like an earlier one of its tenant
     #[arg(long)]
     pub no_prefix_cache: bool,
@@ -323,6 +329,9 @@ pub enum KeysAction {
         /// Tenant that the key belongs to
         #[arg(long, default_value = "default")]
         tenant: String,
+        /// What the key may be used for: admin, operator, user, auditor or metrics
+        #[arg(long, default_value = "user", value_parser = role)]
+        role: Role,
         /// Days until the key expires [default: never]
         #[arg(long, value_name = "DAYS")]
         expires: Option<u64>,

@@ -12,7 +12,8 @@ use axum::http::StatusCode;
 use crate::api::failure::ApiFailure;
 use crate::audit::{AuditEvent, AuditLog};
 use crate::error::ServingError;
-use crate::keys::{Caller, random_hex};
+use crate::identity::Caller;
+use crate::keys::random_hex;
 
 /// The account of one request. Clones are the same account.
 #[derive(Clone)]

@@ -35,6 +35,8 @@ pub enum ServingError {
     AuditFailed(String),
     #[error("setting `{key}`: expected {expected}, found {found}")]
     Setting { key: &'static str, expected: String, found: String },
+    #[error("settings {path}: {problem}")]
+    SettingsFile { path: PathBuf, problem: String },
     #[error(
         "{address} can be reached from other machines, and without TLS keys and prompts would travel in the clear: give a \
          certificate and its key (--tls-certificate, --tls-key), listen on 127.0.0.1, or say --allow-plain-http if \

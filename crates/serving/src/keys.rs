@@ -11,6 +11,7 @@ use std::path::Path;
 use provenance::digest::keyed_digest;
 
 use crate::error::ServingError;
+use crate::identity::{Caller, Role, Scope, Scopes};
 use crate::store::{KeyRow, Store};
 
 const PREFIX: &str = "eu-";
@@ -37,18 +38,11 @@ pub struct KeyRecord {
     pub id: String,
     pub tenant: String,
     pub label: String,
+    pub role: String,
     /// Seconds since 1970.
     pub created_at: u64,
     pub expires_at: Option<u64>,
     pub revoked_at: Option<u64>,
-}
-
-/// Who asks: the owner of the key that came with a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
-    /// The tenant's pseudonym: random, means something only together with the state database.
-    pub tenant: String,
-    pub key_id: String,
 }
 
 impl KeyStore {
@@ -57,11 +51,12 @@ impl KeyStore {
         Ok(KeyStore { store: Store::open(state_folder)? })
     }
 
-    /// Makes a key for `tenant` (created on its first key). `now` and `expires_at` are seconds since 1970.
+    /// Makes a key for `tenant` (created on its first key) with a role's scopes. `now` and `expires_at` are seconds since 1970.
     pub fn new_key(
         &self,
         tenant: &str,
         label: &str,
+        role: Role,
         expires_at: Option<u64>,
         now: u64,
     ) -> Result<NewKey, ServingError> {
@@ -93,6 +88,8 @@ impl KeyStore {
                 created_at: now,
                 expires_at,
                 revoked_at: None,
+                role: role.name().to_string(),
+                scopes: None,
             };
             if self.store.add_key(&row)? {
                 return Ok(NewKey { id, key });
@@ -106,6 +103,7 @@ impl KeyStore {
             id: row.id,
             tenant: row.tenant_name,
             label: row.label,
+            role: row.role,
             created_at: row.created_at,
             expires_at: row.expires_at,
             revoked_at: row.revoked_at,
@@ -133,7 +131,7 @@ impl KeyStore {
         let (salt, expected) = row.as_ref().map_or((NO_SALT, NO_DIGEST), |row| (&row.salt, &row.digest));
         let matches = equal_in_constant_time(salted_digest(salt, presented).as_bytes(), expected.as_bytes());
         let usable = row.filter(|row| matches && is_usable(row, now));
-        Ok(usable.map(|row| Caller { tenant: row.tenant_id, key_id: row.id }))
+        Ok(usable.and_then(caller))
     }
 
     /// The database that the keys stand in.
@@ -155,6 +153,19 @@ fn key_id(presented: &str) -> Option<&str> {
 
 fn is_usable(row: &KeyRow, now: u64) -> bool {
     row.revoked_at.is_none() && row.expires_at.is_none_or(|expires_at| now < expires_at)
+}
+
+/// Who a key's row stands for; a role that this program does not know opens nothing.
+fn caller(row: KeyRow) -> Option<Caller> {
+    let role = Role::from_name(&row.role)?;
+    let scopes = match &row.scopes {
+        None => role.scopes(),
+        Some(names) => {
+            let named: Vec<Scope> = names.split_whitespace().filter_map(Scope::from_name).collect();
+            role.scopes().and(Scopes::of(&named))
+        }
+    };
+    Some(Caller { tenant: row.tenant_id, key_id: row.id, role, scopes })
 }
 
 fn salted_digest(salt: &str, key: &str) -> String {
@@ -222,7 +233,7 @@ mod tests {
     #[test]
     fn a_key_opens_until_it_is_revoked() {
         let (_folder, keys) = keys();
-        let new = keys.new_key("Ministerstvo", "skúška", None, 100).unwrap();
+        let new = keys.new_key("Ministerstvo", "skúška", Role::User, None, 100).unwrap();
         assert_eq!(new.key.len(), 3 + ID_LENGTH + SECRET_LENGTH);
         let caller = keys.authenticate(&new.key, 101).unwrap().unwrap();
         assert_eq!(caller.key_id, new.id);
@@ -235,16 +246,16 @@ mod tests {
     #[test]
     fn a_key_expires() {
         let (_folder, keys) = keys();
-        let new = keys.new_key("a", "b", Some(200), 100).unwrap();
+        let new = keys.new_key("a", "b", Role::User, Some(200), 100).unwrap();
         assert!(keys.authenticate(&new.key, 199).unwrap().is_some());
         assert!(keys.authenticate(&new.key, 200).unwrap().is_none());
-        assert!(keys.new_key("a", "b", Some(100), 100).is_err());
+        assert!(keys.new_key("a", "b", Role::User, Some(100), 100).is_err());
     }
 
     #[test]
     fn wrong_keys_open_nothing() {
         let (_folder, keys) = keys();
-        let new = keys.new_key("a", "b", None, 100).unwrap();
+        let new = keys.new_key("a", "b", Role::User, None, 100).unwrap();
         let mut other_end = new.key.clone();
         let last = if other_end.pop() == Some('A') { 'B' } else { 'A' };
         other_end.push(last);
@@ -260,7 +271,7 @@ mod tests {
     #[test]
     fn the_database_does_not_hold_the_key() {
         let (folder, keys) = keys();
-        let new = keys.new_key("a", "b", None, 100).unwrap();
+        let new = keys.new_key("a", "b", Role::User, None, 100).unwrap();
         drop(keys);
         for entry in std::fs::read_dir(folder.path().join("state")).unwrap() {
             let bytes = std::fs::read(entry.unwrap().path()).unwrap();
@@ -272,7 +283,7 @@ mod tests {
     #[test]
     fn revoking_takes_the_id_as_lists_show_it() {
         let (_folder, keys) = keys();
-        let new = keys.new_key("a", "b", None, 100).unwrap();
+        let new = keys.new_key("a", "b", Role::User, None, 100).unwrap();
         assert!(matches!(keys.revoke("unknown1", 101), Err(ServingError::NoSuchKey { .. })));
         keys.revoke(&format!("eu-{}", new.id), 101).unwrap();
         assert_eq!(keys.list().unwrap()[0].revoked_at, Some(101));
@@ -282,9 +293,9 @@ mod tests {
     fn names_are_visible_text() {
         let (_folder, keys) = keys();
         for bad in ["", "  ", "a\nb", &"x".repeat(101)] {
-            assert!(keys.new_key(bad, "label", None, 1).is_err(), "{bad:?}");
+            assert!(keys.new_key(bad, "label", Role::User, None, 1).is_err(), "{bad:?}");
         }
-        keys.new_key("Ελληνικό Πανεπιστήμιο", "ключ", None, 1).unwrap();
-        keys.new_key("tenant", "", None, 1).unwrap();
+        keys.new_key("Ελληνικό Πανεπιστήμιο", "ключ", Role::User, None, 1).unwrap();
+        keys.new_key("tenant", "", Role::User, None, 1).unwrap();
     }
 }

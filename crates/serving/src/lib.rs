@@ -11,7 +11,11 @@ mod audit_chain;
 mod body;
 mod connection;
 mod error;
+mod guard;
+mod identity;
 mod keys;
+mod operations;
+mod routes;
 mod server;
 mod settings;
 mod store;
@@ -22,9 +26,10 @@ use std::path::Path;
 pub use api::models::ServedModel;
 pub use audit_chain::AuditSummary;
 pub use error::ServingError;
+pub use identity::{Role, Scope};
 pub use keys::{KeyRecord, KeyStore, NewKey};
 pub use server::{ServeReport, serve};
-pub use settings::{ServeSettings, TlsSettings};
+pub use settings::{ModelSettings, ServeSettings, TlsSettings};
 
 /// Whether this is the state folder of a server, with an audit log.
 pub fn has_audit_log(state_folder: &Path) -> bool {

@@ -1,7 +1,4 @@
-//! The server: its routes, who may pass, and its life from the first connection to the last.
-//!
-//! One guard stands before every route, unknown ones included: nobody passes without a key, but to `/healthz`. There are
-//! no CORS headers: a web page of another origin cannot read anything here.
+//! The server: what all requests share, and its life from the first connection to the last.
 
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
@@ -10,13 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use provenance::digest::keyed_digest;
 use provenance::{Clock, Context};
 use serde::Serialize;
@@ -25,11 +15,11 @@ use serde_json::json;
 use crate::account::Account;
 use crate::api::failure::ApiFailure;
 use crate::api::models::{Models, ServedModel};
-use crate::api::{chat, completions, embeddings, models};
 use crate::audit::{AuditEvent, AuditLog};
 use crate::connection;
 use crate::error::ServingError;
 use crate::keys::{KeyStore, random_hex, random_seed};
+use crate::routes;
 use crate::settings::ServeSettings;
 use crate::tls;
 
@@ -55,13 +45,15 @@ pub struct ServeReport {
 pub struct Server {
     pub settings: ServeSettings,
     pub models: Models,
-    keys: KeyStore,
-    audit: Arc<AuditLog>,
+    pub keys: KeyStore,
+    pub audit: Arc<AuditLog>,
     clock: Clock,
     /// Keys the digests of clients' own user names.
     user_secret: String,
-    requests: AtomicU64,
-    strangers: AtomicU64,
+    /// Requests with a valid credential.
+    pub requests: AtomicU64,
+    /// Requests without one.
+    pub strangers: AtomicU64,
     /// Held while this server writes the audit log of its state folder.
     _lock: File,
 }
@@ -85,14 +77,13 @@ fn lock_state(state_folder: &Path) -> Result<File, ServingError> {
 /// address once the socket listens (with port 0 the one that was given).
 pub fn serve(
     settings: &ServeSettings,
-    state_folder: &Path,
     models: Vec<ServedModel>,
     context: &Context,
     bound: impl FnOnce(SocketAddr),
 ) -> Result<ServeReport, ServingError> {
     settings.check()?;
     let tls = settings.tls.as_ref().map(tls::server_config).transpose()?;
-    let server = Arc::new(Server::open(settings, state_folder, models, context)?);
+    let server = Arc::new(Server::open(settings, models, context)?);
     server.audit.append_and_wait(server.started())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(context.threads.clamp(1, 16))
@@ -111,7 +102,8 @@ pub fn serve(
         bound(address);
         let counting = tokio::spawn(count_strangers(server.clone()));
         let cancellation = context.cancellation.clone();
-        let connections = connection::accept(listener, tls, router(&server), settings, &cancellation).await;
+        let connections =
+            connection::accept(listener, tls, routes::router(&server), settings, &cancellation).await;
         counting.abort();
         Ok::<u64, ServingError>(connections)
     })?;
@@ -131,122 +123,6 @@ pub fn serve(
     Ok(report)
 }
 
-/// Every route there is.
-fn router(server: &Arc<Server>) -> Router {
-    Router::new()
-        .route(HEALTH, get(health))
-        .route("/readyz", get(ready))
-        .route("/v1/models", get(models::list))
-        .route("/v1/models/{id}", get(models::show))
-        .route("/v1/completions", post(completions::complete))
-        .route("/v1/chat/completions", post(chat::complete))
-        .route("/v1/embeddings", post(embeddings::embed))
-        .fallback(unknown_route)
-        .method_not_allowed_fallback(unknown_method)
-        // The last layer is the outermost: it stands before the fallbacks too.
-        .layer(axum::middleware::from_fn_with_state(server.clone(), guard))
-        .with_state(server.clone())
-}
-
-/// The header that OpenAI's clients show as the request's id; the audit log has the same.
-const REQUEST_ID: &str = "x-request-id";
-
-/// The one route that answers strangers.
-const HEALTH: &str = "/healthz";
-
-/// A name for the audit log: a path that somebody made up could hold anything.
-fn route_name(method: &Method, path: &str) -> &'static str {
-    match (method.as_str(), path) {
-        ("GET", "/readyz") => "GET /readyz",
-        ("GET", "/v1/models") => "GET /v1/models",
-        ("GET", path) if path.starts_with("/v1/models/") => "GET /v1/models/{id}",
-        ("POST", "/v1/completions") => "POST /v1/completions",
-        ("POST", "/v1/chat/completions") => "POST /v1/chat/completions",
-        ("POST", "/v1/embeddings") => "POST /v1/embeddings",
-        _ => "unknown",
-    }
-}
-
-/// Lets holders of a key pass, opens and settles the account of their request.
-async fn guard(State(server): State<Arc<Server>>, mut request: Request, next: Next) -> Response {
-    if request.uri().path() == HEALTH {
-        return sealed(next.run(request).await);
-    }
-    let caller = match server.caller(request.headers()) {
-        Ok(caller) => caller,
-        Err(failure) => {
-            if failure.status == StatusCode::UNAUTHORIZED {
-                server.strangers.fetch_add(1, Ordering::Relaxed);
-            }
-            return sealed(failure.into_response());
-        }
-    };
-    server.requests.fetch_add(1, Ordering::Relaxed);
-    let route = route_name(request.method(), request.uri().path());
-    let account = match Account::open(server.audit.clone(), caller, route) {
-        Ok(account) => account,
-        Err(error) => return sealed(ApiFailure::internal(&error.to_string()).into_response()),
-    };
-    request.extensions_mut().insert(account.clone());
-    let mut response = next.run(request).await;
-    if !account.is_streaming() {
-        response = settled(&account, response).await;
-    }
-    if let Ok(id) = HeaderValue::from_str(account.id()) {
-        response.headers_mut().insert(REQUEST_ID, id);
-    }
-    sealed(response)
-}
-
-/// A whole answer goes out once its event is on disk.
-async fn settled(account: &Account, response: Response) -> Response {
-    let outcome = match response.status() {
-        status if status.is_success() => "ok",
-        status if status.is_server_error() => "failed",
-        _ => "refused",
-    };
-    match account.settle(outcome, response.status()).await {
-        Ok(()) => response,
-        Err(failure) => failure.into_response(),
-    }
-}
-
-/// Headers that every answer carries.
-fn sealed(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
-}
-
-/// The process answers; nothing else is said to strangers.
-async fn health() -> Response {
-    Json(json!({"status": "ok"})).into_response()
-}
-
-/// Whether the engines take requests, and how busy they are.
-async fn ready(State(server): State<Arc<Server>>) -> Response {
-    let loads: Vec<_> = server.models.iter().map(|model| (model, model.engine.load())).collect();
-    let alive = loads.iter().all(|(_, load)| load.alive);
-    let models: Vec<_> = loads
-        .iter()
-        .map(|(model, load)| json!({"id": model.name, "alive": load.alive, "running": load.running, "waiting": load.waiting}))
-        .collect();
-    let status = if alive { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({"status": if alive { "ready" } else { "not ready" }, "models": models})))
-        .into_response()
-}
-
-async fn unknown_route() -> ApiFailure {
-    let message = "there is no such route; this server has /v1/models, /v1/completions, /v1/chat/completions and /v1/embeddings";
-    ApiFailure::new(StatusCode::NOT_FOUND, "unknown_route", message)
-}
-
-async fn unknown_method() -> ApiFailure {
-    let message = "this route does not take this method: GET for models, POST for completions and embeddings";
-    ApiFailure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
-}
-
 async fn count_strangers(server: Arc<Server>) {
     let mut noted = 0;
     loop {
@@ -260,10 +136,10 @@ async fn count_strangers(server: Arc<Server>) {
 impl Server {
     fn open(
         settings: &ServeSettings,
-        state_folder: &Path,
         models: Vec<ServedModel>,
         context: &Context,
     ) -> Result<Server, ServingError> {
+        let state_folder = settings.state.as_path();
         let models = Models::new(models)?;
         let keys = KeyStore::open(state_folder)?;
         let lock = lock_state(state_folder)?;
@@ -310,24 +186,6 @@ impl Server {
         details.model.clone_from(&model.name);
         details.digest.clone_from(&model.digest);
         details.user = pseudonym;
-    }
-
-    fn caller(&self, headers: &HeaderMap) -> Result<crate::keys::Caller, ApiFailure> {
-        let unauthorized = |code, message: &str| ApiFailure::new(StatusCode::UNAUTHORIZED, code, message);
-        let Some(authorization) = headers.get(AUTHORIZATION) else {
-            let message = "no key was given; send it as `Authorization: Bearer eu-…`";
-            return Err(unauthorized("missing_api_key", message));
-        };
-        let presented = authorization.to_str().ok().and_then(|text| {
-            let (scheme, key) = text.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
-        });
-        // A read of some tens of microseconds that no writer blocks (SQLite's write-ahead log): done where it stands.
-        match self.keys.authenticate(presented.unwrap_or_default(), self.now()) {
-            Ok(Some(caller)) => Ok(caller),
-            Ok(None) => Err(unauthorized("invalid_api_key", "this key is wrong, expired or revoked")),
-            Err(error) => Err(ApiFailure::internal(&error.to_string())),
-        }
     }
 
     fn started(&self) -> AuditEvent {

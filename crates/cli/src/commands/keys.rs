@@ -2,7 +2,7 @@
 
 use provenance::context::timestamp;
 use serde_json::{Value, json};
-use serving::KeyStore;
+use serving::{KeyStore, Role};
 
 use crate::arguments::{KeysAction, KeysArguments};
 use crate::console;
@@ -12,10 +12,10 @@ use crate::run::World;
 pub fn keys(arguments: &KeysArguments, json: bool, world: &World) -> anyhow::Result<Value> {
     let now = seconds_since_1970(world);
     match &arguments.action {
-        KeysAction::New { state, label, tenant, expires } => {
+        KeysAction::New { state, label, tenant, role, expires } => {
             let store = KeyStore::open(state)?;
             let expires_at = expires.map(|days| now.saturating_add(days.saturating_mul(86_400)));
-            let made = store.new_key(tenant, label, expires_at, now)?;
+            let made = store.new_key(tenant, label, *role, expires_at, now)?;
             world.console.say(&format!(
                 "Key {} of tenant {tenant}. It is shown this once; only its hash is kept.",
                 made.id
@@ -23,7 +23,9 @@ pub fn keys(arguments: &KeysArguments, json: bool, world: &World) -> anyhow::Res
             if !json {
                 println!("{}", made.key);
             }
-            Ok(json!({ "id": made.id, "key": made.key, "tenant": tenant, "expires_at": expires_at }))
+            Ok(
+                json!({ "id": made.id, "key": made.key, "tenant": tenant, "role": role, "expires_at": expires_at }),
+            )
         }
         KeysAction::List { state } => {
             let keys = KeyStore::open(state)?.list()?;
@@ -35,14 +37,15 @@ pub fn keys(arguments: &KeysArguments, json: bool, world: &World) -> anyhow::Res
                         key.id.clone(),
                         key.tenant.clone(),
                         key.label.clone(),
+                        key.role.clone(),
                         timestamp(key.created_at),
                         date(key.expires_at),
                         date(key.revoked_at),
                     ]
                 })
                 .collect();
-            let header = ["id", "tenant", "label", "made", "expires", "revoked"];
-            world.console.say(&console::table(&header, &rows, 6));
+            let header = ["id", "tenant", "label", "role", "made", "expires", "revoked"];
+            world.console.say(&console::table(&header, &rows, 7));
             Ok(json!({ "keys": keys }))
         }
         KeysAction::Revoke { id, state } => {
@@ -51,6 +54,11 @@ pub fn keys(arguments: &KeysArguments, json: bool, world: &World) -> anyhow::Res
             Ok(json!({ "revoked": id }))
         }
     }
+}
+
+/// A role by its name, for the command line.
+pub fn role(name: &str) -> Result<Role, String> {
+    Role::from_name(name).ok_or_else(|| format!("expected one of {}", Role::ALL.map(Role::name).join(", ")))
 }
 
 /// The clock of the world, as keys count time.

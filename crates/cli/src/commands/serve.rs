@@ -9,10 +9,11 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::Context as _;
 use inference::{Engine, EngineSettings};
+use model::WeightFormat;
 use provenance::digest::{files_below, join, sha256_file, sha256_of_set};
 
 use serde_json::{Value, json};
-use serving::{KeyStore, ServeSettings, ServedModel, TlsSettings};
+use serving::{KeyStore, ModelSettings, Role, ServeSettings, ServedModel, TlsSettings};
 
 use crate::arguments::ServeArguments;
 use crate::commands::keys::seconds_since_1970;
@@ -24,18 +25,18 @@ use crate::run::World;
 const ADAPTER: &str = "chat";
 
 pub fn serve(arguments: &ServeArguments, world: &World) -> anyhow::Result<Value> {
-    let settings = settings(arguments);
+    let settings = settings(arguments)?;
     // Before anything is loaded: an address that must not be listened on is no reason to wait.
     settings.check()?;
     let mut models = Vec::new();
-    for argument in &arguments.models {
-        models.extend(load_model(argument, arguments, world)?);
+    for model in &settings.models {
+        models.extend(load_model(model, world)?);
     }
-    welcome_key(&arguments.state, world)?;
+    welcome_key(&settings.state, world)?;
     let context = world.context();
     let scheme = if settings.tls.is_some() { "https" } else { "http" };
     let names: Vec<String> = models.iter().map(|model| model.name.clone()).collect();
-    let report = serving::serve(&settings, &arguments.state, models, &context, |address| {
+    let report = serving::serve(&settings, models, &context, |address| {
         world.console.say(&format!("Serving {} at {scheme}://{address}/v1", names.join(", ")));
         world.console.say("Ctrl-C or SIGTERM ends the server once the requests under way are answered.");
     })?;
@@ -49,40 +50,84 @@ pub fn serve(arguments: &ServeArguments, world: &World) -> anyhow::Result<Value>
     }))
 }
 
-fn settings(arguments: &ServeArguments) -> ServeSettings {
-    let tls = arguments.tls_certificate.clone().zip(arguments.tls_key.clone());
-    ServeSettings {
-        address: arguments.listen,
-        tls: tls.map(|(certificate, private_key)| TlsSettings { certificate, private_key }),
-        allow_plain_http: arguments.allow_plain_http,
-        ..ServeSettings::default()
+/// What the file says, overruled by what the command line says.
+fn settings(arguments: &ServeArguments) -> anyhow::Result<ServeSettings> {
+    let mut settings = match &arguments.config {
+        Some(path) => ServeSettings::from_file(path)?,
+        None => ServeSettings::default(),
+    };
+    if let Some(address) = arguments.listen {
+        settings.address = address;
     }
+    if let Some(state) = &arguments.state {
+        settings.state.clone_from(state);
+    }
+    if let Some((certificate, private_key)) = arguments.tls_certificate.clone().zip(arguments.tls_key.clone())
+    {
+        settings.tls = Some(TlsSettings { certificate, private_key });
+    }
+    settings.allow_plain_http |= arguments.allow_plain_http;
+    for argument in &arguments.models {
+        settings.models.push(model_argument(argument)?);
+    }
+    for model in &mut settings.models {
+        if let Some(weights) = arguments.weights {
+            model.weights = Some(weights.name().to_string());
+        }
+        model.memory = arguments.memory.or(model.memory);
+        model.speculation = arguments.speculation.or(model.speculation);
+        model.allow_unverified |= arguments.allow_unverified;
+        if arguments.no_prefix_cache {
+            model.prefix_cache = Some(false);
+        }
+    }
+    Ok(settings)
 }
 
-fn load_model(argument: &str, arguments: &ServeArguments, world: &World) -> anyhow::Result<Vec<ServedModel>> {
-    let (name, folder) = match argument.split_once('=') {
-        Some((name, folder)) => (Some(name.to_string()), PathBuf::from(folder)),
-        None => (None, PathBuf::from(argument)),
+fn model_argument(argument: &str) -> anyhow::Result<ModelSettings> {
+    let (name, path) = match argument.split_once('=') {
+        Some(("", _)) => {
+            return Err(Usage(format!("{argument}: expected NAME=FOLDER, the name is empty")).into());
+        }
+        Some((name, path)) => (Some(name.to_string()), path),
+        None => (None, argument),
     };
-    if name.as_deref() == Some("") {
-        return Err(Usage(format!("{argument}: expected NAME=FOLDER, the name is empty")).into());
-    }
-    let checked = load::check(&folder, arguments.allow_unverified, world)?;
-    let name = name.unwrap_or(checked.name);
+    Ok(ModelSettings {
+        name,
+        path: PathBuf::from(path),
+        weights: None,
+        memory: None,
+        speculation: None,
+        prefix_cache: None,
+        allow_unverified: false,
+    })
+}
+
+fn load_model(settings: &ModelSettings, world: &World) -> anyhow::Result<Vec<ServedModel>> {
+    let folder = &settings.path;
+    let checked = load::check(folder, settings.allow_unverified, world)?;
+    let name = settings.name.clone().unwrap_or(checked.name);
+    let weights = match &settings.weights {
+        Some(weights) => WeightFormat::of_name(weights).ok_or_else(|| {
+            let known = WeightFormat::ALL.map(WeightFormat::name).join(", ");
+            Usage(format!("model {name}: weights: expected one of {known}, found {weights}"))
+        })?,
+        None => WeightFormat::F32,
+    };
     let mut engine_settings = EngineSettings {
         threads: world.threads,
-        weights: arguments.weights,
-        speculation: arguments.speculation,
-        prefix_cache: !arguments.no_prefix_cache,
+        weights,
+        speculation: settings.speculation.unwrap_or(0),
+        prefix_cache: settings.prefix_cache.unwrap_or(true),
         ..EngineSettings::default()
     };
-    engine_settings.memory_bytes = arguments.memory.map(|mebibytes| mebibytes << 20);
+    engine_settings.memory_bytes = settings.memory.map(|mebibytes| mebibytes << 20);
     if let Some(adapter) = &checked.adapter {
         engine_settings.adapters.insert(ADAPTER.into(), adapter.clone());
     }
     world.console.say(&format!("Loading {name} from {}", folder.display()));
     let engine = Arc::new(
-        Engine::start(&folder, &engine_settings)
+        Engine::start(folder, &engine_settings)
             .with_context(|| format!("cannot load {}", folder.display()))?,
     );
     for key in &engine.defaults().not_followed {
@@ -90,9 +135,9 @@ fn load_model(argument: &str, arguments: &ServeArguments, world: &World) -> anyh
     }
     let digest = match checked.digest {
         Some(digest) => digest,
-        None => digest_of(&folder)?,
+        None => digest_of(folder)?,
     };
-    let created = created(&folder);
+    let created = created(folder);
     let served = |name: String, adapter: Option<&str>| ServedModel {
         name,
         engine: engine.clone(),
@@ -133,7 +178,7 @@ fn welcome_key(state: &Path, world: &World) -> anyhow::Result<()> {
         return Ok(());
     }
     if std::io::stderr().is_terminal() {
-        let made = store.new_key("default", "first start", None, now)?;
+        let made = store.new_key("default", "first start", Role::Admin, None, now)?;
         world.console.say("There was no key yet. This one is shown once; only its hash is kept:");
         world.console.say(&format!("  {}", made.key));
     } else {

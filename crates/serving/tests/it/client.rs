@@ -11,7 +11,7 @@ use inference::testing::{alphabet_engine_with, write_byte_tokenizer};
 use inference::{Engine, EngineSettings};
 use provenance::{Cancellation, Context, Storage};
 use serde_json::Value;
-use serving::{KeyStore, ServeReport, ServeSettings, ServedModel, ServingError, serve};
+use serving::{KeyStore, Role, ServeReport, ServeSettings, ServedModel, ServingError, serve};
 use tokenizer::Tokenizer;
 
 /// Longest wait for anything in these tests.
@@ -60,7 +60,7 @@ impl TestServer {
         let tokenizer = Tokenizer::load(folder.path()).unwrap();
         let engine = Arc::new(alphabet_engine_with(tokenizer, 64, options.step, &options.engine));
         let state = folder.path().join("state");
-        let new = KeyStore::open(&state).unwrap().new_key("Test", "test", None, 0).unwrap();
+        let new = KeyStore::open(&state).unwrap().new_key("Test", "test", Role::Admin, None, 0).unwrap();
         let model = ServedModel {
             name: "toy".into(),
             engine: engine.clone(),
@@ -73,11 +73,9 @@ impl TestServer {
         let context = Context { storage: options.storage, ..Context::quiet(2) };
         let cancellation = context.cancellation.clone();
         let (bound, listening) = mpsc::channel();
-        let (settings, state_folder) = (options.settings, state.clone());
+        let settings = ServeSettings { state: state.clone(), ..options.settings };
         let thread = std::thread::spawn(move || {
-            serve(&settings, &state_folder, vec![model, chat], &context, |address| {
-                bound.send(address).unwrap()
-            })
+            serve(&settings, vec![model, chat], &context, |address| bound.send(address).unwrap())
         });
         let address = listening.recv_timeout(PATIENCE).expect("the server listens");
         TestServer {

@@ -7,7 +7,7 @@ use provenance::{Context, Storage};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::json;
-use serving::{KeyStore, ServeSettings, ServingError, TlsSettings, serve, verify_audit};
+use serving::{KeyStore, Role, ServeSettings, ServingError, TlsSettings, serve, verify_audit};
 
 use crate::client::{Answer, Options, TestServer, request_text};
 
@@ -157,15 +157,15 @@ fn what_would_be_unsafe_does_not_start() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
     let context = Context::quiet(1);
-    let try_serving =
-        |settings: &ServeSettings| serve(settings, &state, Vec::new(), &context, |_| {}).unwrap_err();
-    let beyond = ServeSettings { address: "0.0.0.0:0".parse().unwrap(), ..ServeSettings::default() };
+    let here = ServeSettings { state, ..ServeSettings::default() };
+    let try_serving = |settings: &ServeSettings| serve(settings, Vec::new(), &context, |_| {}).unwrap_err();
+    let beyond = ServeSettings { address: "0.0.0.0:0".parse().unwrap(), ..here.clone() };
     assert!(matches!(try_serving(&beyond), ServingError::PlainHttpBeyondLoopback { .. }));
     let missing =
         TlsSettings { certificate: folder.path().join("none.pem"), private_key: folder.path().join("none") };
-    let with_tls = ServeSettings { tls: Some(missing), ..ServeSettings::default() };
+    let with_tls = ServeSettings { tls: Some(missing), ..here.clone() };
     assert!(matches!(try_serving(&with_tls), ServingError::Tls { .. }));
-    assert!(matches!(try_serving(&ServeSettings::default()), ServingError::NoModel));
+    assert!(matches!(try_serving(&here), ServingError::NoModel));
     let server = TestServer::start(Options::default());
     let model = serving::ServedModel {
         name: "toy".into(),
@@ -175,7 +175,7 @@ fn what_would_be_unsafe_does_not_start() {
         created: 0,
     };
     let twice = vec![model.clone(), model];
-    let error = serve(&ServeSettings::default(), &state, twice, &context, |_| {}).unwrap_err();
+    let error = serve(&here, twice, &context, |_| {}).unwrap_err();
     assert!(matches!(error, ServingError::ModelTwice { .. }), "{error}");
 }
 
@@ -184,7 +184,7 @@ fn a_key_that_is_made_later_opens_a_running_server() {
     let server = TestServer::start(Options::default());
     let keys = KeyStore::open(&server.state).unwrap();
     keys.revoke(&server.key_id, 1).unwrap();
-    let new = keys.new_key("Test", "later", None, 2).unwrap();
+    let new = keys.new_key("Test", "later", Role::User, None, 2).unwrap();
     let headers = format!("authorization: bearer {}\r\n", new.key);
     let answer = server.ask_with("GET", "/v1/models", &headers, "");
     assert_eq!(answer.status, 200);

@@ -1,17 +1,26 @@
-//! What the operator decides: address, certificates, limits. Plain TOML; checked before anything is opened.
+//! What the operator decides: address, certificates, models, limits. Plain TOML, one file for all of it; checked before
+//! anything is opened.
+
+mod model;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::ServingError;
 
+pub use model::ModelSettings;
+
 /// Settings of the server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServeSettings {
+    /// Folder of the server's state: keys, tenants, audit log.
+    pub state: PathBuf,
+    /// Models to load, each under a name.
+    pub models: Vec<ModelSettings>,
     /// Where to listen. Port 0 takes a free one.
     pub address: SocketAddr,
     /// Certificate and key; without them the server speaks plain HTTP, and on loopback only.
@@ -50,6 +59,8 @@ pub struct TlsSettings {
 impl Default for ServeSettings {
     fn default() -> Self {
         ServeSettings {
+            state: PathBuf::from("eulalia-state"),
+            models: Vec::new(),
             address: SocketAddr::from(([127, 0, 0, 1], 8480)),
             tls: None,
             allow_plain_http: false,
@@ -67,6 +78,23 @@ impl Default for ServeSettings {
 }
 
 impl ServeSettings {
+    /// Reads a file. Paths in it start at its folder.
+    pub fn from_file(path: &Path) -> Result<ServeSettings, ServingError> {
+        let trouble = |problem: String| ServingError::SettingsFile { path: path.to_path_buf(), problem };
+        let text = std::fs::read_to_string(path).map_err(|error| trouble(error.to_string()))?;
+        let mut settings: ServeSettings =
+            toml::from_str(&text).map_err(|error| trouble(error.to_string()))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let resolve = |path: &mut PathBuf| *path = folder.join(&*path);
+        resolve(&mut settings.state);
+        settings.models.iter_mut().for_each(|model| resolve(&mut model.path));
+        if let Some(tls) = &mut settings.tls {
+            resolve(&mut tls.certificate);
+            resolve(&mut tls.private_key);
+        }
+        Ok(settings)
+    }
+
     /// Refuses what cannot work or would be unsafe, naming the setting.
     pub fn check(&self) -> Result<(), ServingError> {
         if self.tls.is_none() && !self.allow_plain_http && !self.address.ip().is_loopback() {
@@ -122,6 +150,24 @@ mod tests {
         assert!(ServeSettings { allow_plain_http: true, ..open }.check().is_ok());
         assert!(
             ServeSettings { address: "[::1]:0".parse().unwrap(), ..ServeSettings::default() }.check().is_ok()
+        );
+    }
+
+    #[test]
+    fn a_file_is_read_with_paths_from_its_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gateway.toml");
+        let text = "address = \"127.0.0.1:9000\"\n[[models]]\nname = \"a\"\npath = \"models/a\"\n";
+        std::fs::write(&path, text).unwrap();
+        let settings = ServeSettings::from_file(&path).unwrap();
+        assert_eq!(settings.address.port(), 9000);
+        assert_eq!(settings.models[0].path, folder.path().join("models/a"));
+        assert_eq!(settings.state, folder.path().join("eulalia-state"));
+        std::fs::write(&path, "adress = 1\n").unwrap();
+        let error = ServeSettings::from_file(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("gateway.toml") && error.contains("line 1") && error.contains("adress"),
+            "{error}"
         );
     }
 

@@ -1,16 +1,22 @@
 //! The server's state in one embedded SQLite file: tenants, keys, heads of the audit log.
 //!
-//! All SQL of the crate stands in this file, in the part of the language that PostgreSQL shares, so that another
-//! database can take SQLite's place here and nowhere else. The schema grows by numbered migrations, each applied once
+//! All SQL of the crate stands in this folder, in the part of the language that PostgreSQL shares, so that another
+//! database can take SQLite's place here and nowhere else; each file holds the tables of one concern. The schema grows by numbered migrations, each applied once
 //! and in its own transaction. The file lives in a folder that only its owner can enter (mode 0700).
+
+mod heads;
+mod keys;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use crate::error::ServingError;
+
+pub use heads::AuditHead;
+pub use keys::KeyRow;
 
 /// Name of the database inside the state folder.
 pub const DATABASE_FILE: &str = "state.sqlite";
@@ -19,7 +25,8 @@ pub const DATABASE_FILE: &str = "state.sqlite";
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// Schema changes, oldest first; number n is the n-th entry, from 1. An entry never changes once released.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE tenants (
         id         TEXT PRIMARY KEY,
         name       TEXT NOT NULL UNIQUE,
@@ -46,37 +53,17 @@ const MIGRATIONS: &[&str] = &["
         name  TEXT PRIMARY KEY,
         value TEXT NOT NULL
     );
-"];
+",
+    "
+    ALTER TABLE api_keys ADD COLUMN role TEXT NOT NULL DEFAULT 'user';
+    ALTER TABLE api_keys ADD COLUMN scopes TEXT;
+",
+];
 
 /// The open database. Shared between threads; statements run one at a time (each takes tens of microseconds).
 pub struct Store {
     path: PathBuf,
     connection: Mutex<Connection>,
-}
-
-/// One row of the table of keys, with its tenant's name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyRow {
-    pub id: String,
-    pub tenant_id: String,
-    pub tenant_name: String,
-    pub label: String,
-    /// Hexadecimal.
-    pub salt: String,
-    /// Hexadecimal.
-    pub digest: String,
-    /// Seconds since 1970, as all times here.
-    pub created_at: u64,
-    pub expires_at: Option<u64>,
-    pub revoked_at: Option<u64>,
-}
-
-/// The last line of the audit log at some moment: what a later, shorter log is caught by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuditHead {
-    pub log: String,
-    pub sequence: u64,
-    pub digest: String,
 }
 
 impl Store {
@@ -110,59 +97,6 @@ impl Store {
             .map_err(at(&self.path, "reading a tenant"))
     }
 
-    /// Adds a key. `Ok(false)` if its id is taken.
-    pub fn add_key(&self, key: &KeyRow) -> Result<bool, ServingError> {
-        let added = self
-            .connection()
-            .execute(
-                "INSERT INTO api_keys (id, tenant_id, label, salt, digest, created_at, expires_at, revoked_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING",
-                params![
-                    key.id,
-                    key.tenant_id,
-                    key.label,
-                    key.salt,
-                    key.digest,
-                    signed(key.created_at),
-                    key.expires_at.map(signed),
-                    key.revoked_at.map(signed)
-                ],
-            )
-            .map_err(at(&self.path, "adding a key"))?;
-        Ok(added == 1)
-    }
-
-    /// The key of that id.
-    pub fn key(&self, id: &str) -> Result<Option<KeyRow>, ServingError> {
-        let connection = self.connection();
-        let mut statement = connection
-            .prepare_cached(&format!("{SELECT_KEYS} WHERE api_keys.id = ?1"))
-            .map_err(at(&self.path, "reading a key"))?;
-        statement.query_row([id], key_row).optional().map_err(at(&self.path, "reading a key"))
-    }
-
-    /// All keys, oldest first.
-    pub fn keys(&self) -> Result<Vec<KeyRow>, ServingError> {
-        let connection = self.connection();
-        let mut statement = connection
-            .prepare_cached(&format!("{SELECT_KEYS} ORDER BY api_keys.created_at, api_keys.id"))
-            .map_err(at(&self.path, "listing keys"))?;
-        let rows = statement.query_map([], key_row).map_err(at(&self.path, "listing keys"))?;
-        rows.collect::<Result<_, _>>().map_err(at(&self.path, "listing keys"))
-    }
-
-    /// Revokes a key; one that is revoked already keeps its date. `Ok(false)` if there is no such key.
-    pub fn revoke_key(&self, id: &str, now: u64) -> Result<bool, ServingError> {
-        let changed = self
-            .connection()
-            .execute(
-                "UPDATE api_keys SET revoked_at = COALESCE(revoked_at, ?2) WHERE id = ?1",
-                params![id, signed(now)],
-            )
-            .map_err(at(&self.path, "revoking a key"))?;
-        Ok(changed == 1)
-    }
-
     /// The secret of that name, set to `new_value` if there is none yet.
     pub fn secret(&self, name: &str, new_value: &str) -> Result<String, ServingError> {
         let connection = self.connection();
@@ -177,55 +111,10 @@ impl Store {
             .map_err(at(&self.path, "reading a secret"))
     }
 
-    /// Remembers how far the audit log has come.
-    pub fn record_audit_head(&self, head: &AuditHead, now: u64) -> Result<(), ServingError> {
-        self.connection()
-            .execute(
-                "INSERT INTO audit_heads (log, sequence, digest, recorded_at) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (log, sequence) DO NOTHING",
-                params![head.log, signed(head.sequence), head.digest, signed(now)],
-            )
-            .map_err(at(&self.path, "recording the audit log's head"))?;
-        Ok(())
-    }
-
-    /// Everything that is remembered of audit logs, oldest first within a log.
-    pub fn audit_heads(&self) -> Result<Vec<AuditHead>, ServingError> {
-        let connection = self.connection();
-        let mut statement = connection
-            .prepare_cached("SELECT log, sequence, digest FROM audit_heads ORDER BY log, sequence")
-            .map_err(at(&self.path, "reading the audit log's heads"))?;
-        let rows = statement
-            .query_map([], |row| {
-                Ok(AuditHead { log: row.get(0)?, sequence: unsigned(row.get(1)?), digest: row.get(2)? })
-            })
-            .map_err(at(&self.path, "reading the audit log's heads"))?;
-        rows.collect::<Result<_, _>>().map_err(at(&self.path, "reading the audit log's heads"))
-    }
-
     fn connection(&self) -> MutexGuard<'_, Connection> {
         // A statement that panicked left no transaction open: its guard rolled it back.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-const SELECT_KEYS: &str = "
-    SELECT api_keys.id, api_keys.tenant_id, tenants.name, api_keys.label, api_keys.salt, api_keys.digest,
-           api_keys.created_at, api_keys.expires_at, api_keys.revoked_at
-    FROM api_keys JOIN tenants ON tenants.id = api_keys.tenant_id";
-
-fn key_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<KeyRow> {
-    Ok(KeyRow {
-        id: row.get(0)?,
-        tenant_id: row.get(1)?,
-        tenant_name: row.get(2)?,
-        label: row.get(3)?,
-        salt: row.get(4)?,
-        digest: row.get(5)?,
-        created_at: unsigned(row.get(6)?),
-        expires_at: row.get::<_, Option<i64>>(7)?.map(unsigned),
-        revoked_at: row.get::<_, Option<i64>>(8)?.map(unsigned),
-    })
 }
 
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), ServingError> {

@@ -1,0 +1,3 @@
+//! What keeps the server running and lets others see that it does.
+
+pub mod health;

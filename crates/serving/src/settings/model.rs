@@ -1,0 +1,31 @@
+//! A model to load.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// What the operator says of one model; what is left out is as on the command line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSettings {
+    /// The name that clients give; without one, the release's or folder's own.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// A release, a model in the Hugging Face layout or a GGUF file.
+    pub path: PathBuf,
+    /// Numbers that weights are kept in, such as `q8_0`.
+    #[serde(default)]
+    pub weights: Option<String>,
+    /// For weights and caches, in MiB.
+    #[serde(default)]
+    pub memory: Option<u64>,
+    /// Tokens guessed ahead.
+    #[serde(default)]
+    pub speculation: Option<usize>,
+    /// Whether what prompts of a tenant have in common is computed once.
+    #[serde(default)]
+    pub prefix_cache: Option<bool>,
+    /// Load it even if its release does not verify.
+    #[serde(default)]
+    pub allow_unverified: bool,
+}
