@@ -14,6 +14,7 @@ mod error;
 mod guard;
 mod identity;
 mod keys;
+mod openapi;
 mod operations;
 mod routes;
 mod server;

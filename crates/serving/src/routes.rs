@@ -9,9 +9,10 @@ use axum::http::{Method, StatusCode};
 use axum::routing::{MethodRouter, get, post};
 
 use crate::api::failure::ApiFailure;
-use crate::api::{chat, completions, embeddings, models};
+use crate::api::{chat, completions, embeddings, models, tokens};
 use crate::guard;
 use crate::identity::Scope;
+use crate::openapi;
 use crate::operations::health;
 use crate::server::Server;
 
@@ -42,6 +43,13 @@ pub static ROUTES: &[Route] = &[
         name: "GET /readyz",
         scope: Some(Scope::Status),
         handler: || get(health::ready),
+    },
+    Route {
+        method: Method::GET,
+        path: "/openapi.json",
+        name: "GET /openapi.json",
+        scope: Some(Scope::Status),
+        handler: || get(openapi::serve),
     },
     Route {
         method: Method::GET,
@@ -77,6 +85,20 @@ pub static ROUTES: &[Route] = &[
         name: "POST /v1/embeddings",
         scope: Some(Scope::Inference),
         handler: || post(embeddings::embed),
+    },
+    Route {
+        method: Method::POST,
+        path: "/tokenize",
+        name: "POST /tokenize",
+        scope: Some(Scope::Inference),
+        handler: || post(tokens::tokenize),
+    },
+    Route {
+        method: Method::POST,
+        path: "/detokenize",
+        name: "POST /detokenize",
+        scope: Some(Scope::Inference),
+        handler: || post(tokens::detokenize),
     },
 ];
 

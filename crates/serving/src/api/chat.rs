@@ -134,7 +134,8 @@ fn logprobs(fields: &mut Fields) -> Result<Option<usize>, ApiFailure> {
     }
 }
 
-fn messages(fields: &mut Fields) -> Result<Vec<Message>, ApiFailure> {
+/// `messages`, at least one.
+pub fn messages(fields: &mut Fields) -> Result<Vec<Message>, ApiFailure> {
     let values = match fields.take("messages") {
         Some(Value::Array(values)) if !values.is_empty() => values,
         Some(other) => return Err(fields.wrong("messages", "an array of at least one message", &other)),

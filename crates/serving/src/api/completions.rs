@@ -147,7 +147,8 @@ impl Prompt {
     }
 }
 
-fn refused(error: tokenizer::Error, field: &str) -> ApiFailure {
+/// A text that the tokenizer will not take.
+pub fn refused(error: tokenizer::Error, field: &str) -> ApiFailure {
     ApiFailure {
         param: Some(field.to_string()),
         ..ApiFailure::new(StatusCode::BAD_REQUEST, "invalid_value", error.to_string())
@@ -181,7 +182,8 @@ pub fn prompts(fields: &mut Fields, field: &'static str) -> Result<Vec<Prompt>, 
     }
 }
 
-fn token_ids(values: &[Value], place: &str) -> Result<Vec<u32>, ApiFailure> {
+/// Token ids; `place` is the array's own name.
+pub fn token_ids(values: &[Value], place: &str) -> Result<Vec<u32>, ApiFailure> {
     let id = |(number, value): (usize, &Value)| {
         let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
         id.ok_or_else(|| ApiFailure::field(format!("{place}[{number}]"), "a token id", shown(value)))

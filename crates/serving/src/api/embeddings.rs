@@ -20,7 +20,7 @@ use crate::body::Body;
 use crate::server::Server;
 
 /// Texts of one request; OpenAI's limit.
-const MOST_INPUTS: usize = 2_048;
+pub const MOST_INPUTS: usize = 2_048;
 /// Texts that are with the engine at a time: a long list must not fill its queue.
 const TOGETHER: usize = 16;
 

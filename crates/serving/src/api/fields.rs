@@ -47,9 +47,19 @@ impl Fields {
         }
     }
 
+    /// Whether a field is there that nobody has read yet.
+    pub fn has(&self, name: &str) -> bool {
+        self.object.get(name).is_some_and(|value| !value.is_null())
+    }
+
     pub fn flag(&mut self, name: &'static str) -> Result<bool, ApiFailure> {
+        self.flag_or(name, false)
+    }
+
+    /// A flag that is `default` where it is absent.
+    pub fn flag_or(&mut self, name: &'static str, default: bool) -> Result<bool, ApiFailure> {
         match self.take(name) {
-            None => Ok(false),
+            None => Ok(default),
             Some(Value::Bool(flag)) => Ok(flag),
             Some(other) => Err(self.wrong(name, "true or false", &other)),
         }

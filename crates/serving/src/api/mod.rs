@@ -1,4 +1,4 @@
-//! The routes: OpenAI's models, completions, chat completions and embeddings.
+//! The routes: OpenAI's models, completions, chat completions and embeddings; tokens as vLLM has them.
 
 pub mod answer;
 pub mod chat;
@@ -9,3 +9,4 @@ pub mod fields;
 pub mod models;
 pub mod options;
 pub mod render;
+pub mod tokens;

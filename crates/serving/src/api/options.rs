@@ -10,12 +10,13 @@ use super::failure::ApiFailure;
 use super::fields::{Fields, shown};
 
 /// Stop strings of one request; OpenAI allows 4.
-const MOST_STOPS: usize = 16;
-const LONGEST_STOP: usize = 256;
+pub const MOST_STOPS: usize = 16;
+/// In bytes.
+pub const LONGEST_STOP: usize = 256;
 /// OpenAI's, for models whose makers say nothing.
 const DEFAULT_TEMPERATURE: f32 = 1.0;
 /// Longest `user`, in bytes.
-const LONGEST_USER: usize = 512;
+pub const LONGEST_USER: usize = 512;
 /// Most alternatives beside a token; OpenAI's limit for chat.
 pub const MOST_ALTERNATIVES: usize = 20;
 

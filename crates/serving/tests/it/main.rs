@@ -3,4 +3,6 @@
 mod answers;
 mod client;
 mod limits;
+mod openapi;
+mod tokens;
 mod walls;

@@ -1,0 +1,166 @@
+//! `POST /tokenize`, `POST /detokenize`: what a text costs, and what tokens say, in vLLM's form.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use serde_json::{Value, json};
+use tokenizer::Message;
+
+use super::answer::refuse_too_long;
+use super::chat::messages;
+use super::completions::{refused, token_ids};
+use super::failure::ApiFailure;
+use super::fields::Fields;
+use crate::account::Account;
+use crate::body::Body;
+use crate::server::Server;
+
+/// What is to become tokens.
+#[derive(Debug, PartialEq)]
+enum Source {
+    Prompt { text: String, add_special_tokens: bool },
+    Messages { messages: Vec<Message>, add_generation_prompt: bool },
+}
+
+#[derive(Debug, PartialEq)]
+struct Tokenize {
+    model: String,
+    source: Source,
+    return_token_strs: bool,
+}
+
+/// `POST /tokenize`
+pub async fn tokenize(
+    State(server): State<Arc<Server>>,
+    Extension(account): Extension<Account>,
+    Body(body): Body,
+) -> Result<Json<Value>, ApiFailure> {
+    let Tokenize { model, source, return_token_strs } = Tokenize::read(&body)?;
+    let model = server.models.find(&model)?.clone();
+    server.describe(&account, &model, None);
+    // Long texts take a while to encode: not on the threads that serve connections.
+    let encoding = tokio::task::spawn_blocking(move || {
+        let engine = &model.engine;
+        let tokenizer = engine.tokenizer();
+        let tokens = match &source {
+            Source::Prompt { text, add_special_tokens } => {
+                refuse_too_long(engine, text.len(), "prompt")?;
+                match add_special_tokens {
+                    true => tokenizer.encode_prompt(text),
+                    false => tokenizer.encode(text),
+                }
+                .map_err(|error| refused(error, "prompt"))?
+            }
+            Source::Messages { messages, add_generation_prompt } => {
+                let bytes = messages.iter().map(|message| message.content.len()).sum();
+                refuse_too_long(engine, bytes, "messages")?;
+                tokenizer
+                    .encode_chat(messages, *add_generation_prompt)
+                    .map_err(|error| refused(error, "messages"))?
+            }
+        };
+        let strings = return_token_strs.then(|| {
+            let text =
+                |&id: &u32| String::from_utf8_lossy(tokenizer.bytes_of(id).unwrap_or_default()).into_owned();
+            tokens.iter().map(text).collect::<Vec<String>>()
+        });
+        Ok((tokens, strings, engine.context_length()))
+    });
+    let (tokens, strings, context_length) =
+        encoding.await.map_err(|error| ApiFailure::internal(&error.to_string()))??;
+    account.details().prompt_tokens = tokens.len();
+    Ok(Json(json!({
+        "count": tokens.len(), "max_model_len": context_length, "tokens": tokens, "token_strs": strings,
+    })))
+}
+
+/// `POST /detokenize`
+pub async fn detokenize(
+    State(server): State<Arc<Server>>,
+    Extension(account): Extension<Account>,
+    Body(body): Body,
+) -> Result<Json<Value>, ApiFailure> {
+    let (model, tokens) = read_detokenize(&body)?;
+    let model = server.models.find(&model)?;
+    server.describe(&account, model, None);
+    let text = model.engine.tokenizer().decode(&tokens).map_err(|error| refused(error, "tokens"))?;
+    Ok(Json(json!({"prompt": text})))
+}
+
+fn model(fields: &mut Fields) -> Result<String, ApiFailure> {
+    fields.string("model")?.ok_or_else(|| ApiFailure::field("model", "the name of a model", "none"))
+}
+
+impl Tokenize {
+    fn read(body: &[u8]) -> Result<Tokenize, ApiFailure> {
+        let mut fields = Fields::of_body(body)?;
+        let model = model(&mut fields)?;
+        let prompt = fields.string("prompt")?;
+        let add_special_tokens = fields.flag_or("add_special_tokens", true)?;
+        let add_generation_prompt = fields.flag_or("add_generation_prompt", true)?;
+        let return_token_strs = fields.flag("return_token_strs")?;
+        let source = match prompt {
+            Some(_) if fields.has("messages") => {
+                let message = "`prompt` and `messages` are both given: leave one of them out";
+                return Err(ApiFailure {
+                    param: Some("prompt".to_string()),
+                    ..ApiFailure::new(StatusCode::BAD_REQUEST, "invalid_value", message)
+                });
+            }
+            Some(text) => Source::Prompt { text, add_special_tokens },
+            None if fields.has("messages") => {
+                Source::Messages { messages: messages(&mut fields)?, add_generation_prompt }
+            }
+            None => {
+                return Err(ApiFailure::field("prompt", "a string, or `messages` in its place", "nothing"));
+            }
+        };
+        fields.finish()?;
+        Ok(Tokenize { model, source, return_token_strs })
+    }
+}
+
+fn read_detokenize(body: &[u8]) -> Result<(String, Vec<u32>), ApiFailure> {
+    let mut fields = Fields::of_body(body)?;
+    let model = model(&mut fields)?;
+    let tokens = match fields.take("tokens") {
+        Some(Value::Array(values)) => token_ids(&values, "tokens")?,
+        Some(other) => return Err(fields.wrong("tokens", "an array of token ids", &other)),
+        None => return Err(ApiFailure::field("tokens", "an array of token ids", "nothing")),
+    };
+    fields.finish()?;
+    Ok((model, tokens))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(body: Value, expected: Result<Source, &str>) {
+        let found = Tokenize::read(body.to_string().as_bytes()).map(|request| request.source);
+        match (found, expected) {
+            (Ok(found), Ok(expected)) => assert_eq!(found, expected),
+            (Err(failure), Err(param)) => assert_eq!(failure.param.as_deref(), Some(param), "{body}"),
+            (found, expected) => panic!("{body}: {found:?}, expected {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn a_text_or_a_conversation_is_counted_never_both() {
+        let prompt = |text: &str| Source::Prompt { text: text.into(), add_special_tokens: true };
+        check(json!({"model": "m", "prompt": "Saluton"}), Ok(prompt("Saluton")));
+        let messages = json!([{"role": "user", "content": "a"}]);
+        check(
+            json!({"model": "m", "messages": messages, "add_generation_prompt": false}),
+            Ok(Source::Messages { messages: vec![Message::new("user", "a")], add_generation_prompt: false }),
+        );
+        check(json!({"model": "m", "prompt": "a", "messages": messages}), Err("prompt"));
+        check(json!({"model": "m"}), Err("prompt"));
+        check(json!({"prompt": "a"}), Err("model"));
+        check(json!({"model": "m", "prompt": "a", "add_special": true}), Err("add_special"));
+        assert!(read_detokenize(br#"{"model": "m", "tokens": [1, "2"]}"#).is_err());
+        assert_eq!(read_detokenize(br#"{"model": "m", "tokens": [1, 2]}"#).unwrap().1, [1, 2]);
+    }
+}

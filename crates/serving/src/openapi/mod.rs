@@ -1,0 +1,126 @@
+//! `GET /openapi.json`: the interface as an OpenAPI 3.1 document, made from the table of routes.
+//!
+//! A route that is not described here fails a test, and so does an answer that is not as described.
+
+mod operations;
+mod schemas;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Map, Value, json};
+
+use crate::routes::{ROUTES, Route};
+use crate::server::Server;
+use crate::settings::ServeSettings;
+use operations::{Answer, Operation};
+
+/// `GET /openapi.json`
+pub async fn serve(State(server): State<Arc<Server>>) -> Json<Value> {
+    Json(document(&server.settings))
+}
+
+/// The whole document. Limits in it are those of the settings.
+pub fn document(settings: &ServeSettings) -> Value {
+    let mut paths: Map<String, Value> = Map::new();
+    for route in ROUTES {
+        let method = route.method.as_str().to_lowercase();
+        let path = paths.entry(route.path).or_insert_with(|| json!({}));
+        path[method] = operation(route);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "eulalia",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Language models on hardware of one's own, in the form of OpenAI's interface. \
+                Every route but /healthz asks for a credential. A field that is not listed is refused by its name.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"bearer": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "A key of this server (eu-…)."},
+            },
+            "schemas": schemas::all(settings),
+        },
+    })
+}
+
+fn operation(route: &Route) -> Value {
+    let Operation { summary, query, request, answer } =
+        operations::describe(route.name).unwrap_or_else(|| Operation::plain("", schemas::any()));
+    let mut responses = Map::new();
+    let content = match answer {
+        Answer::Json(schema) => json!({"application/json": {"schema": schema}}),
+        Answer::JsonOrEvents(schema) => json!({
+            "application/json": {"schema": schema},
+            "text/event-stream": {"schema": {"type": "string"}},
+        }),
+    };
+    responses.insert("200".into(), json!({"description": "Done.", "content": content}));
+    let error = json!({"application/json": {"schema": schemas::named("Error")}});
+    let mut refusal = |status: &str, description: &str| {
+        responses.insert(status.into(), json!({"description": description, "content": error}));
+    };
+    refusal("400", "The request cannot be understood or carried out; `param` names the field.");
+    if route.scope.is_some() {
+        refusal("401", "No credential, or one that opens nothing.");
+        refusal("403", "The credential lacks the scope.");
+    }
+    refusal("404", "There is no such thing.");
+    refusal("405", "The route does not take this method.");
+    refusal("429", "A limit is reached; `Retry-After` says when to come again.");
+    refusal("503", "The server is stopping or not ready.");
+    refusal("default", "Anything else.");
+    let mut found = json!({
+        "operationId": operation_id(route),
+        "summary": summary,
+        "responses": responses,
+    });
+    let names = route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let in_path = names.map(
+        |name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}}),
+    );
+    let parameters: Vec<Value> = in_path.chain(query).collect();
+    if !parameters.is_empty() {
+        found["parameters"] = json!(parameters);
+    }
+    if let Some(schema) = request {
+        found["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": schema}}});
+    }
+    match route.scope {
+        Some(scope) => found["x-scope"] = json!(scope.name()),
+        None => found["security"] = json!([]),
+    }
+    found
+}
+
+/// Method and path in one word, such as `post_v1_chat_completions`.
+fn operation_id(route: &Route) -> String {
+    let words = route.path.split(['/', '{', '}', '-', '.']).filter(|word| !word.is_empty());
+    std::iter::once(route.method.as_str()).chain(words).collect::<Vec<_>>().join("_").to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_is_described_and_every_reference_leads_somewhere() {
+        for route in ROUTES {
+            assert!(operations::describe(route.name).is_some(), "openapi/operations.rs lacks {}", route.name);
+        }
+        let document = document(&ServeSettings::default());
+        let text = document.to_string();
+        for reference in text.split("\"$ref\":\"#").skip(1) {
+            let pointer = &reference[..reference.find('"').unwrap()];
+            assert!(document.pointer(pointer).is_some(), "{pointer} leads nowhere");
+        }
+        let ids: std::collections::BTreeSet<String> = ROUTES.iter().map(operation_id).collect();
+        assert_eq!(ids.len(), ROUTES.len());
+    }
+}
