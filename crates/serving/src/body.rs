@@ -17,7 +17,8 @@ impl FromRequest<Arc<Server>> for Body {
     type Rejection = ApiFailure;
 
     async fn from_request(request: Request, server: &Arc<Server>) -> Result<Body, ApiFailure> {
-        let limit = server.settings.body_limit_bytes;
+        let settings = server.settings();
+        let limit = settings.body_limit_bytes;
         let too_large = || {
             let message = format!("the body is larger than {limit} bytes, the most that this server reads");
             ApiFailure::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
@@ -30,7 +31,7 @@ impl FromRequest<Arc<Server>> for Body {
             return Err(too_large());
         }
         let read = axum::body::to_bytes(request.into_body(), limit);
-        match tokio::time::timeout(server.settings.body_time(), read).await {
+        match tokio::time::timeout(settings.body_time(), read).await {
             Ok(Ok(bytes)) => Ok(Body(bytes)),
             Ok(Err(_)) => Err(too_large()),
             Err(_) => {

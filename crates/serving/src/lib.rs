@@ -14,6 +14,7 @@ mod error;
 mod guard;
 mod identity;
 mod keys;
+mod live;
 mod openapi;
 mod operations;
 mod routes;

@@ -19,6 +19,7 @@ use crate::audit::{AuditEvent, AuditLog};
 use crate::connection;
 use crate::error::ServingError;
 use crate::keys::{KeyStore, random_hex, random_seed};
+use crate::live::Live;
 use crate::routes;
 use crate::settings::ServeSettings;
 use crate::tls;
@@ -43,7 +44,7 @@ pub struct ServeReport {
 
 /// What all requests share.
 pub struct Server {
-    pub settings: ServeSettings,
+    settings: Live<ServeSettings>,
     pub models: Models,
     pub keys: KeyStore,
     pub audit: Arc<AuditLog>,
@@ -151,7 +152,7 @@ impl Server {
         let folder = state_folder.join(AUDIT_FOLDER);
         let audit = AuditLog::open(&folder, state_folder, context.storage.clone(), context.clock.clone())?;
         Ok(Server {
-            settings: settings.clone(),
+            settings: Live::new(settings.clone()),
             models,
             keys,
             audit: Arc::new(audit),
@@ -161,6 +162,11 @@ impl Server {
             strangers: AtomicU64::new(0),
             _lock: lock,
         })
+    }
+
+    /// The settings as they are now. A request asks once and keeps what it was given.
+    pub fn settings(&self) -> Arc<ServeSettings> {
+        self.settings.get()
     }
 
     /// Seconds since 1970.

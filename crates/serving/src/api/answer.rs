@@ -99,7 +99,7 @@ async fn stream_events(
     sender: &Sender<Result<Bytes, Infallible>>,
     server: &Server,
 ) {
-    let patience = server.settings.stalled_client_time();
+    let patience = server.settings().stalled_client_time();
     let send = |event: Value| async move {
         let bytes = Bytes::from(format!("data: {event}\n\n"));
         // A client that does not read in time is gone like one that closed the connection.

@@ -34,11 +34,11 @@ pub async fn complete(
     Extension(account): Extension<Account>,
     Body(body): Body,
 ) -> Result<Response, ApiFailure> {
-    let chat = Chat::read(&body, server.settings.maximum_choices)?;
+    let chat = Chat::read(&body, server.settings().maximum_choices)?;
     let model = server.models.find(&chat.options.model)?.clone();
     server.describe(&account, &model, chat.options.user.as_deref());
     let seed = server.seed(chat.options.seed)?;
-    let time_limit = server.settings.request_time();
+    let time_limit = server.settings().request_time();
     let tenant = account.caller().tenant.clone();
     // The template and long prompts take a while: not on the threads that serve connections.
     let job = tokio::task::spawn_blocking(move || {

@@ -43,11 +43,11 @@ pub async fn complete(
     Extension(account): Extension<Account>,
     Body(body): Body,
 ) -> Result<Response, ApiFailure> {
-    let completion = Completion::read(&body, server.settings.maximum_choices)?;
+    let completion = Completion::read(&body, server.settings().maximum_choices)?;
     let model = server.models.find(&completion.options.model)?.clone();
     server.describe(&account, &model, completion.options.user.as_deref());
     let seed = server.seed(completion.options.seed)?;
-    let time_limit = server.settings.request_time();
+    let time_limit = server.settings().request_time();
     let tenant = account.caller().tenant.clone();
     // Long prompts take a while to encode: not on the threads that serve connections.
     let job = tokio::task::spawn_blocking(move || {

@@ -42,7 +42,7 @@ pub async fn embed(
     let wanted = Embeddings::read(&body)?;
     let model = server.models.find(&wanted.model)?.clone();
     server.describe(&account, &model, wanted.user.as_deref());
-    let deadline = Instant::now() + server.settings.request_time();
+    let deadline = Instant::now() + server.settings().request_time();
     let Embeddings { inputs, pooling, base64, .. } = wanted;
     let engine = model.engine.clone();
     // Long texts take a while to encode: not on the threads that serve connections.
