@@ -18,7 +18,7 @@ use operations::{Answer, Operation};
 
 /// `GET /openapi.json`
 pub async fn serve(State(server): State<Arc<Server>>) -> Json<Value> {
-    Json(document(&server.settings))
+    Json(document(&server.settings()))
 }
 
 /// The whole document. Limits in it are those of the settings.
