@@ -97,5 +97,12 @@ pub fn find(text: &str, language: Option<Language>) -> Vec<Finding> {
     scan::scan(text, language)
 }
 
+/// What [`find`] finds from the place `from` on, in a text whose earlier part was looked at before: it counts as the context
+/// of what follows. Findings begin at `floor` or later, the end of the last one before; all in byte places. For texts that
+/// come in pieces.
+pub fn find_from(text: &str, floor: usize, from: usize, language: Option<Language>) -> Vec<Finding> {
+    scan::scan_from(text, floor, from, language)
+}
+
 #[cfg(test)]
 mod tests;

@@ -17,11 +17,12 @@ const MOST_LABELS: usize = 8;
 const FILE_ENDINGS: [&str; 12] =
     ["png", "jpg", "jpeg", "gif", "webp", "avif", "svg", "css", "js", "html", "php", "json"];
 
-/// All e-mail addresses, in their order.
-pub fn email_addresses(text: &str) -> Vec<Range<usize>> {
+/// All e-mail addresses whose `@` stands at `from` or later, in their order; they begin at `floor` or later.
+pub fn email_addresses(text: &str, floor: usize, from: usize) -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = Vec::new();
-    for (place, _) in text.match_indices('@') {
-        let floor = found.last().map_or(0, |last| last.end);
+    for (place, _) in text[from..].match_indices('@') {
+        let place = from + place;
+        let floor = found.last().map_or(floor, |last| last.end);
         if let (Some(start), Some(end)) = (local_part(text, floor, place), domain(text, place + 1)) {
             found.push(start..end);
         }

@@ -36,12 +36,16 @@ const LONGEST_KNOWN: usize = 64;
 const LONGEST_WEB_ADDRESS: usize = 2048;
 
 pub fn scan(text: &str, language: Option<Language>) -> Vec<Finding> {
-    let addresses = network::email_addresses(text);
+    scan_from(text, 0, 0, language)
+}
+
+/// Scans from the place `from` on; findings begin at `floor` or later.
+pub fn scan_from(text: &str, floor: usize, mut from: usize, language: Option<Language>) -> Vec<Finding> {
+    let addresses = network::email_addresses(text, floor, from);
     let mut scan =
-        Scan { text, language, findings: Vec::new(), floor: 0, last_name: Cell::new((usize::MAX, None)) };
-    let mut from = 0;
+        Scan { text, language, findings: Vec::new(), floor, last_name: Cell::new((usize::MAX, None)) };
     for address in addresses {
-        scan.stretch(from, address.start);
+        scan.stretch(from, address.start.max(from));
         from = address.end;
         scan.add(address, PersonalData::EmailAddress);
     }
