@@ -7,13 +7,14 @@ use std::sync::atomic::Ordering;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::account::Account;
 use crate::api::failure::ApiFailure;
 use crate::identity::{Caller, Scope};
+use crate::page;
 use crate::routes::{self, Route};
 use crate::server::Server;
 
@@ -26,13 +27,14 @@ pub async fn guard(State(server): State<Arc<Server>>, mut request: Request, next
     if route.is_some_and(|route| route.scope.is_none()) {
         return sealed(next.run(request).await);
     }
-    let caller = match caller(&server, request.headers()) {
+    let caller = match caller(&server, &request) {
         Ok(caller) => caller,
         Err(failure) => {
             if failure.status == StatusCode::UNAUTHORIZED {
                 server.strangers.fetch_add(1, Ordering::Relaxed);
             }
-            return sealed(failure.into_response());
+            let page = page::for_strangers(&request);
+            return sealed(page.unwrap_or_else(|| failure.into_response()));
         }
     };
     server.requests.fetch_add(1, Ordering::Relaxed);
@@ -90,10 +92,26 @@ fn sealed(mut response: Response) -> Response {
     response
 }
 
+/// Who signed in on the page, if the request comes from there and the key has not been revoked since.
+fn signed_in(server: &Server, request: &Request) -> Result<Option<Caller>, ApiFailure> {
+    let Some(caller) = server.sessions.caller(request.headers(), server.now()) else { return Ok(None) };
+    if !request.method().is_safe() && !page::is_same_origin(request.headers(), request.uri()) {
+        let message = "a signed-in page of this server may send this, another site may not";
+        return Err(ApiFailure::new(StatusCode::FORBIDDEN, "cross_site_request", message));
+    }
+    server
+        .keys
+        .caller_of(&caller.key_id, server.now())
+        .map_err(|error| ApiFailure::internal(&error.to_string()))
+}
+
 /// Whose credential came with the request.
-fn caller(server: &Server, headers: &HeaderMap) -> Result<Caller, ApiFailure> {
+fn caller(server: &Server, request: &Request) -> Result<Caller, ApiFailure> {
     let unauthorized = |code, message: &str| ApiFailure::new(StatusCode::UNAUTHORIZED, code, message);
-    let Some(authorization) = headers.get(AUTHORIZATION) else {
+    let Some(authorization) = request.headers().get(AUTHORIZATION) else {
+        if let Some(caller) = signed_in(server, request)? {
+            return Ok(caller);
+        }
         let message = "no key was given; send it as `Authorization: Bearer eu-…`";
         return Err(unauthorized("missing_api_key", message));
     };

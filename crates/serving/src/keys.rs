@@ -134,6 +134,11 @@ impl KeyStore {
         Ok(usable.and_then(caller))
     }
 
+    /// Who the key of that id stands for, if it still opens anything: for who has shown it before.
+    pub(crate) fn caller_of(&self, id: &str, now: u64) -> Result<Option<Caller>, ServingError> {
+        Ok(self.store.key(id)?.filter(|row| is_usable(row, now)).and_then(caller))
+    }
+
     /// The database that the keys stand in.
     pub(crate) fn store(&self) -> &Store {
         &self.store

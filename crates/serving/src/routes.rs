@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{Method, StatusCode};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 
 use crate::api::failure::ApiFailure;
 use crate::api::{chat, completions, embeddings, models, tokens};
@@ -14,6 +14,7 @@ use crate::guard;
 use crate::identity::Scope;
 use crate::openapi;
 use crate::operations::health;
+use crate::page;
 use crate::server::Server;
 
 /// One method on one path.
@@ -50,6 +51,27 @@ pub static ROUTES: &[Route] = &[
         name: "GET /openapi.json",
         scope: Some(Scope::Status),
         handler: || get(openapi::serve),
+    },
+    Route {
+        method: Method::GET,
+        path: page::PATH,
+        name: "GET /",
+        scope: Some(Scope::Inference),
+        handler: || get(page::show),
+    },
+    Route {
+        method: Method::POST,
+        path: "/session",
+        name: "POST /session",
+        scope: Some(Scope::Inference),
+        handler: || post(page::sign_in),
+    },
+    Route {
+        method: Method::DELETE,
+        path: "/session",
+        name: "DELETE /session",
+        scope: Some(Scope::Inference),
+        handler: || delete(page::sign_out),
     },
     Route {
         method: Method::GET,

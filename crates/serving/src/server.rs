@@ -20,6 +20,7 @@ use crate::connection;
 use crate::error::ServingError;
 use crate::keys::{KeyStore, random_hex, random_seed};
 use crate::live::Live;
+use crate::page::Sessions;
 use crate::routes;
 use crate::settings::ServeSettings;
 use crate::tls;
@@ -47,6 +48,8 @@ pub struct Server {
     settings: Live<ServeSettings>,
     pub models: Models,
     pub keys: KeyStore,
+    /// Who has signed in on the page.
+    pub sessions: Sessions,
     pub audit: Arc<AuditLog>,
     clock: Clock,
     /// Keys the digests of clients' own user names.
@@ -155,6 +158,7 @@ impl Server {
             settings: Live::new(settings.clone()),
             models,
             keys,
+            sessions: Sessions::new(settings.tls.is_some() || !settings.address.ip().is_loopback()),
             audit: Arc::new(audit),
             clock: context.clock.clone(),
             user_secret,

@@ -16,6 +16,7 @@ use super::fields::Fields;
 use super::models::ServedModel;
 use super::options::user;
 use crate::account::Account;
+use crate::base64::base64;
 use crate::body::Body;
 use crate::server::Server;
 
@@ -107,20 +108,9 @@ fn of_length_one(mut vector: Vec<f32>) -> Vec<f32> {
     vector
 }
 
-/// Base64 with padding (RFC 4648, section 4).
+/// The bytes of the numbers, least first, in base64.
 fn base64_of(vector: &[f32]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for part in bytes.chunks(3) {
-        let bits =
-            (0..3).fold(0u32, |bits, index| bits << 8 | u32::from(part.get(index).copied().unwrap_or(0)));
-        for place in 0..4 {
-            let digit = char::from(ALPHABET[(bits >> (18 - 6 * place)) as usize & 63]);
-            text.push(if place <= part.len() { digit } else { '=' });
-        }
-    }
-    text
+    base64(&vector.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())
 }
 
 impl Embeddings {

@@ -54,14 +54,20 @@ fn operation(route: &Route) -> Value {
     let Operation { summary, query, request, answer } =
         operations::describe(route.name).unwrap_or_else(|| Operation::plain("", schemas::any()));
     let mut responses = Map::new();
+    let mut status = "200";
     let content = match answer {
         Answer::Json(schema) => json!({"application/json": {"schema": schema}}),
         Answer::JsonOrEvents(schema) => json!({
             "application/json": {"schema": schema},
             "text/event-stream": {"schema": {"type": "string"}},
         }),
+        Answer::Text(kind) => json!({kind: {"schema": {"type": "string"}}}),
+        Answer::Nothing => {
+            status = "204";
+            json!({})
+        }
     };
-    responses.insert("200".into(), json!({"description": "Done.", "content": content}));
+    responses.insert(status.into(), json!({"description": "Done.", "content": content}));
     let error = json!({"application/json": {"schema": schemas::named("Error")}});
     let mut refusal = |status: &str, description: &str| {
         responses.insert(status.into(), json!({"description": description, "content": error}));

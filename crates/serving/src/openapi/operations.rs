@@ -20,12 +20,20 @@ pub enum Answer {
     Json(Value),
     /// Server-sent events where the request asks for a stream.
     JsonOrEvents(Value),
+    /// Of this media type.
+    Text(&'static str),
+    /// No body, status 204.
+    Nothing,
 }
 
 impl Operation {
     /// Takes nothing but what stands in the path.
     pub fn plain(summary: &'static str, answer: Value) -> Operation {
-        Operation { summary, query: Vec::new(), request: None, answer: Answer::Json(answer) }
+        Operation::bare(summary, Answer::Json(answer))
+    }
+
+    fn bare(summary: &'static str, answer: Answer) -> Operation {
+        Operation { summary, query: Vec::new(), request: None, answer }
     }
 
     fn asked(summary: &'static str, request: &str, answer: Answer) -> Operation {
@@ -41,6 +49,11 @@ pub fn describe(route: &str) -> Option<Operation> {
             Operation::plain("Whether the models take requests, and how busy they are", named("Readiness"))
         }
         "GET /openapi.json" => Operation::plain("This document", any()),
+        "GET /" => Operation::bare("The page: sign in, talk to a model", Answer::Text("text/html")),
+        "POST /session" => {
+            Operation::bare("Sign in on the page: a cookie stands for the credential", Answer::Nothing)
+        }
+        "DELETE /session" => Operation::bare("Sign out of the page", Answer::Nothing),
         "GET /v1/models" => Operation::plain("Which models there are", named("ModelList")),
         "GET /v1/models/{id}" => Operation::plain("One model", named("Model")),
         "POST /v1/completions" => {

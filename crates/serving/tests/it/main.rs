@@ -4,5 +4,6 @@ mod answers;
 mod client;
 mod limits;
 mod openapi;
+mod page;
 mod tokens;
 mod walls;
