@@ -14,6 +14,7 @@ use crate::audit::{AuditEvent, AuditLog};
 use crate::error::ServingError;
 use crate::identity::Caller;
 use crate::keys::random_hex;
+use crate::limits::Admission;
 
 /// The account of one request. Clones are the same account.
 #[derive(Clone)]
@@ -24,6 +25,7 @@ struct State {
     id: String,
     audit: Arc<AuditLog>,
     caller: Caller,
+    admission: Admission,
     route: &'static str,
     arrived: Instant,
     details: Mutex<Details>,
@@ -44,11 +46,17 @@ pub struct Details {
 }
 
 impl Account {
-    pub fn open(audit: Arc<AuditLog>, caller: Caller, route: &'static str) -> Result<Account, ServingError> {
+    pub fn open(
+        audit: Arc<AuditLog>,
+        caller: Caller,
+        admission: Admission,
+        route: &'static str,
+    ) -> Result<Account, ServingError> {
         Ok(Account(Arc::new(State {
             id: random_hex(12)?,
             audit,
             caller,
+            admission,
             route,
             arrived: Instant::now(),
             details: Mutex::default(),
@@ -63,6 +71,11 @@ impl Account {
 
     pub fn caller(&self) -> &Caller {
         &self.0.caller
+    }
+
+    /// The request's hold on the limits of its tenant and key.
+    pub fn admission(&self) -> &Admission {
+        &self.0.admission
     }
 
     pub fn details(&self) -> MutexGuard<'_, Details> {
@@ -99,6 +112,10 @@ impl Account {
 impl State {
     fn event(&self, outcome: &str, status: StatusCode) -> AuditEvent {
         let details = self.details.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // What was refused was not computed.
+        let computed =
+            if outcome == "refused" { 0 } else { details.prompt_tokens + details.completion_tokens };
+        self.admission.settle(computed);
         let milliseconds = u64::try_from(self.arrived.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(
             id = self.id,

@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use crate::account::Account;
 use crate::api::failure::ApiFailure;
 use crate::identity::{Caller, Scope};
+use crate::limits::Admission;
 use crate::page;
 use crate::routes::{self, Route};
 use crate::server::Server;
@@ -40,7 +41,15 @@ pub async fn guard(State(server): State<Arc<Server>>, mut request: Request, next
     server.requests.fetch_add(1, Ordering::Relaxed);
     let name = route.map_or(routes::UNKNOWN, |route| route.name);
     let forbidden = route.and_then(|route| route.scope).and_then(|scope| refuse_without(scope, &caller));
-    let account = match Account::open(server.audit.clone(), caller, name) {
+    let admitted = match &forbidden {
+        None if is_counted(route) => server.limiter.admit(&caller, &server.settings().limits),
+        _ => Ok(Admission::unlimited()),
+    };
+    let admission = match admitted {
+        Ok(admission) => admission,
+        Err(failure) => return sealed(failure.into_response()),
+    };
+    let account = match Account::open(server.audit.clone(), caller, admission, name) {
         Ok(account) => account,
         Err(error) => return sealed(ApiFailure::internal(&error.to_string()).into_response()),
     };
@@ -52,6 +61,7 @@ pub async fn guard(State(server): State<Arc<Server>>, mut request: Request, next
     if !account.is_streaming() {
         response = settled(&account, response).await;
     }
+    account.admission().announce(response.headers_mut());
     if let Ok(id) = HeaderValue::from_str(account.id()) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
@@ -62,6 +72,12 @@ pub async fn guard(State(server): State<Arc<Server>>, mut request: Request, next
 fn route_of(request: &Request) -> Option<&'static Route> {
     let path = request.extensions().get::<MatchedPath>()?;
     routes::find(request.method(), path.as_str())
+}
+
+/// Whether limits count the request: all but the tasks of those who run the server, which a limit of their tenant must not
+/// lock out.
+fn is_counted(route: Option<&Route>) -> bool {
+    route.and_then(|route| route.scope).is_none_or(|scope| scope == Scope::Inference)
 }
 
 fn refuse_without(scope: Scope, caller: &Caller) -> Option<ApiFailure> {

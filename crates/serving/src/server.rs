@@ -19,10 +19,12 @@ use crate::audit::{AuditEvent, AuditLog};
 use crate::connection;
 use crate::error::ServingError;
 use crate::keys::{KeyStore, random_hex, random_seed};
+use crate::limits::Limiter;
 use crate::live::Live;
 use crate::page::Sessions;
 use crate::routes;
 use crate::settings::ServeSettings;
+use crate::store::Store;
 use crate::tls;
 
 /// Folder of the audit log inside the state folder.
@@ -51,6 +53,7 @@ pub struct Server {
     /// Who has signed in on the page.
     pub sessions: Sessions,
     pub audit: Arc<AuditLog>,
+    pub limiter: Arc<Limiter>,
     clock: Clock,
     /// Keys the digests of clients' own user names.
     user_secret: String,
@@ -114,6 +117,7 @@ pub fn serve(
     // Whatever did not end in time ends here; its accounts are settled as abandoned.
     runtime.shutdown_timeout(Duration::from_secs(1));
     server.note_strangers(server.strangers_since(0));
+    server.note_refused();
     let report = ServeReport {
         connections,
         requests: server.requests.load(Ordering::Relaxed),
@@ -134,6 +138,7 @@ async fn count_strangers(server: Arc<Server>) {
         let since = server.strangers_since(noted);
         noted += since;
         server.note_strangers(since);
+        server.note_refused();
     }
 }
 
@@ -153,19 +158,14 @@ impl Server {
         }
         let user_secret = keys.store().secret("user_pseudonyms", &random_hex(32)?)?;
         let folder = state_folder.join(AUDIT_FOLDER);
-        let audit = AuditLog::open(
-            &folder,
-            state_folder,
-            &settings.audit,
-            context.storage.clone(),
-            context.clock.clone(),
-        )?;
+        let audit = AuditLog::open(&folder, state_folder, context.storage.clone(), context.clock.clone())?;
         Ok(Server {
             settings: Live::new(settings.clone()),
             models,
             keys,
             sessions: Sessions::new(settings.tls.is_some() || !settings.address.ip().is_loopback()),
             audit: Arc::new(audit),
+            limiter: Arc::new(Limiter::new(Store::open(state_folder)?, context.clock.clone())),
             clock: context.clock.clone(),
             user_secret,
             requests: AtomicU64::new(0),
@@ -212,6 +212,18 @@ impl Server {
 
     fn strangers_since(&self, noted: u64) -> u64 {
         self.strangers.load(Ordering::Relaxed) - noted
+    }
+
+    /// Requests refused for a limit, counted like strangers: a tenant that floods must not fill the disk either.
+    fn note_refused(&self) {
+        for (refused, count) in self.limiter.take_refused() {
+            let event = AuditEvent::new("requests_refused")
+                .with("tenant", refused.tenant)
+                .with("key", refused.key_id)
+                .with("limit", refused.limit)
+                .with("count", count);
+            self.audit.append(event, |_| {});
+        }
     }
 
     fn note_strangers(&self, count: u64) {

@@ -20,6 +20,7 @@ use super::failure::ApiFailure;
 use super::models::ServedModel;
 use super::render::{ChoiceText, Frame, Kind};
 use crate::account::Account;
+use crate::limits;
 use crate::server::Server;
 
 /// Events that wait for a client that reads slowly; beyond that its answer waits in the engine's channel, which the
@@ -55,8 +56,9 @@ struct Work {
 }
 
 /// Answers a request.
-pub async fn respond(server: &Arc<Server>, account: Account, job: Job) -> Result<Response, ApiFailure> {
+pub async fn respond(server: &Arc<Server>, account: Account, mut job: Job) -> Result<Response, ApiFailure> {
     account.details().prompt_tokens = job.prompt_tokens;
+    limits::fit::fit(account.admission(), &mut job)?;
     let frame = Frame::new(job.kind, &job.model, server.now(), job.prompt_tokens)?;
     let (stream, stream_usage) = (job.stream, job.stream_usage);
     let mut work = if job.choices.iter().any(|choice| choice.request.format.is_some()) {

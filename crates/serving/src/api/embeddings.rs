@@ -18,6 +18,7 @@ use super::options::user;
 use crate::account::Account;
 use crate::base64::base64;
 use crate::body::Body;
+use crate::limits::fit::fit_prompt;
 use crate::server::Server;
 
 /// Texts of one request; OpenAI's limit.
@@ -53,6 +54,10 @@ pub async fn embed(
     let texts = encoding.await.map_err(|error| ApiFailure::internal(&error.to_string()))??;
     let tokens: usize = texts.iter().map(Vec::len).sum();
     account.details().prompt_tokens = tokens;
+    for text in &texts {
+        fit_prompt(account.admission(), text.len(), "input")?;
+    }
+    account.admission().reserve(tokens, 0)?;
     let mut data = Vec::with_capacity(texts.len());
     for part in texts.chunks(TOGETHER) {
         let left = deadline.saturating_duration_since(Instant::now());

@@ -17,6 +17,8 @@ pub struct ApiFailure {
     pub param: Option<String>,
     /// For people: what was expected, what was found, what to do.
     pub message: String,
+    /// Seconds after which to try again, where it is known.
+    pub retry_after: Option<u64>,
 }
 
 /// How long a client should wait before it tries a full queue again.
@@ -24,7 +26,7 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("2");
 
 impl ApiFailure {
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> ApiFailure {
-        ApiFailure { status, code, param: None, message: message.into() }
+        ApiFailure { status, code, param: None, message: message.into(), retry_after: None }
     }
 
     /// A field with a value that cannot be used.
@@ -102,6 +104,7 @@ impl ApiFailure {
 
 impl IntoResponse for ApiFailure {
     fn into_response(self) -> Response {
+        let retry_after = self.retry_after.map_or(RETRY_AFTER_SECONDS, HeaderValue::from);
         let mut response = (self.status, axum::Json(self.body())).into_response();
         let headers = response.headers_mut();
         match self.status {
@@ -109,7 +112,7 @@ impl IntoResponse for ApiFailure {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+                headers.insert(RETRY_AFTER, retry_after);
             }
             _ => {}
         }

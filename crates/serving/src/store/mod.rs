@@ -6,6 +6,7 @@
 
 mod heads;
 mod keys;
+mod usage;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,6 +16,7 @@ use rusqlite::{Connection, params};
 
 use crate::error::ServingError;
 
+pub use heads::AuditHead;
 pub use keys::KeyRow;
 
 /// Name of the database inside the state folder.
@@ -58,9 +60,27 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE api_keys ADD COLUMN scopes TEXT;
 ",
     "
-    ALTER TABLE audit_heads ADD COLUMN time TEXT NOT NULL DEFAULT '';
-    ALTER TABLE audit_heads ADD COLUMN key TEXT;
-    ALTER TABLE audit_heads ADD COLUMN signature TEXT;
+    CREATE TABLE usage (
+        day               BIGINT NOT NULL,
+        tenant_id         TEXT NOT NULL,
+        key_id            TEXT NOT NULL,
+        model             TEXT NOT NULL,
+        requests          BIGINT NOT NULL,
+        refused           BIGINT NOT NULL,
+        prompt_tokens     BIGINT NOT NULL,
+        cached_tokens     BIGINT NOT NULL,
+        completion_tokens BIGINT NOT NULL,
+        milliseconds      BIGINT NOT NULL,
+        PRIMARY KEY (day, tenant_id, key_id, model)
+    );
+    CREATE TABLE usage_settled (
+        log      TEXT PRIMARY KEY,
+        sequence BIGINT NOT NULL
+    );
+    CREATE TABLE key_limits (
+        key_id TEXT PRIMARY KEY REFERENCES api_keys (id),
+        limits TEXT NOT NULL
+    );
 ",
 ];
 
@@ -115,11 +135,6 @@ impl Store {
             .map_err(at(&self.path, "reading a secret"))
     }
 
-    /// From now on a statement waits no longer than this for another process that writes.
-    pub fn wait_at_most(&self, wait: Duration) -> Result<(), ServingError> {
-        self.connection().busy_timeout(wait).map_err(at(&self.path, "setting the lock wait"))
-    }
-
     fn connection(&self) -> MutexGuard<'_, Connection> {
         // A statement that panicked left no transaction open: its guard rolled it back.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
@@ -140,8 +155,7 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), ServingError>
     if found > known {
         return Err(ServingError::NewerSchema { path: path.to_path_buf(), found, known });
     }
-    // Nothing is locked where nothing is left to do: another process may be writing.
-    for (number, sql) in (1..).zip(MIGRATIONS).skip(usize::try_from(found).unwrap_or(0)) {
+    for (number, sql) in (1..).zip(MIGRATIONS) {
         // Immediate: of two processes that open a new database, the second waits and then finds it migrated.
         let transaction = connection
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)

@@ -208,6 +208,12 @@ impl Answer {
         self
     }
 
+    /// Asserts that it is an answer, not a complaint.
+    pub fn check_ok(&self) -> &Answer {
+        assert_eq!(self.status, 200, "{}", self.body);
+        self
+    }
+
     /// The payloads of server-sent events, `[DONE]` left as it is.
     pub fn events(&self) -> Vec<&str> {
         self.body

@@ -5,5 +5,6 @@ mod client;
 mod limits;
 mod openapi;
 mod page;
+mod quotas;
 mod tokens;
 mod walls;

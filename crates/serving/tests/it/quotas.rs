@@ -1,0 +1,154 @@
+//! What tenants and keys may use, and what they are told when it is used up.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use serving::{KeyStore, LimitsPolicy, Role, set_key_limits};
+
+use crate::client::{Answer, Options, TestServer};
+
+const SLOW: Duration = Duration::from_millis(20);
+
+fn completion(max_tokens: usize) -> Value {
+    json!({"model": "toy", "prompt": "ab", "temperature": 0, "max_tokens": max_tokens})
+}
+
+fn limited(tenant: LimitsPolicy, key: LimitsPolicy) -> Options {
+    let mut options = Options::default();
+    (options.settings.limits.tenant, options.settings.limits.key) = (tenant, key);
+    options
+}
+
+/// A key of some tenant.
+pub fn new_key(server: &TestServer, tenant: &str) -> String {
+    KeyStore::open(&server.state).unwrap().new_key(tenant, "", Role::User, None, 0).unwrap().key
+}
+
+fn post_with(server: &TestServer, key: &str, body: &Value) -> Answer {
+    let headers = format!("Authorization: Bearer {key}\r\n");
+    server.ask_with("POST", "/v1/completions", &headers, &body.to_string())
+}
+
+fn check_refused(answer: &Answer, limit: &str) -> u64 {
+    answer.check(429, None);
+    let error = &answer.json()["error"];
+    assert_eq!((&error["code"], &error["type"]), (&json!("rate_limit_exceeded"), &json!("rate_limit_error")));
+    assert!(error["message"].as_str().unwrap().contains(&format!("`{limit}`")), "{error}");
+    answer.header("retry-after").unwrap().parse().unwrap()
+}
+
+#[test]
+fn requests_per_minute_hold_for_all_keys_of_a_tenant_and_for_no_other() {
+    let limits = LimitsPolicy { requests_per_minute: Some(3), ..LimitsPolicy::default() };
+    let mut server = TestServer::start(limited(limits, LimitsPolicy::default()));
+    let (first, second, other) = (new_key(&server, "A"), new_key(&server, "A"), new_key(&server, "B"));
+    for (number, key) in [&first, &second, &first].into_iter().enumerate() {
+        let answer = post_with(&server, key, &completion(1));
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("x-ratelimit-limit-requests"), Some("3"));
+        assert_eq!(answer.header("x-ratelimit-remaining-requests"), Some(["2", "1", "0"][number]));
+        assert!(answer.header("x-ratelimit-reset-requests").unwrap().ends_with('s'));
+    }
+    let wait = check_refused(&post_with(&server, &second, &completion(1)), "requests_per_minute");
+    assert!((1..=20).contains(&wait), "{wait}");
+    assert_eq!(post_with(&server, &other, &completion(1)).status, 200);
+    // Paths that do not exist count too; the administration does not.
+    let mut lost = 0;
+    for _ in 0..4 {
+        let headers = format!("Authorization: Bearer {other}\r\n");
+        lost += usize::from(server.ask_with("GET", "/v1/nothing", &headers, "").status == 429);
+        assert_eq!(server.ask_with("GET", "/readyz", &headers, "").status, 200);
+    }
+    assert!(lost >= 1);
+    server.stop();
+    let refused: Vec<_> =
+        server.audit().into_iter().filter(|event| event["event"] == "requests_refused").collect();
+    let count: u64 = refused.iter().map(|event| event["count"].as_u64().unwrap()).sum();
+    assert_eq!(count as usize, 1 + lost, "{refused:?}");
+}
+
+#[test]
+fn tokens_are_set_aside_and_settled_with_what_was_used() {
+    let limits = LimitsPolicy { tokens_per_minute: Some(100), ..LimitsPolicy::default() };
+    let server = TestServer::start(limited(LimitsPolicy::default(), limits));
+    let left = |answer: &Answer| -> u64 {
+        answer.check_ok();
+        answer.header("x-ratelimit-remaining-tokens").unwrap().parse().unwrap()
+    };
+    // 2 + 50 are set aside; "cdefghijklmnopqrstuvwxyz" and the end of the text are 25 tokens.
+    let first = server.post("/v1/completions", completion(50));
+    assert!((73..=80).contains(&left(&first)), "{}", left(&first));
+    // More than is left, less than the limit: to be tried again.
+    check_refused(&server.post("/v1/completions", completion(90)), "tokens_per_minute");
+    // More than the limit: no waiting makes it fit.
+    let never = server.post("/v1/completions", completion(99));
+    never.check(400, None);
+    assert_eq!(never.json()["error"]["code"], "request_too_large");
+    // What was refused was not used.
+    let after = server.post("/v1/completions", completion(20));
+    assert!((51..=65).contains(&left(&after)), "{}", left(&after));
+}
+
+#[test]
+fn a_stream_counts_among_the_requests_at_once_until_it_ends() {
+    let limits = LimitsPolicy { concurrent_requests: Some(1), ..LimitsPolicy::default() };
+    let mut options = limited(limits, LimitsPolicy::default());
+    options.step = SLOW;
+    let server = TestServer::start(options);
+    let mut body = completion(20);
+    body["stream"] = json!(true);
+    let stream = server.begin("/v1/completions", body.clone());
+    server.wait_until("the request runs", |server| server.engine.load().running == 1);
+    check_refused(&server.post("/v1/completions", completion(1)), "concurrent_requests");
+    assert_eq!(Answer::read(stream).events().last(), Some(&"[DONE]"));
+    let stream = server.begin("/v1/completions", body);
+    server.wait_until("the request runs", |server| server.engine.load().running == 1);
+    drop(stream);
+    // A place is free again soon after its client has gone.
+    server.wait_until("the place is free", |server| {
+        server.post("/v1/completions", completion(1)).status == 200
+    });
+}
+
+#[test]
+fn prompts_and_answers_keep_to_their_lengths() {
+    let limits = LimitsPolicy {
+        prompt_tokens: Some(4),
+        answer_tokens: Some(3),
+        answers: Some(2),
+        ..LimitsPolicy::default()
+    };
+    let server = TestServer::start(limited(limits, LimitsPolicy::default()));
+    let post = |name: &str, value: Value| {
+        let mut body = completion(2);
+        body[name] = value;
+        server.post("/v1/completions", body)
+    };
+    post("prompt", json!("abcde")).check(400, Some("prompt"));
+    post("max_tokens", json!(4)).check(400, Some("max_tokens"));
+    post("n", json!(3)).check(400, Some("n"));
+    post("n", json!(2)).check_ok();
+    let chat = json!({"model": "toy", "messages": [{"role": "user", "content": "ab"}], "temperature": 0});
+    let choice = &server.post("/v1/chat/completions", chat).json()["choices"][0];
+    assert_eq!((&choice["message"]["content"], &choice["finish_reason"]), (&json!("cde"), &json!("length")));
+    server
+        .post("/v1/embeddings", json!({"model": "toy", "input": ["ab", "abcde"]}))
+        .check(400, Some("input"));
+}
+
+#[test]
+fn a_key_may_have_limits_of_its_own() {
+    let defaults = LimitsPolicy { answers: Some(1), ..LimitsPolicy::default() };
+    let server = TestServer::start(limited(LimitsPolicy::default(), defaults));
+    let mut body = completion(1);
+    body["n"] = json!(2);
+    server.post("/v1/completions", body.clone()).check(400, Some("n"));
+    let own = LimitsPolicy { answers: Some(2), ..LimitsPolicy::default() };
+    set_key_limits(&server.state, &server.key_id, Some(&own)).unwrap();
+    server.wait_until("the limits are read again", |server| {
+        server.post("/v1/completions", body.clone()).status == 200
+    });
+    assert!(set_key_limits(&server.state, "unknown1", None).is_err());
+    let nothing = LimitsPolicy { answers: Some(0), ..LimitsPolicy::default() };
+    assert!(set_key_limits(&server.state, &server.key_id, Some(&nothing)).is_err());
+}
