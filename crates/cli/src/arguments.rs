@@ -37,6 +37,7 @@ pub enum Command {
     Chat(ChatArguments),
     Serve(ServeArguments),
     Keys(KeysArguments),
+    Audit(AuditArguments),
     OptOut(OptOutArguments),
     Plot(PlotArguments),
     Bench(BenchArguments),
@@ -99,6 +100,9 @@ pub struct VerifyArguments {
     /// The digest that was published for it
     #[arg(long, value_name = "SHA256")]
     pub expect: Option<Digest>,
+    /// Of an audit log or a copy of one: the installation's public key, as `eulalia audit key` printed it
+    #[arg(long, value_name = "FILE")]
+    pub audit_key: Option<PathBuf>,
 }
 
 /// Show an artefact: what it is, what it was made from, counts and samples.
@@ -307,6 +311,23 @@ pub struct ServeArguments {
     /// Compute every prompt anew, even where it begins like an earlier one of its tenant
     #[arg(long)]
     pub no_prefix_cache: bool,
+}
+
+/// Read the audit log of a server.
+#[derive(Args)]
+pub struct AuditArguments {
+    #[command(subcommand)]
+    pub action: AuditAction,
+}
+
+#[derive(clap::Subcommand)]
+pub enum AuditAction {
+    /// Print the public key that the heads of the log are signed for; auditors give it to `eulalia verify --audit-key`
+    Key {
+        /// Folder of the server's state
+        #[arg(default_value = "eulalia-state", value_name = "STATE")]
+        state: PathBuf,
+    },
 }
 
 /// Make, list and revoke the keys of a server.
@@ -543,6 +564,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Call, clap
         "chat" => Command::Chat(ChatArguments::from_arg_matches(inner)?),
         "serve" => Command::Serve(ServeArguments::from_arg_matches(inner)?),
         "keys" => Command::Keys(KeysArguments::from_arg_matches(inner)?),
+        "audit" => Command::Audit(AuditArguments::from_arg_matches(inner)?),
         "opt-out" => Command::OptOut(OptOutArguments::from_arg_matches(inner)?),
         "plot" => Command::Plot(PlotArguments::from_arg_matches(inner)?),
         "bench" => Command::Bench(BenchArguments::from_arg_matches(inner)?),
@@ -674,13 +696,17 @@ pub fn program() -> clap::Command {
             "eulalia keys new --label \"reading room\" --expires 90",
         ))
         .subcommand(with_example(
+            AuditArguments::augment_args(clap::Command::new("audit")),
+            "eulalia audit key eulalia-state > audit-key.pem",
+        ))
+        .subcommand(with_example(
             OptOutArguments::augment_args(clap::Command::new("opt-out")),
             "eulalia opt-out add --ledger opt-outs.jsonl --domain site.example --reference \"letter 12\"\n  \
              eulalia opt-out check --ledger opt-outs.jsonl",
         ))
         .subcommand(with_example(
             VerifyArguments::augment_args(clap::Command::new("verify")),
-            "eulalia verify runs/tiny/release\n  eulalia verify eulalia-state",
+            "eulalia verify runs/tiny/release\n  eulalia verify eulalia-state --audit-key audit-key.pem",
         ))
         .subcommand(with_example(
             InspectArguments::augment_args(clap::Command::new("inspect")),

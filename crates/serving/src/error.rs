@@ -31,6 +31,8 @@ pub enum ServingError {
     AuditBroken { path: PathBuf, line: u64, problem: String },
     #[error("audit log {path}: {problem}")]
     AuditUnreadable { path: PathBuf, problem: String },
+    #[error("audit key {path}: {problem}")]
+    AuditKey { path: PathBuf, problem: String },
     #[error("the audit log cannot be written: {0}")]
     AuditFailed(String),
     #[error("setting `{key}`: expected {expected}, found {found}")]

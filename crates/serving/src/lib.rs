@@ -7,7 +7,6 @@
 mod account;
 mod api;
 mod audit;
-mod audit_chain;
 mod base64;
 mod body;
 mod connection;
@@ -26,24 +25,33 @@ mod settings;
 mod store;
 mod tls;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use api::models::ServedModel;
-pub use audit_chain::AuditSummary;
+pub use audit::{AuditKey, AuditPublicKey, AuditSummary};
 pub use error::ServingError;
 pub use identity::{Role, Scope};
 pub use keys::{KeyRecord, KeyStore, NewKey};
 pub use limits::policy::LimitsPolicy;
 pub use limits::set_key_limits;
 pub use server::{ServeReport, serve};
-pub use settings::{LimitsSettings, ModelSettings, ServeSettings, TlsSettings};
+pub use settings::{AuditSettings, Durability, LimitsSettings, ModelSettings, ServeSettings, TlsSettings};
 
-/// Whether this is the state folder of a server, with an audit log.
-pub fn has_audit_log(state_folder: &Path) -> bool {
-    state_folder.join(server::AUDIT_FOLDER).is_dir() && state_folder.join(store::DATABASE_FILE).is_file()
+/// Whether this is the state folder of a server, with an audit log, or a copy of such a log.
+pub fn has_audit_log(folder: &Path) -> bool {
+    let is_state = folder.join(server::AUDIT_FOLDER).is_dir() && folder.join(store::DATABASE_FILE).is_file();
+    is_state || audit::is_log(&log_folder(folder))
 }
 
-/// Checks the audit log of a state folder: every line, their chain, and that nothing is missing at the end.
-pub fn verify_audit(state_folder: &Path) -> Result<AuditSummary, ServingError> {
-    audit_chain::verify_audit(&state_folder.join(server::AUDIT_FOLDER), state_folder)
+/// Checks the audit log of a state folder, or a copy of such a log: every line, their chain, the signed heads, and that
+/// nothing is missing. `key` is the installation's public key, as it was given to who asks; without one the key that
+/// stands in the state folder is taken.
+pub fn verify_audit(folder: &Path, key: Option<AuditPublicKey>) -> Result<AuditSummary, ServingError> {
+    let is_state = folder.join(store::DATABASE_FILE).is_file();
+    audit::verify_audit(&log_folder(folder), is_state.then_some(folder), key)
+}
+
+fn log_folder(folder: &Path) -> PathBuf {
+    let inside = folder.join(server::AUDIT_FOLDER);
+    if inside.is_dir() { inside } else { folder.to_path_buf() }
 }

@@ -158,7 +158,13 @@ impl Server {
         }
         let user_secret = keys.store().secret("user_pseudonyms", &random_hex(32)?)?;
         let folder = state_folder.join(AUDIT_FOLDER);
-        let audit = AuditLog::open(&folder, state_folder, context.storage.clone(), context.clock.clone())?;
+        let audit = AuditLog::open(
+            &folder,
+            state_folder,
+            &settings.audit,
+            context.storage.clone(),
+            context.clock.clone(),
+        )?;
         Ok(Server {
             settings: Live::new(settings.clone()),
             models,

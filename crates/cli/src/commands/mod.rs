@@ -1,6 +1,7 @@
 //! The commands, one file each: what they read, what they do, what they print.
 
 pub mod answering;
+pub mod audit;
 pub mod bench;
 pub mod bench_inference;
 pub mod chat;

@@ -2,6 +2,7 @@
 //! audit log that is followed.
 
 use serde_json::{Value, json};
+use serving::{AuditPublicKey, AuditSummary};
 
 use crate::arguments::VerifyArguments;
 use crate::console;
@@ -12,6 +13,13 @@ pub fn verify(arguments: &VerifyArguments, world: &World) -> anyhow::Result<Valu
     let folder = &arguments.folder;
     if serving::has_audit_log(folder) {
         return audit_log(arguments, world);
+    }
+    if arguments.audit_key.is_some() {
+        let message = format!(
+            "--audit-key: {} holds no audit log; give the state folder of a server, or a copy of its folder `audit`",
+            folder.display()
+        );
+        return Err(Usage(message).into());
     }
     let mut found = provenance::verify::verify_watched(folder, world.progress.as_ref())?;
     if let (Some(expected), Some(digest)) = (arguments.expect, found.digest)
@@ -56,14 +64,12 @@ fn audit_log(arguments: &VerifyArguments, world: &World) -> anyhow::Result<Value
         );
         return Err(Usage(message).into());
     }
-    match serving::verify_audit(&arguments.folder) {
+    let key = arguments.audit_key.as_deref().map(AuditPublicKey::from_file).transpose()?;
+    match serving::verify_audit(&arguments.folder, key) {
         Ok(summary) => {
-            world.console.say(&format!(
-                "✓ {folder}: audit log of {} in {}\n  last line {}",
-                console::counted(summary.events, "event"),
-                console::counted(summary.segments, "segment"),
-                summary.head
-            ));
+            for line in in_words(&folder.to_string(), &summary) {
+                world.console.say(&line);
+            }
             let mut result = serde_json::to_value(&summary)?;
             result["ok"] = json!(true);
             Ok(result)
@@ -73,4 +79,44 @@ fn audit_log(arguments: &VerifyArguments, world: &World) -> anyhow::Result<Value
             Ok(json!({ "ok": false, "problems": [error.to_string()] }))
         }
     }
+}
+
+/// What a whole log amounts to, and what the check could not see.
+fn in_words(folder: &str, summary: &AuditSummary) -> Vec<String> {
+    let mut lines = vec![
+        format!(
+            "✓ {folder}: audit log of {} in {}, {} to {}",
+            console::counted(summary.events, "event"),
+            console::counted(summary.segments, "segment"),
+            summary.first_time,
+            summary.last_time
+        ),
+        format!("  last line {}", summary.head),
+        format!("  {} of the key {}", console::counted(summary.signed_heads, "signed head"), summary.key),
+    ];
+    if !summary.key_was_given {
+        lines.push(
+            "  The key is the one that stands beside the log: whoever could replace both is not found out. An auditor \
+             keeps the public key elsewhere and gives it with --audit-key."
+                .to_string(),
+        );
+    }
+    if !summary.database {
+        lines.push(
+            "  A copy without its state database: heads were compared with heads.jsonl alone.".to_string(),
+        );
+    }
+    if summary.events_after_head > 0 {
+        lines.push(format!(
+            "  {} after the newest signed head, held together by the chain alone",
+            console::counted(summary.events_after_head, "event")
+        ));
+    }
+    if summary.torn_bytes > 0 {
+        lines.push(format!(
+            "  {} bytes of a last line without an end: one that is being written, or that a crash cut off",
+            summary.torn_bytes
+        ));
+    }
+    lines
 }

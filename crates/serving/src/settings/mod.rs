@@ -1,6 +1,7 @@
 //! What the operator decides: address, certificates, models, limits. Plain TOML, one file for all of it; checked before
 //! anything is opened.
 
+mod audit;
 mod limits;
 mod model;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ServingError;
 
+pub use audit::{AuditSettings, Durability};
 pub use limits::LimitsSettings;
 pub use model::ModelSettings;
 
@@ -47,6 +49,8 @@ pub struct ServeSettings {
     pub maximum_choices: usize,
     /// How long requests may still run after the server was asked to stop.
     pub drain_seconds: u64,
+    /// How the audit log is kept.
+    pub audit: AuditSettings,
     /// What tenants and keys may use where nothing else is said of them.
     pub limits: LimitsSettings,
 }
@@ -77,6 +81,7 @@ impl Default for ServeSettings {
             maximum_connections: 512,
             maximum_choices: 16,
             drain_seconds: 30,
+            audit: AuditSettings::default(),
             limits: LimitsSettings::default(),
         }
     }
@@ -105,6 +110,7 @@ impl ServeSettings {
         if self.tls.is_none() && !self.allow_plain_http && !self.address.ip().is_loopback() {
             return Err(ServingError::PlainHttpBeyondLoopback { address: self.address });
         }
+        self.audit.check()?;
         self.limits.check()?;
         at_least("body_limit_bytes", self.body_limit_bytes as u64, 1 << 10)?;
         // hyper needs 8 KiB to read a request at all.

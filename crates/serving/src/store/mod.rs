@@ -16,7 +16,6 @@ use rusqlite::{Connection, params};
 
 use crate::error::ServingError;
 
-pub use heads::AuditHead;
 pub use keys::KeyRow;
 
 /// Name of the database inside the state folder.
@@ -58,6 +57,11 @@ const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE api_keys ADD COLUMN role TEXT NOT NULL DEFAULT 'user';
     ALTER TABLE api_keys ADD COLUMN scopes TEXT;
+",
+    "
+    ALTER TABLE audit_heads ADD COLUMN time TEXT NOT NULL DEFAULT '';
+    ALTER TABLE audit_heads ADD COLUMN key TEXT;
+    ALTER TABLE audit_heads ADD COLUMN signature TEXT;
 ",
     "
     CREATE TABLE usage (
@@ -135,6 +139,11 @@ impl Store {
             .map_err(at(&self.path, "reading a secret"))
     }
 
+    /// From now on a statement waits no longer than this for another process that writes.
+    pub fn wait_at_most(&self, wait: Duration) -> Result<(), ServingError> {
+        self.connection().busy_timeout(wait).map_err(at(&self.path, "setting the lock wait"))
+    }
+
     fn connection(&self) -> MutexGuard<'_, Connection> {
         // A statement that panicked left no transaction open: its guard rolled it back.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
@@ -155,7 +164,8 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), ServingError>
     if found > known {
         return Err(ServingError::NewerSchema { path: path.to_path_buf(), found, known });
     }
-    for (number, sql) in (1..).zip(MIGRATIONS) {
+    // Nothing is locked where nothing is left to do: another process may be writing.
+    for (number, sql) in (1..).zip(MIGRATIONS).skip(usize::try_from(found).unwrap_or(0)) {
         // Immediate: of two processes that open a new database, the second waits and then finds it migrated.
         let transaction = connection
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)

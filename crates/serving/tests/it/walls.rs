@@ -87,7 +87,7 @@ fn every_request_leaves_one_event_and_no_prompt() {
     server.ask_with("GET", "/v1/models", "", "");
     let report = server.stop();
     assert_eq!((report.requests, report.refused_strangers), (5, 1));
-    let summary = verify_audit(&server.state).unwrap();
+    let summary = verify_audit(&server.state, None).unwrap();
     let events = server.audit();
     assert_eq!(events.len() as u64, summary.events);
     let requests: Vec<_> = events.iter().filter(|event| event["event"] == "request").collect();

@@ -1,0 +1,98 @@
+//! The chain of the log's lines: each carries its number and the digest of the one before it, across segments.
+
+use std::path::Path;
+
+use provenance::Digest;
+use provenance::digest::sha256;
+use serde::Deserialize;
+
+use super::segment::SegmentLines;
+use crate::error::ServingError;
+
+/// How far a log has been followed.
+pub struct Chain {
+    /// Random name of the log; `None` before its first line.
+    pub log: Option<String>,
+    /// Number of the last line.
+    pub sequence: u64,
+    /// SHA-256 of the last line.
+    pub head: Digest,
+    /// When the first and the last line were written, as they say.
+    pub times: Option<(String, String)>,
+    /// To begin in the middle: what the first line says of its predecessor is believed.
+    trusts_first_line: bool,
+}
+
+/// The fields of a line that make the chain.
+#[derive(Deserialize)]
+struct Line {
+    sequence: u64,
+    time: String,
+    event: String,
+    previous: Digest,
+    log: Option<String>,
+}
+
+/// The event of a segment's first line, which names the log.
+pub const SEGMENT_OPENED: &str = "segment_opened";
+
+impl Chain {
+    pub fn from_the_beginning() -> Chain {
+        Chain { log: None, sequence: 0, head: Digest::ZERO, times: None, trusts_first_line: false }
+    }
+
+    pub fn trusting_the_first_line() -> Chain {
+        Chain { trusts_first_line: true, ..Chain::from_the_beginning() }
+    }
+
+    /// Follows the whole lines of a segment; `seen` is told each line's number and digest. Returns the bytes of the whole
+    /// lines and of what stands torn after them.
+    pub fn follow(
+        &mut self,
+        path: &Path,
+        mut seen: impl FnMut(&Chain) -> Result<(), String>,
+    ) -> Result<(u64, u64), ServingError> {
+        let mut lines = SegmentLines::open(path)?;
+        while let Some(line) = lines.next_line()? {
+            let stepped = self.step(line).and_then(|()| seen(self));
+            stepped.map_err(|problem| lines.broken(problem))?;
+        }
+        Ok((lines.whole_bytes, lines.torn_bytes))
+    }
+
+    fn step(&mut self, line: &[u8]) -> Result<(), String> {
+        let parsed: Line = serde_json::from_slice(line).map_err(|error| format!("not an event: {error}"))?;
+        let opened = (parsed.event == SEGMENT_OPENED).then_some(parsed.log).flatten();
+        match (&self.log, opened) {
+            (None, None) => return Err("the first line of a segment must name the log".to_string()),
+            (None, Some(log)) => {
+                self.log = Some(log);
+                if self.trusts_first_line {
+                    (self.sequence, self.head) = (parsed.sequence.saturating_sub(1), parsed.previous);
+                }
+            }
+            (Some(log), Some(other)) if *log != other => {
+                return Err(format!("it belongs to the log {other}, the lines before it to {log}"));
+            }
+            _ => {}
+        }
+        if parsed.sequence != self.sequence.saturating_add(1) {
+            return Err(format!(
+                "expected event {}, found event {}: lines were dropped, added or reordered",
+                self.sequence.saturating_add(1),
+                parsed.sequence
+            ));
+        }
+        if parsed.previous != self.head {
+            return Err(
+                "it does not name the digest of the line before it: that line was altered".to_string()
+            );
+        }
+        (self.sequence, self.head) = (parsed.sequence, sha256(line));
+        match &mut self.times {
+            Some((_, last)) => *last = parsed.time,
+            None => self.times = Some((parsed.time.clone(), parsed.time)),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,171 @@
+//! The audit log: who asked what kind of thing when, of which model, with what outcome; never prompts or answers.
+//!
+//! Append-only JSON lines in segments `audit-000001.jsonl`, …. Each line carries a running number and the SHA-256 of the
+//! line before it (`previous`), across segments; so an altered, dropped or reordered line shows. That the end of a log
+//! was cut off, or written anew with digests that fit, shows against signed heads (`head`). A request's line is synced to
+//! disk before its answer ends: one thread writes, and syncs once for all lines that came in meanwhile (group commit), so
+//! many requests at once cost one sync. If the disk refuses a line, the request fails, and the log is cut back to its last
+//! whole line before the next one is tried.
+//!
+//! Times come from the clock and may jump; the order of events is that of the running number.
+
+mod chain;
+mod head;
+mod key;
+mod segment;
+mod verify;
+mod writer;
+
+use std::path::Path;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+
+use provenance::{Clock, Storage};
+use serde_json::{Map, Value};
+
+use crate::error::ServingError;
+use crate::settings::AuditSettings;
+#[cfg(test)]
+use crate::settings::Durability;
+use crate::store::Store;
+use writer::Writer;
+
+pub use head::{AuditHead, HeadSignature};
+pub use key::{AuditKey, AuditPublicKey};
+pub use verify::{AuditSummary, verify_audit};
+
+/// Most lines that share one sync.
+const LINES_PER_SYNC: usize = 512;
+/// Fields that the log itself gives each line.
+const OWN_FIELDS: [&str; 3] = ["sequence", "time", "previous"];
+
+/// What happened, without the fields that the log itself adds (`sequence`, `time`, `previous`).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AuditEvent(Map<String, Value>);
+
+impl AuditEvent {
+    pub fn new(event: &str) -> AuditEvent {
+        AuditEvent::default().with("event", event)
+    }
+
+    /// Adds a field; fields stand in the order in which they were added.
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> AuditEvent {
+        assert!(!OWN_FIELDS.contains(&name), "the log itself gives each line its `{name}`");
+        self.0.insert(name.to_string(), value.into());
+        self
+    }
+}
+
+/// The log, open for writing. Cheap to clone; the last clone to go closes it.
+pub struct AuditLog {
+    orders: Option<Sender<Order>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+struct Order {
+    event: AuditEvent,
+    written: Box<dyn FnOnce(Result<(), String>) + Send>,
+}
+
+impl AuditLog {
+    /// Opens the log in `folder`, after checking the chain of its newest segment and the newest head. A torn last line (a
+    /// crash in the middle of a write; no request was answered on it) is cut off. The key that signs heads is made if
+    /// there is none.
+    pub fn open(
+        folder: &Path,
+        state_folder: &Path,
+        settings: &AuditSettings,
+        storage: Storage,
+        clock: Clock,
+    ) -> Result<AuditLog, ServingError> {
+        crate::store::make_private_folder(folder)?;
+        let store = Store::open(state_folder)?;
+        let key = AuditKey::read_or_make(state_folder, &storage)?;
+        let mut writer = Writer::open(folder, store, key, settings.clone(), storage, clock)?;
+        writer.append(Vec::new()).map_err(ServingError::AuditFailed)?;
+        writer.sign_head()?;
+        let (orders, incoming) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("audit".to_string())
+            .spawn(move || write_orders(writer, &incoming))
+            .map_err(ServingError::Runtime)?;
+        Ok(AuditLog { orders: Some(orders), writer: Some(thread) })
+    }
+
+    /// Appends an event and calls `written` once it is on disk, or cannot be put there.
+    pub fn append(&self, event: AuditEvent, written: impl FnOnce(Result<(), String>) + Send + 'static) {
+        let order = Order { event, written: Box::new(written) };
+        let sent = match &self.orders {
+            Some(orders) => orders.send(order).map_err(|unsent| unsent.0),
+            None => Err(order),
+        };
+        if let Err(order) = sent {
+            (order.written)(Err("its thread has ended".to_string()));
+        }
+    }
+
+    /// Appends an event and waits until it is on disk.
+    pub fn append_and_wait(&self, event: AuditEvent) -> Result<(), ServingError> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.append(event, move |result| {
+            // The waiting side is this function: it cannot have gone.
+            let _ = sender.send(result);
+        });
+        receiver
+            .recv()
+            .unwrap_or_else(|_| Err("its thread has ended".to_string()))
+            .map_err(ServingError::AuditFailed)
+    }
+}
+
+/// Whether there is a segment of a log in this folder.
+pub fn is_log(folder: &Path) -> bool {
+    segment::segments(folder).is_ok_and(|segments| !segments.is_empty())
+}
+
+impl Drop for AuditLog {
+    /// Waits until everything appended is on disk.
+    fn drop(&mut self) {
+        self.orders = None;
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the audit log's thread panicked");
+        }
+    }
+}
+
+fn write_orders(mut writer: Writer, incoming: &Receiver<Order>) {
+    loop {
+        let first = match incoming.recv_timeout(writer.time_to_head()) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => {
+                writer.sign_head_if_due();
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
+        let mut orders = vec![first];
+        while orders.len() < LINES_PER_SYNC
+            && let Ok(order) = incoming.try_recv()
+        {
+            orders.push(order);
+        }
+        let (events, acknowledgements): (Vec<_>, Vec<_>) =
+            orders.into_iter().map(|order| (order.event, order.written)).unzip();
+        let result = writer.append(events);
+        if let Err(problem) = &result {
+            tracing::error!(problem, "the audit log cannot be written");
+        }
+        for written in acknowledgements {
+            written(result.clone());
+        }
+        writer.sign_head_if_due();
+    }
+    if let Err(error) = writer.sign_head() {
+        tracing::error!(problem = %error, "the audit log's last head cannot be kept");
+    }
+}
+
+#[cfg(test)]
+mod tests;

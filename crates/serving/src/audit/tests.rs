@@ -1,0 +1,298 @@
+use std::fs;
+use std::path::PathBuf;
+
+use provenance::Digest;
+use provenance::digest::sha256;
+use serde_json::json;
+
+use super::head::heads_path;
+use super::segment::segment_path;
+use super::*;
+use crate::store::DATABASE_FILE;
+
+/// Where a log and its state stand.
+pub struct Place {
+    _folder: tempfile::TempDir,
+    pub log: PathBuf,
+    pub state: PathBuf,
+}
+
+pub fn place() -> Place {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, state) = (folder.path().join("audit"), folder.path().join("state"));
+    Place { _folder: folder, log, state }
+}
+
+fn open_with(place: &Place, settings: AuditSettings, storage: Storage) -> Result<AuditLog, ServingError> {
+    AuditLog::open(&place.log, &place.state, &settings, storage, Clock::fixed(1_000))
+}
+
+fn open(place: &Place, storage: Storage) -> Result<AuditLog, ServingError> {
+    open_with(place, AuditSettings::default(), storage)
+}
+
+fn append(log: &AuditLog, events: usize) {
+    for number in 0..events {
+        log.append_and_wait(AuditEvent::new("request").with("number", number)).unwrap();
+    }
+}
+
+fn write(place: &Place, events: usize) {
+    append(&open(place, Storage::disk()).unwrap(), events);
+}
+
+fn verify(place: &Place) -> Result<AuditSummary, ServingError> {
+    verify_audit(&place.log, Some(&place.state), None)
+}
+
+fn lines(place: &Place) -> Vec<String> {
+    let text = fs::read_to_string(segment_path(&place.log, 1)).unwrap();
+    text.lines().map(str::to_string).collect()
+}
+
+fn write_lines(place: &Place, lines: &[String]) {
+    fs::write(segment_path(&place.log, 1), lines.join("\n") + "\n").unwrap();
+}
+
+/// Gives each line the digest of the one before it: what somebody does who knows how the chain is made.
+fn chain_again(lines: &mut [String]) {
+    let mut head = Digest::ZERO;
+    for line in lines {
+        let mut value: Value = serde_json::from_str(line).unwrap();
+        value["previous"] = json!(head.to_string());
+        *line = value.to_string();
+        head = sha256(line.as_bytes());
+    }
+}
+
+fn check_found(place: &Place, what: &str) {
+    let found = verify(place);
+    assert!(found.is_err(), "{what}: {found:?}");
+    assert!(open(place, Storage::disk()).is_err(), "{what}: the server starts");
+}
+
+#[test]
+fn a_log_goes_on_where_it_ended() {
+    let place = place();
+    write(&place, 3);
+    write(&place, 2);
+    let found = verify(&place).unwrap();
+    assert_eq!((found.events, found.segments, found.signed_heads, found.events_after_head), (6, 1, 3, 0));
+    assert_eq!(found.first_time, "1970-01-01T00:16:40Z");
+    assert!(found.database && !found.key_was_given && found.torn_bytes == 0);
+    assert!(lines(&place)[5].contains(r#""event":"request","number":1"#));
+}
+
+#[test]
+fn altered_dropped_reordered_and_cut_lines_are_found() {
+    type Change = fn(&mut Vec<String>);
+    let changes: [(&str, Change); 6] = [
+        ("altered", |lines| lines[2] = lines[2].replace("\"number\":1", "\"number\":7")),
+        ("last line altered", |lines| lines[4] = lines[4].replace("\"number\":3", "\"number\":7")),
+        ("dropped", |lines| drop(lines.remove(2))),
+        ("reordered", |lines| lines.swap(2, 3)),
+        ("cut at the end", |lines| lines.truncate(3)),
+        ("not JSON", |lines| lines[1] = "{".to_string()),
+    ];
+    for (what, change) in changes {
+        let place = place();
+        write(&place, 4);
+        let mut changed = lines(&place);
+        change(&mut changed);
+        write_lines(&place, &changed);
+        check_found(&place, what);
+    }
+}
+
+#[test]
+fn a_tail_with_new_digests_that_fit_is_found() {
+    type Change = fn(&mut Vec<String>);
+    let changes: [(&str, Change); 3] = [
+        ("altered", |lines| lines[2] = lines[2].replace("\"number\":1", "\"number\":7")),
+        ("dropped", |lines| {
+            lines.remove(2);
+            for (line, number) in lines.iter_mut().skip(2).zip(3..) {
+                *line = line.replacen(
+                    &format!("\"sequence\":{}", number + 1),
+                    &format!("\"sequence\":{number}"),
+                    1,
+                );
+            }
+        }),
+        ("reordered", |lines| {
+            let (two, three) = (lines[2].clone(), lines[3].clone());
+            lines[2] = three.replacen("\"sequence\":4", "\"sequence\":3", 1);
+            lines[3] = two.replacen("\"sequence\":3", "\"sequence\":4", 1);
+        }),
+    ];
+    for (what, change) in changes {
+        let place = place();
+        write(&place, 4);
+        let mut changed = lines(&place);
+        change(&mut changed);
+        chain_again(&mut changed);
+        write_lines(&place, &changed);
+        let problem = verify(&place).unwrap_err().to_string();
+        assert!(problem.contains("head"), "{what}: {problem}");
+        check_found(&place, what);
+    }
+}
+
+#[test]
+fn heads_that_were_removed_altered_or_forged_are_found() {
+    let other = place();
+    write(&other, 1);
+    let forged_key = AuditKey::read(&other.state).unwrap();
+    type Change = Box<dyn Fn(&mut Vec<AuditHead>)>;
+    let changes: [(&str, Change); 4] = [
+        ("one removed", Box::new(|heads| drop(heads.remove(0)))),
+        ("altered", Box::new(|heads| heads[0].time = "1970-01-02T00:16:40Z".to_string())),
+        ("unsigned", Box::new(|heads| heads[0].signature = None)),
+        (
+            "forged",
+            Box::new(move |heads| {
+                let head = &heads[0];
+                let digest = head.digest.parse().unwrap();
+                heads[0] = AuditHead::sign(&forged_key, &head.log, head.sequence, digest, head.time.clone());
+            }),
+        ),
+    ];
+    for (what, change) in changes {
+        let place = place();
+        write(&place, 4);
+        write(&place, 4);
+        let (mut heads, _) = head::read_heads(&place.log).unwrap();
+        change(&mut heads);
+        let text: String = heads.iter().map(|head| head.line().unwrap()).collect();
+        fs::write(heads_path(&place.log), text).unwrap();
+        assert!(verify(&place).is_err(), "{what}");
+    }
+}
+
+#[test]
+fn an_older_database_is_found() {
+    let place = place();
+    write(&place, 4);
+    let database = place.state.join(DATABASE_FILE);
+    let old = fs::read(&database).unwrap();
+    write(&place, 4);
+    fs::write(&database, old).unwrap();
+    let problem = verify(&place).unwrap_err().to_string();
+    assert!(problem.contains("older database"), "{problem}");
+    check_found(&place, "older database");
+}
+
+#[test]
+fn another_key_in_the_state_folder_is_found() {
+    let (one, other) = (place(), place());
+    write(&one, 2);
+    write(&other, 2);
+    fs::copy(other.state.join(key::KEY_FILE), one.state.join(key::KEY_FILE)).unwrap();
+    check_found(&one, "another key");
+    fs::remove_file(one.state.join(key::KEY_FILE)).unwrap();
+    assert!(verify(&one).is_err());
+    assert!(open(&one, Storage::disk()).is_err(), "a new key does not take the place of a lost one");
+}
+
+#[test]
+fn a_copy_is_checked_with_the_public_key_alone() {
+    let (one, other) = (place(), place());
+    write(&one, 3);
+    write(&other, 3);
+    let key = AuditKey::read(&one.state).unwrap().public();
+    let found = verify_audit(&one.log, None, Some(key)).unwrap();
+    assert_eq!((found.events, found.database, found.key_was_given), (4, false, true));
+    let wrong = AuditKey::read(&other.state).unwrap().public();
+    assert!(verify_audit(&one.log, None, Some(wrong)).is_err());
+    assert!(verify_audit(&one.log, None, None).unwrap_err().to_string().contains("--audit-key"));
+    write_lines(&one, &lines(&one)[..2]);
+    assert!(verify_audit(&one.log, None, Some(key)).is_err());
+    fs::remove_file(heads_path(&one.log)).unwrap();
+    assert!(verify_audit(&one.log, None, Some(key)).unwrap_err().to_string().contains("none of its heads"));
+}
+
+#[test]
+fn heads_come_with_lines_and_with_time() {
+    let place = place();
+    let settings = AuditSettings { head_lines: 3, ..AuditSettings::default() };
+    append(&open_with(&place, settings, Storage::disk()).unwrap(), 8);
+    // At the opening (event 1), after events 4 and 7, and at the end.
+    let (heads, _) = head::read_heads(&place.log).unwrap();
+    assert_eq!(heads.iter().map(|head| head.sequence).collect::<Vec<_>>(), [1, 4, 7, 9]);
+    let settings = AuditSettings { head_seconds: 1, ..AuditSettings::default() };
+    let log = open_with(&place, settings, Storage::disk()).unwrap();
+    append(&log, 1);
+    let started = std::time::Instant::now();
+    while head::read_heads(&place.log).unwrap().0.len() < 5 {
+        assert!(started.elapsed().as_secs() < 60, "no head came");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    drop(log);
+    assert_eq!(verify(&place).unwrap().signed_heads, 5);
+}
+
+#[test]
+fn a_locked_database_keeps_no_request_waiting() {
+    let place = place();
+    let settings = AuditSettings { head_lines: 1, ..AuditSettings::default() };
+    let log = open_with(&place, settings, Storage::disk()).unwrap();
+    let other = rusqlite::Connection::open(place.state.join(DATABASE_FILE)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    append(&log, 5);
+    assert_eq!(verify(&place).unwrap().events_after_head, 5, "no head could be kept");
+    other.execute_batch("COMMIT").unwrap();
+    drop(log);
+    assert_eq!(verify(&place).unwrap().events_after_head, 0);
+}
+
+#[test]
+fn a_torn_last_line_is_cut_off() {
+    let place = place();
+    write(&place, 2);
+    let whole = fs::read(segment_path(&place.log, 1)).unwrap();
+    fs::write(segment_path(&place.log, 1), [&whole[..], b"{\"sequence\":4,\"ti"].concat()).unwrap();
+    assert_eq!(verify(&place).unwrap().torn_bytes, 17);
+    let heads = fs::read(heads_path(&place.log)).unwrap();
+    fs::write(heads_path(&place.log), [&heads[..], b"{\"log\":"].concat()).unwrap();
+    write(&place, 1);
+    let found = verify(&place).unwrap();
+    assert_eq!((found.events, found.torn_bytes), (4, 0));
+}
+
+#[test]
+fn what_was_acknowledged_survives_every_failure() {
+    for (durability, step) in [(Durability::Synced, 1), (Durability::Written, 4)] {
+        for operation in (0..48).step_by(step) {
+            let place = place();
+            let storage = Storage::failing_at(operation);
+            let settings = AuditSettings { head_lines: 2, durability, ..AuditSettings::default() };
+            let mut acknowledged = 0;
+            if let Ok(log) = open_with(&place, settings, storage.clone()) {
+                for number in 0..4 {
+                    acknowledged += usize::from(
+                        log.append_and_wait(AuditEvent::new("request").with("number", number)).is_ok(),
+                    );
+                }
+            }
+            if durability == Durability::Synced {
+                // A power cut; otherwise the program alone ended.
+                storage.discard_unsynced().unwrap();
+            }
+            write(&place, 1);
+            let kept = lines(&place).iter().filter(|line| line.contains("\"request\"")).count();
+            assert!(kept > acknowledged, "operation {operation}: {kept} lines, {acknowledged} acknowledged");
+            verify(&place).unwrap_or_else(|error| panic!("operation {operation}: {error}"));
+        }
+    }
+}
+
+#[test]
+fn a_clock_that_jumps_changes_no_order() {
+    let place = place();
+    for (seconds, opened) in [(2_000_000_000, 2), (1_000, 3), (4_000_000_000, 4)] {
+        let clock = Clock::fixed(seconds);
+        let log = AuditLog::open(&place.log, &place.state, &AuditSettings::default(), Storage::disk(), clock);
+        append(&log.unwrap(), 1);
+        assert_eq!(verify(&place).unwrap().events, opened);
+    }
+}
