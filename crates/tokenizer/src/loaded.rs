@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::chat::{ChatTemplate, Message};
+use crate::chat::{ChatTemplate, Conversation, Message};
 use crate::decoding::TokenBytes;
 use crate::error::Error;
 
@@ -84,6 +84,17 @@ impl Tokenizer {
     pub fn from_json(bytes: &[u8]) -> Result<Tokenizer, Error> {
         Tokenizer::assemble(bytes, Configuration::default())
             .map_err(|problem| Error::Malformed { path: PathBuf::from("tokenizer.json"), problem })
+    }
+
+    /// A tokenizer of no more than a chat template and named special tokens (`bos_token` and others, as
+    /// `tokenizer_config.json` has them): for looking at prompts as text.
+    pub fn with_chat_template(template: &str, tokens: &Value) -> Result<Tokenizer, Error> {
+        let malformed = |problem| Error::Malformed { path: PathBuf::from("tokenizer_config.json"), problem };
+        let mut configuration = Configuration::parse(tokens.to_string().as_bytes()).map_err(malformed)?;
+        configuration.chat_template = Some(template.to_owned());
+        let model =
+            r#"{"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": {}, "merges": []}}"#;
+        Tokenizer::assemble(model.as_bytes(), configuration).map_err(malformed)
     }
 
     fn assemble(bytes: &[u8], configuration: Configuration) -> Result<Tokenizer, String> {
@@ -211,12 +222,24 @@ impl Tokenizer {
 
     /// A conversation as one text, as the chat template writes it. `add_generation_prompt` opens the answer's turn.
     pub fn render_chat(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, Error> {
-        self.chat_template()?.render(messages, add_generation_prompt, &self.configuration)
+        self.render_conversation(&Conversation::of(messages, add_generation_prompt))
+    }
+
+    /// A conversation with tools, documents and further names as one text, as `apply_chat_template` of `transformers` gives
+    /// it.
+    pub fn render_conversation(&self, conversation: &Conversation) -> Result<String, Error> {
+        self.chat_template()?.render(conversation, &self.configuration)
     }
 
     /// A conversation as ids. Special tokens count where the template writes them, never inside a message.
     pub fn encode_chat(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Vec<u32>, Error> {
-        crate::chat::encode(self, self.chat_template()?, messages, add_generation_prompt, &self.configuration)
+        self.encode_conversation(&Conversation::of(messages, add_generation_prompt))
+    }
+
+    /// A conversation with tools, documents and further names as ids. Special tokens count where the template writes them,
+    /// never inside a text that it was given.
+    pub fn encode_conversation(&self, conversation: &Conversation) -> Result<Vec<u32>, Error> {
+        crate::chat::encode(self, self.chat_template()?, conversation, &self.configuration)
     }
 
     fn chat_template(&self) -> Result<&ChatTemplate, Error> {

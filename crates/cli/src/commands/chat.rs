@@ -2,10 +2,10 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use tokenizer::Message;
+use tokenizer::{Conversation as Told, Message, Moment};
 
 use crate::arguments::ChatArguments;
 use crate::commands::answering::{self, Answered, Answering};
@@ -182,12 +182,16 @@ fn answer(
 ) -> anyhow::Result<Answered> {
     let engine = &answering.engine;
     let tokenizer = engine.tokenizer();
-    let mut prompt = tokenizer.encode_chat(&conversation.messages, true)?;
+    let since_1970 = world.clock.now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = Some(Moment::from_unix(since_1970.as_secs() as i64));
+    let encode =
+        |messages: &[Message]| tokenizer.encode_conversation(&Told { now, ..Told::of(messages, true) });
+    let mut prompt = encode(&conversation.messages)?;
     let room = engine.context_length() - answering.max_tokens().min(engine.context_length() / 2);
     let mut forgotten = false;
     while prompt.len() > room && conversation.forget_oldest() {
         forgotten = true;
-        prompt = tokenizer.encode_chat(&conversation.messages, true)?;
+        prompt = encode(&conversation.messages)?;
     }
     if forgotten {
         world.console.say("[the context is full: the oldest turns are forgotten]");

@@ -1,5 +1,7 @@
 //! The stage as its users meet it: a small corpus in, a vocabulary out, text through it and back.
 
+mod chat;
+
 use std::fs;
 use std::path::Path;
 
