@@ -9,6 +9,7 @@ mod api;
 mod audit;
 mod base64;
 mod body;
+mod certificate_dates;
 mod connection;
 mod error;
 mod guard;
@@ -19,6 +20,7 @@ mod live;
 mod openapi;
 mod operations;
 mod page;
+mod reload;
 mod routes;
 mod server;
 mod settings;
@@ -29,13 +31,17 @@ use std::path::{Path, PathBuf};
 
 pub use api::models::ServedModel;
 pub use audit::{AuditKey, AuditPublicKey, AuditSummary};
+pub use connection::Peer;
 pub use error::ServingError;
 pub use identity::{Role, Scope};
 pub use keys::{KeyRecord, KeyStore, NewKey};
 pub use limits::policy::LimitsPolicy;
 pub use limits::set_key_limits;
-pub use server::{ServeReport, serve};
-pub use settings::{AuditSettings, Durability, LimitsSettings, ModelSettings, ServeSettings, TlsSettings};
+pub use reload::Controls;
+pub use server::{ServeReport, serve, serve_with};
+pub use settings::{
+    AuditSettings, Durability, LimitsSettings, ModelSettings, ServeSettings, TlsSettings, TlsVersion,
+};
 
 /// Whether this is the state folder of a server, with an audit log, or a copy of such a log.
 pub fn has_audit_log(folder: &Path) -> bool {

@@ -17,7 +17,6 @@ impl<T> Live<T> {
     }
 
     /// Puts another value in its place, for all that ask from now on.
-    #[cfg(test)]
     pub fn replace(&self, value: T) {
         let value = Arc::new(value);
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = value;

@@ -4,34 +4,40 @@ use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use provenance::digest::keyed_digest;
-use provenance::{Clock, Context};
+use provenance::{Cancellation, Clock, Context};
 use serde::Serialize;
 use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::account::Account;
 use crate::api::failure::ApiFailure;
 use crate::api::models::{Models, ServedModel};
 use crate::audit::{AuditEvent, AuditLog};
-use crate::connection;
+use crate::connection::{self, Listening};
 use crate::error::ServingError;
 use crate::keys::{KeyStore, random_hex, random_seed};
 use crate::limits::Limiter;
 use crate::live::Live;
+use crate::operations::probes;
 use crate::page::Sessions;
+use crate::reload::{Controls, keep_up};
 use crate::routes;
 use crate::settings::ServeSettings;
 use crate::store::Store;
-use crate::tls;
+use crate::tls::Certificates;
 
 /// Folder of the audit log inside the state folder.
 pub const AUDIT_FOLDER: &str = "audit";
 /// How often the number of refused strangers goes to the audit log: a flood of them must not fill the disk.
 const STRANGERS_EVERY: Duration = Duration::from_secs(1);
 
+/// How often the wish to stop is looked at.
+const STOP_CHECK: Duration = Duration::from_millis(50);
 /// Threads that encode prompts; further prompts wait.
 const ENCODING_THREADS: usize = 8;
 
@@ -47,7 +53,9 @@ pub struct ServeReport {
 
 /// What all requests share.
 pub struct Server {
-    settings: Live<ServeSettings>,
+    settings: Arc<Live<ServeSettings>>,
+    /// In use by the main socket; without them it speaks plain HTTP.
+    pub certificates: Option<Arc<Certificates>>,
     pub models: Models,
     pub keys: KeyStore,
     /// Who has signed in on the page.
@@ -61,6 +69,8 @@ pub struct Server {
     pub requests: AtomicU64,
     /// Requests without one.
     pub strangers: AtomicU64,
+    /// The server was asked to stop and will take no new connections.
+    draining: AtomicBool,
     /// Held while this server writes the audit log of its state folder.
     _lock: File,
 }
@@ -88,8 +98,18 @@ pub fn serve(
     context: &Context,
     bound: impl FnOnce(SocketAddr),
 ) -> Result<ServeReport, ServingError> {
+    serve_with(settings, models, context, Controls::default(), bound)
+}
+
+/// Like [`serve`], with settings that can be read again while it runs.
+pub fn serve_with(
+    settings: &ServeSettings,
+    models: Vec<ServedModel>,
+    context: &Context,
+    controls: Controls,
+    bound: impl FnOnce(SocketAddr),
+) -> Result<ServeReport, ServingError> {
     settings.check()?;
-    let tls = settings.tls.as_ref().map(tls::server_config).transpose()?;
     let server = Arc::new(Server::open(settings, models, context)?);
     server.audit.append_and_wait(server.started())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -99,21 +119,7 @@ pub fn serve(
         .enable_all()
         .build()
         .map_err(ServingError::Runtime)?;
-    let connections = runtime.block_on(async {
-        let listener = tokio::net::TcpListener::bind(settings.address)
-            .await
-            .and_then(|listener| Ok((listener.local_addr()?, listener)));
-        let (address, listener) =
-            listener.map_err(|source| ServingError::Bind { address: settings.address, source })?;
-        tracing::info!(%address, tls = tls.is_some(), "listening");
-        bound(address);
-        let counting = tokio::spawn(count_strangers(server.clone()));
-        let cancellation = context.cancellation.clone();
-        let connections =
-            connection::accept(listener, tls, routes::router(&server), settings, &cancellation).await;
-        counting.abort();
-        Ok::<u64, ServingError>(connections)
-    })?;
+    let connections = runtime.block_on(listen(&server, &context.cancellation, controls, bound))?;
     // Whatever did not end in time ends here; its accounts are settled as abandoned.
     runtime.shutdown_timeout(Duration::from_secs(1));
     server.note_strangers(server.strangers_since(0));
@@ -129,6 +135,67 @@ pub fn serve(
     server.audit.append_and_wait(stopped)?;
     tracing::info!(report.connections, report.requests, report.refused_strangers, "stopped");
     Ok(report)
+}
+
+/// Binds the sockets and answers on them until the wish to stop. Returns how many connections there were.
+async fn listen(
+    server: &Arc<Server>,
+    cancellation: &Cancellation,
+    controls: Controls,
+    bound: impl FnOnce(SocketAddr),
+) -> Result<u64, ServingError> {
+    let settings = server.settings();
+    let (listener, address) = bind(settings.address).await?;
+    let probes = match settings.operations_address {
+        Some(address) => Some(bind(address).await?.0),
+        None => None,
+    };
+    tracing::info!(%address, tls = server.certificates.is_some(), "listening");
+    bound(address);
+    let (stop, stopping) = watch::channel(false);
+    let background =
+        [tokio::spawn(count_strangers(server.clone())), tokio::spawn(keep_up(server.clone(), controls))];
+    let main = Listening {
+        listener,
+        certificates: server.certificates.clone(),
+        router: routes::router(server),
+        settings: server.settings.clone(),
+        places: settings.maximum_connections,
+    };
+    // Probes are answered to the end: they say that the server is going.
+    let probes = probes.map(|listener| Listening {
+        listener,
+        certificates: None,
+        router: probes::router(server),
+        settings: server.settings.clone(),
+        places: probes::PLACES,
+    });
+    let probing = probes.map(|probes| tokio::spawn(connection::accept(probes, stopping.clone())));
+    let accepting = tokio::spawn(connection::accept(main, stopping));
+    while !cancellation.is_cancelled() {
+        tokio::time::sleep(STOP_CHECK).await;
+    }
+    server.draining.store(true, Ordering::SeqCst);
+    tracing::info!("asked to stop; requests under way are answered");
+    tokio::time::sleep(server.settings().drain_grace()).await;
+    stop.send_replace(true);
+    let connections = accepting.await.unwrap_or_else(|error| {
+        tracing::error!(problem = %error, "the task that accepts connections ended early");
+        0
+    });
+    for task in background {
+        task.abort();
+    }
+    if let Some(probing) = probing {
+        probing.abort();
+    }
+    Ok(connections)
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServingError> {
+    let bound = TcpListener::bind(address).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let (bound, listener) = bound.map_err(|source| ServingError::Bind { address, source })?;
+    Ok((listener, bound))
 }
 
 async fn count_strangers(server: Arc<Server>) {
@@ -149,6 +216,7 @@ impl Server {
         context: &Context,
     ) -> Result<Server, ServingError> {
         let state_folder = settings.state.as_path();
+        let certificates = settings.tls.as_ref().map(Certificates::load).transpose()?.map(Arc::new);
         let models = Models::new(models)?;
         let keys = KeyStore::open(state_folder)?;
         let lock = lock_state(state_folder)?;
@@ -166,7 +234,9 @@ impl Server {
             context.clock.clone(),
         )?;
         Ok(Server {
-            settings: Live::new(settings.clone()),
+            settings: Arc::new(Live::new(settings.clone())),
+            certificates,
+            draining: AtomicBool::new(false),
             models,
             keys,
             sessions: Sessions::new(settings.tls.is_some() || !settings.address.ip().is_loopback()),
@@ -183,6 +253,16 @@ impl Server {
     /// The settings as they are now. A request asks once and keeps what it was given.
     pub fn settings(&self) -> Arc<ServeSettings> {
         self.settings.get()
+    }
+
+    /// Puts other settings in their place.
+    pub fn replace_settings(&self, settings: ServeSettings) {
+        self.settings.replace(settings);
+    }
+
+    /// Whether it was asked to stop.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
     }
 
     /// Seconds since 1970.

@@ -1,34 +1,171 @@
 //! TLS from PEM files, with `rustls` and the `ring` provider, which is named here and nowhere taken from the process:
-//! TLS 1.3 first, TLS 1.2 for clients that know no better, nothing older.
+//! TLS 1.3, and TLS 1.2 only if the settings ask for it; nothing older.
+//!
+//! Certificates end and are renewed while the server runs. New files are taken on a reload, or when they have changed
+//! and then stood still; files that do not hold leave those in use where they are.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::fs::Metadata;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
-use rustls::ServerConfig;
 use rustls::crypto::ring;
+use rustls::{ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::certificate_dates::{Validity, validity};
 use crate::error::ServingError;
-use crate::settings::TlsSettings;
+use crate::live::Live;
+use crate::settings::{TlsSettings, TlsVersion};
 
-/// Reads certificate chain and key, and checks that they belong together.
-pub fn server_config(settings: &TlsSettings) -> Result<Arc<ServerConfig>, ServingError> {
-    let trouble = |path: &Path, problem: String| ServingError::Tls { path: path.to_path_buf(), problem };
-    let path = &settings.certificate;
+/// What clients that speak HTTP/2 ask for (ALPN).
+pub const HTTP2: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";
+
+/// The certificate in use, and where it came from.
+pub struct Certificates {
+    live: Live<InUse>,
+    watched: Mutex<Watched>,
+}
+
+struct InUse {
+    config: Arc<ServerConfig>,
+    validity: Option<Validity>,
+}
+
+/// The files as they were last seen.
+struct Watched {
+    settings: TlsSettings,
+    /// What is in use, or was refused, came from these.
+    taken: Vec<Option<Stamp>>,
+    /// As they stood at the last look.
+    seen: Vec<Option<Stamp>>,
+}
+
+/// What changes when a file is written or replaced.
+#[derive(Clone, Debug, PartialEq)]
+struct Stamp {
+    path: PathBuf,
+    modified: Option<SystemTime>,
+    length: u64,
+}
+
+/// What a look at the files found.
+#[derive(Debug)]
+pub enum Look {
+    Unchanged,
+    /// New certificates are in use.
+    Taken,
+    /// The new files do not hold; what was in use still is.
+    Refused(ServingError),
+}
+
+impl Certificates {
+    /// Reads chain and key, and checks that they belong together.
+    pub fn load(settings: &TlsSettings) -> Result<Certificates, ServingError> {
+        let stamps = stamps(settings);
+        let in_use = read(settings)?;
+        let watched = Watched { settings: settings.clone(), taken: stamps.clone(), seen: stamps };
+        Ok(Certificates { live: Live::new(in_use), watched: Mutex::new(watched) })
+    }
+
+    /// What new connections are accepted with.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        self.live.get().config.clone()
+    }
+
+    /// From when to when the certificate is valid; `None` if it does not say so in a way that is understood.
+    pub fn validity(&self) -> Option<Validity> {
+        self.live.get().validity
+    }
+
+    /// Takes the files of these settings, whether they changed or not; on an error nothing changes.
+    pub fn reload(&self, settings: &TlsSettings) -> Result<(), ServingError> {
+        let mut watched = self.watched();
+        let stamps = stamps(settings);
+        self.live.replace(read(settings)?);
+        *watched = Watched { settings: settings.clone(), taken: stamps.clone(), seen: stamps };
+        Ok(())
+    }
+
+    /// Takes the files if they have changed and stood still since the last look: who replaces two files does not do so
+    /// in one moment.
+    pub fn look(&self) -> Look {
+        let mut watched = self.watched();
+        let now = stamps(&watched.settings);
+        let stands_still = now == watched.seen;
+        watched.seen.clone_from(&now);
+        if !stands_still || now == watched.taken {
+            return Look::Unchanged;
+        }
+        watched.taken = now;
+        match read(&watched.settings) {
+            Ok(in_use) => {
+                self.live.replace(in_use);
+                Look::Taken
+            }
+            Err(error) => Look::Refused(error),
+        }
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn stamps(settings: &TlsSettings) -> Vec<Option<Stamp>> {
+    let stamp = |path: &PathBuf| {
+        let of = |metadata: Metadata| Stamp {
+            path: path.clone(),
+            modified: metadata.modified().ok(),
+            length: metadata.len(),
+        };
+        std::fs::metadata(path).ok().map(of)
+    };
+    [&settings.certificate, &settings.private_key].into_iter().map(stamp).collect()
+}
+
+fn read(settings: &TlsSettings) -> Result<InUse, ServingError> {
+    let chain = read_chain(&settings.certificate)?;
+    let validity = chain.first().and_then(|certificate| validity(certificate));
+    Ok(InUse { config: server_config(settings, chain)?, validity })
+}
+
+/// Certificates of a PEM file.
+fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, ServingError> {
     let chain = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| trouble(path, format!("expected certificates in PEM: {error}")))?;
     if chain.is_empty() {
         return Err(trouble(path, "expected at least one certificate in PEM, found none".to_string()));
     }
+    Ok(chain)
+}
+
+fn server_config(
+    settings: &TlsSettings,
+    chain: Vec<CertificateDer<'static>>,
+) -> Result<Arc<ServerConfig>, ServingError> {
     let path = &settings.private_key;
     let key = PrivateKeyDer::from_pem_file(path)
         .map_err(|error| trouble(path, format!("expected a private key in PEM: {error}")))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .with_protocol_versions(versions(settings.minimum))
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
         .map_err(|error| trouble(path, format!("certificate and key do not work together: {error}")))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
     Ok(Arc::new(config))
+}
+
+fn versions(minimum: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
+    static BOTH: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
+    match minimum {
+        TlsVersion::Tls13 => &BOTH[..1],
+        TlsVersion::Tls12 => &BOTH,
+    }
+}
+
+fn trouble(path: &Path, problem: String) -> ServingError {
+    ServingError::Tls { path: path.to_path_buf(), problem }
 }

@@ -64,7 +64,7 @@ fn settings(arguments: &ServeArguments) -> anyhow::Result<ServeSettings> {
     }
     if let Some((certificate, private_key)) = arguments.tls_certificate.clone().zip(arguments.tls_key.clone())
     {
-        settings.tls = Some(TlsSettings { certificate, private_key });
+        settings.tls = Some(TlsSettings::new(certificate, private_key));
     }
     settings.allow_plain_http |= arguments.allow_plain_http;
     for argument in &arguments.models {

@@ -15,15 +15,30 @@ pub async fn live() -> Response {
     Json(json!({"status": "ok"})).into_response()
 }
 
-/// Whether the engines take requests, and how busy they are.
+/// Whether the server takes requests, and how busy its engines are.
 pub async fn ready(State(server): State<Arc<Server>>) -> Response {
-    let loads: Vec<_> = server.models.iter().map(|model| (model, model.engine.load())).collect();
-    let alive = loads.iter().all(|(_, load)| load.alive);
-    let models: Vec<_> = loads
+    let models: Vec<_> = server
+        .models
         .iter()
+        .map(|model| (model, model.engine.load()))
         .map(|(model, load)| json!({"id": model.name, "alive": load.alive, "running": load.running, "waiting": load.waiting}))
         .collect();
-    let status = if alive { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({"status": if alive { "ready" } else { "not ready" }, "models": models})))
-        .into_response()
+    let (status, word) = state(&server);
+    (status, Json(json!({"status": word, "models": models}))).into_response()
+}
+
+/// The same, in one word.
+pub async fn ready_or_not(State(server): State<Arc<Server>>) -> Response {
+    let (status, word) = state(&server);
+    (status, Json(json!({"status": word}))).into_response()
+}
+
+fn state(server: &Server) -> (StatusCode, &'static str) {
+    if server.is_draining() {
+        (StatusCode::SERVICE_UNAVAILABLE, "stopping")
+    } else if server.models.iter().all(|model| model.engine.load().alive) {
+        (StatusCode::OK, "ready")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready")
+    }
 }

@@ -1,3 +1,4 @@
 //! What keeps the server running and lets others see that it does.
 
 pub mod health;
+pub mod probes;

@@ -4,6 +4,7 @@
 mod audit;
 mod limits;
 mod model;
+mod tls;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use crate::error::ServingError;
 pub use audit::{AuditSettings, Durability};
 pub use limits::LimitsSettings;
 pub use model::ModelSettings;
+pub use tls::{TlsSettings, TlsVersion};
 
 /// Settings of the server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,23 +47,24 @@ pub struct ServeSettings {
     pub request_seconds: u64,
     /// Connections at once; others wait to be accepted.
     pub maximum_connections: usize,
+    /// Of these, from one address. A proxy in front of the server is one address.
+    pub maximum_connections_per_address: usize,
+    /// Requests at once over one HTTP/2 connection.
+    pub maximum_streams: u32,
     /// Answers that one request may ask for: prompts times `n`.
     pub maximum_choices: usize,
+    /// A second socket, in plain HTTP, that says `/healthz` and `/readyz` to everyone and nothing else: for the probes of
+    /// a supervisor, which have no credential.
+    pub operations_address: Option<SocketAddr>,
+    /// How long the server, asked to stop, still accepts connections while `/readyz` says that it is going: time for a
+    /// load balancer to notice.
+    pub drain_grace_seconds: u64,
     /// How long requests may still run after the server was asked to stop.
     pub drain_seconds: u64,
     /// How the audit log is kept.
     pub audit: AuditSettings,
     /// What tenants and keys may use where nothing else is said of them.
     pub limits: LimitsSettings,
-}
-
-/// PEM files.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TlsSettings {
-    /// The chain, the server's own certificate first.
-    pub certificate: PathBuf,
-    pub private_key: PathBuf,
 }
 
 impl Default for ServeSettings {
@@ -79,7 +82,11 @@ impl Default for ServeSettings {
             stalled_client_seconds: 30,
             request_seconds: 600,
             maximum_connections: 512,
+            maximum_connections_per_address: 256,
+            maximum_streams: 64,
             maximum_choices: 16,
+            operations_address: None,
+            drain_grace_seconds: 0,
             drain_seconds: 30,
             audit: AuditSettings::default(),
             limits: LimitsSettings::default(),
@@ -120,6 +127,8 @@ impl ServeSettings {
         at_least("stalled_client_seconds", self.stalled_client_seconds, 1)?;
         at_least("request_seconds", self.request_seconds, 1)?;
         at_least("maximum_connections", self.maximum_connections as u64, 1)?;
+        at_least("maximum_connections_per_address", self.maximum_connections_per_address as u64, 1)?;
+        at_least("maximum_streams", u64::from(self.maximum_streams), 1)?;
         at_least("maximum_choices", self.maximum_choices as u64, 1)
     }
 
@@ -137,6 +146,10 @@ impl ServeSettings {
 
     pub(crate) fn request_time(&self) -> Duration {
         Duration::from_secs(self.request_seconds)
+    }
+
+    pub(crate) fn drain_grace(&self) -> Duration {
+        Duration::from_secs(self.drain_grace_seconds)
     }
 
     pub(crate) fn drain_time(&self) -> Duration {

@@ -11,7 +11,7 @@ use inference::testing::{alphabet_engine_with, write_byte_tokenizer};
 use inference::{Engine, EngineSettings};
 use provenance::{Cancellation, Context, Storage};
 use serde_json::Value;
-use serving::{KeyStore, Role, ServeReport, ServeSettings, ServedModel, ServingError, serve};
+use serving::{Controls, KeyStore, Role, ServeReport, ServeSettings, ServedModel, ServingError, serve_with};
 use tokenizer::Tokenizer;
 
 /// Longest wait for anything in these tests.
@@ -35,6 +35,7 @@ pub struct Options {
     /// Time of one step of the engine.
     pub step: Duration,
     pub storage: Storage,
+    pub controls: Controls,
 }
 
 impl Default for Options {
@@ -49,6 +50,7 @@ impl Default for Options {
             engine: EngineSettings::default(),
             step: Duration::ZERO,
             storage: Storage::disk(),
+            controls: Controls::default(),
         }
     }
 }
@@ -75,7 +77,8 @@ impl TestServer {
         let (bound, listening) = mpsc::channel();
         let settings = ServeSettings { state: state.clone(), ..options.settings };
         let thread = std::thread::spawn(move || {
-            serve(&settings, vec![model, chat], &context, |address| bound.send(address).unwrap())
+            let bound = |address| bound.send(address).unwrap();
+            serve_with(&settings, vec![model, chat], &context, options.controls, bound)
         });
         let address = listening.recv_timeout(PATIENCE).expect("the server listens");
         TestServer {

@@ -6,5 +6,7 @@ mod limits;
 mod openapi;
 mod page;
 mod quotas;
+mod reloads;
 mod tokens;
+mod transport;
 mod walls;

@@ -117,10 +117,7 @@ fn every_request_leaves_one_event_and_no_prompt() {
 fn tls_from_pem_files_serves_and_plain_http_does_not_pass() {
     let certificate = rcgen::generate_simple_self_signed(vec!["localhost".to_string()]).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let tls = TlsSettings {
-        certificate: folder.path().join("chain.pem"),
-        private_key: folder.path().join("key.pem"),
-    };
+    let tls = TlsSettings::new(folder.path().join("chain.pem"), folder.path().join("key.pem"));
     std::fs::write(&tls.certificate, certificate.cert.pem()).unwrap();
     std::fs::write(&tls.private_key, certificate.signing_key.serialize_pem()).unwrap();
     let mut options = Options::default();
@@ -161,8 +158,7 @@ fn what_would_be_unsafe_does_not_start() {
     let try_serving = |settings: &ServeSettings| serve(settings, Vec::new(), &context, |_| {}).unwrap_err();
     let beyond = ServeSettings { address: "0.0.0.0:0".parse().unwrap(), ..here.clone() };
     assert!(matches!(try_serving(&beyond), ServingError::PlainHttpBeyondLoopback { .. }));
-    let missing =
-        TlsSettings { certificate: folder.path().join("none.pem"), private_key: folder.path().join("none") };
+    let missing = TlsSettings::new(folder.path().join("none.pem"), folder.path().join("none"));
     let with_tls = ServeSettings { tls: Some(missing), ..here.clone() };
     assert!(matches!(try_serving(&with_tls), ServingError::Tls { .. }));
     assert!(matches!(try_serving(&here), ServingError::NoModel));

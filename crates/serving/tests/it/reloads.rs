@@ -1,0 +1,143 @@
+//! What changes under a running server: certificates, settings, and that it is going.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use serde_json::{Value, json};
+use serving::{Controls, ServeSettings, TlsSettings};
+
+use crate::client::{Answer, Options, TestServer, request_text};
+use crate::transport::{block_on, certificate, connect};
+
+const TLS13: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
+
+fn trusts(server: &TestServer, certificate: &CertificateDer<'static>) -> bool {
+    block_on(async { connect(server, certificate, TLS13, b"http/1.1").await.is_ok() })
+}
+
+fn events(server: &TestServer, name: &str) -> Vec<Value> {
+    server.audit().into_iter().filter(|event| event["event"] == name).collect()
+}
+
+#[test]
+fn certificates_are_taken_when_their_files_change_and_broken_ones_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tls, first) = certificate(folder.path());
+    let mut options = Options::default();
+    options.settings.tls = Some(tls.clone());
+    let server = TestServer::start(options);
+    assert!(trusts(&server, &first));
+    std::fs::write(&tls.certificate, "no certificate at all").unwrap();
+    server.wait_until("the broken file is noticed", |server| {
+        !events(server, "certificates_refused").is_empty()
+    });
+    assert!(trusts(&server, &first), "the old certificate is still in use");
+    let (_, second) = certificate(folder.path());
+    server
+        .wait_until("the new file is noticed", |server| !events(server, "certificates_reloaded").is_empty());
+    assert!(trusts(&server, &second) && !trusts(&server, &first));
+    assert!(events(&server, "certificates_reloaded")[0]["not_after"].is_i64());
+}
+
+/// The settings that a reload would read.
+type Wanted = Arc<Mutex<Result<ServeSettings, String>>>;
+
+/// A server whose settings are what stands in the returned place, read when its flag is raised.
+fn reloadable(tls: Option<TlsSettings>) -> (TestServer, Wanted, impl Fn()) {
+    let mut options = Options::default();
+    options.settings.tls = tls;
+    let wanted = Arc::new(Mutex::new(Ok(options.settings.clone())));
+    let read = wanted.clone();
+    options.controls = Controls {
+        read_settings: Some(Box::new(move || read.lock().unwrap().clone())),
+        ..Controls::default()
+    };
+    let flag = options.controls.reload.clone();
+    let server = TestServer::start(options);
+    // The test's server has a state folder of its own.
+    wanted.lock().unwrap().as_mut().unwrap().state.clone_from(&server.state);
+    (server, wanted, move || flag.store(true, Ordering::SeqCst))
+}
+
+#[test]
+fn limits_change_without_a_restart_and_broken_settings_change_nothing() {
+    let (server, wanted, reload) = reloadable(None);
+    let big = json!({"model": "toy", "prompt": "a", "user": "a".repeat(3_000)});
+    server.post("/v1/completions", big.clone()).check(400, Some("user"));
+    let change = |change: &dyn Fn(&mut ServeSettings)| change(wanted.lock().unwrap().as_mut().unwrap());
+
+    change(&|settings| {
+        settings.body_limit_bytes = 2_000;
+        settings.address = "127.0.0.1:9".parse().unwrap();
+    });
+    reload();
+    server.wait_until("the settings are read", |server| !events(server, "settings_reloaded").is_empty());
+    let event = &events(&server, "settings_reloaded")[0];
+    assert_eq!(
+        (&event["changed"], &event["needs_restart"]),
+        (&json!(["body_limit_bytes"]), &json!(["address"]))
+    );
+    server.post("/v1/completions", big.clone()).check(413, None);
+
+    change(&|settings| {
+        settings.body_limit_bytes = 1 << 20;
+        settings.request_seconds = 0;
+    });
+    reload();
+    server.wait_until("they are refused", |server| events(server, "settings_refused").len() == 1);
+    server.post("/v1/completions", big.clone()).check(413, None);
+
+    *wanted.lock().unwrap() = Err("line 3: what is this".to_string());
+    reload();
+    server.wait_until("they are refused", |server| events(server, "settings_refused").len() == 2);
+    assert_eq!(events(&server, "settings_refused")[1]["problem"], "line 3: what is this");
+    server.post("/v1/completions", big).check(413, None);
+}
+
+#[test]
+fn settings_with_broken_certificates_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tls, first) = certificate(folder.path());
+    let (server, wanted, reload) = reloadable(Some(tls));
+    if let Ok(settings) = wanted.lock().unwrap().as_mut() {
+        settings.body_limit_bytes = 2_000;
+        settings.tls = Some(TlsSettings::new(folder.path().join("none"), folder.path().join("none")));
+    }
+    reload();
+    server.wait_until("they are refused", |server| events(server, "settings_refused").len() == 1);
+    assert!(trusts(&server, &first) && events(&server, "settings_reloaded").is_empty());
+}
+
+fn ask(address: SocketAddr, path: &str) -> Answer {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(request_text("GET", path, "", "").as_bytes()).unwrap();
+    Answer::read(stream)
+}
+
+#[test]
+fn a_server_that_is_going_says_so_before_it_goes() {
+    // A port that is free now; nothing else listens on it within the next moment.
+    let probes = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut options = Options { step: Duration::from_millis(20), ..Options::default() };
+    options.settings.operations_address = Some(probes);
+    options.settings.drain_grace_seconds = 2;
+    let mut server = TestServer::start(options);
+    assert_eq!(ask(probes, "/healthz").json(), json!({"status": "ok"}));
+    assert_eq!(ask(probes, "/readyz").json(), json!({"status": "ready"}), "and no model's name");
+    for path in ["/v1/models", "/metrics", "/", "/openapi.json", "/admin/keys"] {
+        assert_eq!(ask(probes, path).status, 404, "{path}");
+    }
+    let body = json!({"model": "toy", "prompt": "a", "temperature": 0, "max_tokens": 25, "stream": true});
+    let stream = server.begin("/v1/completions", body);
+    server.ask_to_stop();
+    server.wait_until("it says that it is going", |_| ask(probes, "/readyz").status == 503);
+    assert_eq!(ask(probes, "/healthz").status, 200);
+    assert_eq!(server.ask("GET", "/readyz", "").json()["status"], "stopping", "it still answers");
+    assert_eq!(Answer::read(stream).events().last(), Some(&"[DONE]"));
+    server.stop();
+    assert!(TcpStream::connect(server.address).is_err());
+}
