@@ -154,7 +154,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_millis(400);
+    const PATIENCE: Duration = Duration::from_secs(2);
 
     fn open(folder: &Path, owner: usize) -> Claims {
         Claims::open(&Storage::disk(), folder, owner, PATIENCE).unwrap()
