@@ -117,8 +117,8 @@ fn max_tokens(fields: &mut Fields) -> Result<Option<usize>, ApiFailure> {
     let new = fields.count("max_completion_tokens", 1, usize::MAX)?;
     let old = fields.count("max_tokens", 1, usize::MAX)?;
     match (new, old) {
-        (Some(new), Some(old)) if new != old => {
-            Err(ApiFailure::field("max_tokens", format!("the same as `max_completion_tokens`, {new}"), old))
+        (Some(_), Some(old)) => {
+            Err(ApiFailure::field("max_tokens", "to be absent beside `max_completion_tokens`", old))
         }
         _ => Ok(new.or(old)),
     }

@@ -12,7 +12,7 @@ use tokenizer::Tokenizer;
 
 use super::answer::{Choice, Job, refuse_too_long, respond};
 use super::failure::ApiFailure;
-use super::fields::{Fields, shown};
+use super::fields::{Fields, shown, whole};
 use super::options::{MOST_ALTERNATIVES, Options, refuse_unsupported};
 use super::render::Kind;
 use crate::account::Account;
@@ -83,7 +83,7 @@ impl Completion {
             prompts,
             options,
         };
-        fields.only("best_of", &[json!(completion.options.answers)])?;
+        fields.only("best_of", &[json!(1), json!(completion.options.answers)])?;
         refuse_unsupported(&mut fields)?;
         fields.finish()?;
         Ok(completion)
@@ -185,7 +185,7 @@ pub fn prompts(fields: &mut Fields, field: &'static str) -> Result<Vec<Prompt>, 
 /// Token ids; `place` is the array's own name.
 pub fn token_ids(values: &[Value], place: &str) -> Result<Vec<u32>, ApiFailure> {
     let id = |(number, value): (usize, &Value)| {
-        let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
+        let id = whole(value).and_then(|id| u32::try_from(id).ok());
         id.ok_or_else(|| ApiFailure::field(format!("{place}[{number}]"), "a token id", shown(value)))
     };
     values.iter().enumerate().map(id).collect()

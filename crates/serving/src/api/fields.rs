@@ -69,7 +69,11 @@ impl Fields {
     pub fn number(&mut self, name: &'static str, low: f64, high: f64) -> Result<Option<f32>, ApiFailure> {
         let Some(value) = self.take(name) else { return Ok(None) };
         match value.as_f64() {
-            Some(number) if (low..=high).contains(&number) => Ok(Some(number as f32)),
+            // What is above 0 stays above 0, however little.
+            Some(number) if (low..=high).contains(&number) => Ok(Some(match number as f32 {
+                0.0 if number > 0.0 => f32::MIN_POSITIVE,
+                number => number,
+            })),
             _ => Err(self.wrong(name, &format!("a number from {low} to {high}"), &value)),
         }
     }
@@ -82,7 +86,7 @@ impl Fields {
         high: usize,
     ) -> Result<Option<usize>, ApiFailure> {
         let Some(value) = self.take(name) else { return Ok(None) };
-        match value.as_u64().and_then(|number| usize::try_from(number).ok()) {
+        match whole(&value).and_then(|number| usize::try_from(number).ok()) {
             Some(number) if (low..=high).contains(&number) => Ok(Some(number)),
             _ if high == usize::MAX => {
                 Err(self.wrong(name, &format!("a whole number, at least {low}"), &value))
@@ -124,6 +128,14 @@ impl Fields {
             ..ApiFailure::new(StatusCode::BAD_REQUEST, "unsupported_field", message)
         }
     }
+}
+
+/// A whole number of at least 0, written as one or with zeros after the point: to JSON Schema both are integers.
+pub fn whole(value: &Value) -> Option<u64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let of_float =
+        |number: f64| (number.fract() == 0.0 && (0.0..=EXACT).contains(&number)).then_some(number as u64);
+    value.as_u64().or_else(|| value.as_f64().and_then(of_float))
 }
 
 /// A value in an error message: short ones as they are, long ones by their kind (they may hold a prompt).

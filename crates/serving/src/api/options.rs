@@ -7,7 +7,7 @@ use inference::{AnswerFormat, GenerationDefaults, Sampling};
 use serde_json::{Value, json};
 
 use super::failure::ApiFailure;
-use super::fields::{Fields, shown};
+use super::fields::{Fields, shown, whole};
 
 /// Stop strings of one request; OpenAI allows 4.
 pub const MOST_STOPS: usize = 16;
@@ -200,7 +200,7 @@ fn logit_bias(fields: &mut Fields) -> Result<BTreeMap<u32, f32>, ApiFailure> {
 fn seed(fields: &mut Fields) -> Result<Option<u64>, ApiFailure> {
     match fields.take("seed") {
         None => Ok(None),
-        Some(value) => match value.as_u64().or_else(|| value.as_i64().map(i64::cast_unsigned)) {
+        Some(value) => match whole(&value).or_else(|| value.as_i64().map(i64::cast_unsigned)) {
             Some(seed) => Ok(Some(seed)),
             None => Err(fields.wrong("seed", "a whole number of 64 bits", &value)),
         },
@@ -232,14 +232,12 @@ fn stop(fields: &mut Fields) -> Result<Vec<String>, ApiFailure> {
 
 fn stream_usage(fields: &mut Fields, stream: bool) -> Result<bool, ApiFailure> {
     let Some(value) = fields.take("stream_options") else { return Ok(false) };
-    if !stream {
-        return Err(fields.wrong("stream_options", "to be absent unless `stream` is true", &value));
-    }
     let mut options = Fields::of(value, "stream_options")?;
     let usage = options.flag("include_usage")?;
     options.only("include_obfuscation", &[json!(false)])?;
     options.finish()?;
-    Ok(usage)
+    // A whole answer has its usage anyway.
+    Ok(usage && stream)
 }
 
 /// The client's own name for its user.
@@ -342,7 +340,7 @@ mod tests {
             ("stop", json!([1])),
             ("stop", json!(vec!["a"; 17])),
             ("n", json!(5)),
-            ("stream_options", json!({"include_usage": true})),
+            ("stream_options", json!(true)),
             ("user", json!(long)),
             ("tools", json!([{"type": "function"}])),
             ("store", json!(true)),

@@ -18,11 +18,12 @@ use operations::{Answer, Operation};
 
 /// `GET /openapi.json`
 pub async fn serve(State(server): State<Arc<Server>>) -> Json<Value> {
-    Json(document(&server.settings()))
+    let models: Vec<&str> = server.models.iter().map(|model| model.name.as_str()).collect();
+    Json(document(&server.settings(), &models))
 }
 
-/// The whole document. Limits in it are those of the settings.
-pub fn document(settings: &ServeSettings) -> Value {
+/// The whole document, with the limits of the settings and the models that a request may name.
+pub fn document(settings: &ServeSettings, models: &[&str]) -> Value {
     let mut paths: Map<String, Value> = Map::new();
     for route in ROUTES {
         let method = route.method.as_str().to_lowercase();
@@ -45,7 +46,7 @@ pub fn document(settings: &ServeSettings) -> Value {
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "A key of this server (eu-…)."},
             },
-            "schemas": schemas::all(settings),
+            "schemas": schemas::all(settings, models),
         },
     })
 }
@@ -120,7 +121,7 @@ mod tests {
         for route in ROUTES {
             assert!(operations::describe(route.name).is_some(), "openapi/operations.rs lacks {}", route.name);
         }
-        let document = document(&ServeSettings::default());
+        let document = document(&ServeSettings::default(), &["a"]);
         let text = document.to_string();
         for reference in text.split("\"$ref\":\"#").skip(1) {
             let pointer = &reference[..reference.find('"').unwrap()];

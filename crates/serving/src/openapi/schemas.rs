@@ -79,8 +79,9 @@ fn prompts(most: usize) -> Value {
 }
 
 /// All of them, by name.
-pub fn all(settings: &ServeSettings) -> Value {
+pub fn all(settings: &ServeSettings, models: &[&str]) -> Value {
     let mut all = requests(settings.maximum_choices);
+    all.insert("ModelName".into(), one_of(models));
     all.extend(answers());
     Value::Object(all)
 }
@@ -91,10 +92,11 @@ fn requests(choices: usize) -> Map<String, Value> {
         ("max_tokens", count(0)),
         ("echo", flag()),
         ("logprobs", json!({"type": "integer", "minimum": 0, "maximum": MOST_ALTERNATIVES})),
-        ("best_of", json!({"type": "integer", "description": "As `n`.", "minimum": 1, "maximum": choices})),
+        ("best_of", json!({"const": 1})),
     ];
+    let turns = json!({"type": "array", "items": named("ChatMessage"), "minItems": 1});
     let chat = vec![
-        ("messages", json!({"type": "array", "items": named("ChatMessage"), "minItems": 1})),
+        ("messages", turns.clone()),
         ("max_completion_tokens", count(1)),
         ("max_tokens", count(1)),
         ("logprobs", flag()),
@@ -105,28 +107,36 @@ fn requests(choices: usize) -> Map<String, Value> {
     let roles = one_of(&["system", "developer", "user", "assistant"]);
     let message = vec![("role", roles), ("content", content), ("tool_calls", json!({"const": []}))];
     let embedding = vec![
-        ("model", text()),
+        ("model", named("ModelName")),
         ("input", prompts(MOST_INPUTS)),
         ("pooling", one_of(&["mean", "last"])),
         ("encoding_format", one_of(&["float", "base64"])),
         ("user", user()),
     ];
-    let tokenize = vec![
-        ("model", text()),
-        ("prompt", text()),
-        ("messages", json!({"type": "array", "items": named("ChatMessage"), "minItems": 1})),
-        ("add_special_tokens", flag()),
-        ("add_generation_prompt", flag()),
-        ("return_token_strs", flag()),
-    ];
-    let detokenize = vec![("model", text()), ("tokens", list(token_id()))];
+    let tokenize = |named_as: &'static str, schema: Value, other: &'static str| {
+        let flags =
+            ["add_special_tokens", "add_generation_prompt", "return_token_strs"].map(|name| (name, flag()));
+        let sources =
+            vec![("model", named("ModelName")), (named_as, schema), (other, json!({"type": "null"}))];
+        request(&["model", named_as], [sources, flags.to_vec()].concat())
+    };
+    let detokenize = vec![("model", named("ModelName")), ("tokens", list(token_id()))];
+    let mut chat_request = request(&["model", "messages"], [options(choices), chat].concat());
+    let given = |name: &str| json!({"required": [name], "properties": {name: {"type": "integer"}}});
+    let (old, new) = (given("max_tokens"), given("max_completion_tokens"));
+    let alternatives = json!({"required": ["top_logprobs"], "properties": {"top_logprobs": {"minimum": 1, "type": "integer"}}});
+    let probabilities = json!({"required": ["logprobs"], "properties": {"logprobs": {"const": true}}});
+    chat_request["allOf"] =
+        json!([{"not": {"allOf": [old, new]}}, {"if": alternatives, "then": probabilities}]);
     let schemas = [
         ("ResponseFormat", response_format()),
         ("ChatMessage", request(&["role", "content"], message)),
         ("CompletionRequest", request(&["model", "prompt"], [options(choices), completion].concat())),
-        ("ChatCompletionRequest", request(&["model", "messages"], [options(choices), chat].concat())),
+        ("ChatCompletionRequest", chat_request),
         ("EmbeddingRequest", request(&["model", "input"], embedding)),
-        ("TokenizeRequest", request(&["model"], tokenize)),
+        ("TokenizeTextRequest", tokenize("prompt", text(), "messages")),
+        ("TokenizeChatRequest", tokenize("messages", turns, "prompt")),
+        ("TokenizeRequest", json!({"anyOf": [named("TokenizeTextRequest"), named("TokenizeChatRequest")]})),
         ("DetokenizeRequest", request(&["model", "tokens"], detokenize)),
     ];
     schemas.into_iter().map(|(name, schema)| (name.to_string(), schema)).collect()
@@ -141,7 +151,7 @@ fn options(choices: usize) -> Vec<(&'static str, Value)> {
         "additionalProperties": between(-100.0, 100.0),
     });
     vec![
-        ("model", text()),
+        ("model", named("ModelName")),
         ("stream", flag()),
         (
             "stream_options",
