@@ -21,6 +21,16 @@ pub enum ServingError {
     NewerSchema { path: PathBuf, found: i64, known: i64 },
     #[error("no key with id `{id}`; `eulalia keys list` shows the ids (8 letters and digits after `eu-`)")]
     NoSuchKey { id: String },
+    #[error(
+        "tenant `{name}` was removed; its name stays taken, since the audit log speaks of it: choose another"
+    )]
+    TenantRemoved { name: String },
+    #[error("no tenant `{name}`; `eulalia tenants list` shows them")]
+    NoSuchTenant { name: String },
+    #[error("there is, or was, a tenant `{name}`; choose another name")]
+    TenantTwice { name: String },
+    #[error("tenant's policy {tenant}: {problem}")]
+    Policy { tenant: String, problem: String },
     #[error("{what} `{found}`: expected {expected}")]
     BadName { what: &'static str, found: String, expected: &'static str },
     #[error("the operating system gives no random numbers: {0}")]

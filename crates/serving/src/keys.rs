@@ -6,13 +6,15 @@
 //! server has to check a key on every request. Digests are compared in constant time, and an unknown name costs the same
 //! work as a known one, so that the time of an answer says nothing about which names exist.
 
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use provenance::digest::keyed_digest;
 
 use crate::error::ServingError;
-use crate::identity::{Caller, Role, Scope, Scopes};
-use crate::store::{KeyRow, Store};
+use crate::identity::{Caller, Role, Scope, Scopes, TenantPolicy};
+use crate::store::{KeyRow, Store, parse_policy};
 
 const PREFIX: &str = "eu-";
 const ID_LENGTH: usize = 8;
@@ -22,6 +24,8 @@ const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 /// The keys of one state folder. Another process may add and revoke while a server runs: each request asks afresh.
 pub struct KeyStore {
     store: Store,
+    /// Policies by tenant, each with the text that it was read from: read anew when the text has changed.
+    policies: Mutex<HashMap<String, (String, Arc<TenantPolicy>)>>,
 }
 
 /// A key at the only moment it can be read.
@@ -48,7 +52,7 @@ pub struct KeyRecord {
 impl KeyStore {
     /// Opens the keys of a state folder, which is created (mode 0700) if it is not there.
     pub fn open(state_folder: &Path) -> Result<KeyStore, ServingError> {
-        Ok(KeyStore { store: Store::open(state_folder)? })
+        Ok(KeyStore { store: Store::open(state_folder)?, policies: Mutex::default() })
     }
 
     /// Makes a key for `tenant` (created on its first key) with a role's scopes. `now` and `expires_at` are seconds since 1970.
@@ -90,6 +94,7 @@ impl KeyStore {
                 revoked_at: None,
                 role: role.name().to_string(),
                 scopes: None,
+                policy: String::new(),
             };
             if self.store.add_key(&row)? {
                 return Ok(NewKey { id, key });
@@ -131,12 +136,32 @@ impl KeyStore {
         let (salt, expected) = row.as_ref().map_or((NO_SALT, NO_DIGEST), |row| (&row.salt, &row.digest));
         let matches = equal_in_constant_time(salted_digest(salt, presented).as_bytes(), expected.as_bytes());
         let usable = row.filter(|row| matches && is_usable(row, now));
-        Ok(usable.and_then(caller))
+        self.caller(usable)
+    }
+
+    /// Who a key's row stands for; a role that this program does not know opens nothing.
+    fn caller(&self, row: Option<KeyRow>) -> Result<Option<Caller>, ServingError> {
+        let Some((row, role, scopes)) = row.and_then(rights) else { return Ok(None) };
+        let policy = self.policy(&row.tenant_id, row.policy)?;
+        Ok(Some(Caller { tenant: row.tenant_id, key_id: row.id, role, scopes, policy }))
+    }
+
+    /// The policy that the text says.
+    fn policy(&self, tenant: &str, text: String) -> Result<Arc<TenantPolicy>, ServingError> {
+        let mut policies = self.policies.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, policy)) = policies.get(tenant)
+            && *known == text
+        {
+            return Ok(policy.clone());
+        }
+        let policy = Arc::new(parse_policy(tenant, &text)?);
+        policies.insert(tenant.to_string(), (text, policy.clone()));
+        Ok(policy)
     }
 
     /// Who the key of that id stands for, if it still opens anything: for who has shown it before.
     pub(crate) fn caller_of(&self, id: &str, now: u64) -> Result<Option<Caller>, ServingError> {
-        Ok(self.store.key(id)?.filter(|row| is_usable(row, now)).and_then(caller))
+        self.caller(self.store.key(id)?.filter(|row| is_usable(row, now)))
     }
 
     /// The database that the keys stand in.
@@ -160,8 +185,8 @@ fn is_usable(row: &KeyRow, now: u64) -> bool {
     row.revoked_at.is_none() && row.expires_at.is_none_or(|expires_at| now < expires_at)
 }
 
-/// Who a key's row stands for; a role that this program does not know opens nothing.
-fn caller(row: KeyRow) -> Option<Caller> {
+/// What a key's row permits; a role that this program does not know opens nothing.
+fn rights(row: KeyRow) -> Option<(KeyRow, Role, Scopes)> {
     let role = Role::from_name(&row.role)?;
     let scopes = match &row.scopes {
         None => role.scopes(),
@@ -170,7 +195,7 @@ fn caller(row: KeyRow) -> Option<Caller> {
             role.scopes().and(Scopes::of(&named))
         }
     };
-    Some(Caller { tenant: row.tenant_id, key_id: row.id, role, scopes })
+    Some((row, role, scopes))
 }
 
 fn salted_digest(salt: &str, key: &str) -> String {
@@ -183,7 +208,7 @@ fn equal_in_constant_time(left: &[u8], right: &[u8]) -> bool {
 }
 
 /// Names go into lists and terminals: short, visible characters of any script.
-fn check_name(what: &'static str, name: &str) -> Result<(), ServingError> {
+pub(crate) fn check_name(what: &'static str, name: &str) -> Result<(), ServingError> {
     let fits = !name.trim().is_empty() && name.chars().count() <= 100 && !name.chars().any(char::is_control);
     if fits {
         Ok(())

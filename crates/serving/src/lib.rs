@@ -7,6 +7,7 @@
 mod account;
 mod api;
 mod audit;
+mod audit_policy;
 mod base64;
 mod body;
 mod certificate_dates;
@@ -25,15 +26,17 @@ mod routes;
 mod server;
 mod settings;
 mod store;
+mod tenants;
 mod tls;
 
 use std::path::{Path, PathBuf};
 
 pub use api::models::ServedModel;
 pub use audit::{AuditKey, AuditPublicKey, AuditSummary};
+pub use audit_policy::AuditPolicy;
 pub use connection::Peer;
 pub use error::ServingError;
-pub use identity::{Role, Scope};
+pub use identity::{Role, Scope, TenantPolicy};
 pub use keys::{KeyRecord, KeyStore, NewKey};
 pub use limits::policy::LimitsPolicy;
 pub use limits::set_key_limits;
@@ -42,6 +45,7 @@ pub use server::{ServeReport, serve, serve_with};
 pub use settings::{
     AuditSettings, Durability, LimitsSettings, ModelSettings, ServeSettings, TlsSettings, TlsVersion,
 };
+pub use tenants::{TenantRecord, TenantStore};
 
 /// Whether this is the state folder of a server, with an audit log, or a copy of such a log.
 pub fn has_audit_log(folder: &Path) -> bool {

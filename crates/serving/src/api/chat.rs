@@ -35,7 +35,7 @@ pub async fn complete(
     Body(body): Body,
 ) -> Result<Response, ApiFailure> {
     let chat = Chat::read(&body, server.settings().maximum_choices)?;
-    let model = server.models.find(&chat.options.model)?.clone();
+    let model = server.models.find(&chat.options.model, &account.caller().policy)?.clone();
     server.describe(&account, &model, chat.options.user.as_deref());
     let seed = server.seed(chat.options.seed)?;
     let time_limit = server.settings().request_time();

@@ -44,7 +44,7 @@ pub async fn complete(
     Body(body): Body,
 ) -> Result<Response, ApiFailure> {
     let completion = Completion::read(&body, server.settings().maximum_choices)?;
-    let model = server.models.find(&completion.options.model)?.clone();
+    let model = server.models.find(&completion.options.model, &account.caller().policy)?.clone();
     server.describe(&account, &model, completion.options.user.as_deref());
     let seed = server.seed(completion.options.seed)?;
     let time_limit = server.settings().request_time();

@@ -42,7 +42,7 @@ pub async fn embed(
     Body(body): Body,
 ) -> Result<Response, ApiFailure> {
     let wanted = Embeddings::read(&body)?;
-    let model = server.models.find(&wanted.model)?.clone();
+    let model = server.models.find(&wanted.model, &account.caller().policy)?.clone();
     server.describe(&account, &model, wanted.user.as_deref());
     let deadline = Instant::now() + server.settings().request_time();
     let Embeddings { inputs, pooling, base64, .. } = wanted;

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use inference::Engine;
 use serde_json::{Value, json};
 
 use super::failure::ApiFailure;
+use crate::account::Account;
 use crate::error::ServingError;
+use crate::identity::TenantPolicy;
 use crate::server::Server;
 
 /// A model under the name that clients give.
@@ -45,12 +47,19 @@ impl Models {
         self.0.values()
     }
 
-    /// The model of that name; models are never addressed by a path or anything else that a client makes up.
-    pub fn find(&self, name: &str) -> Result<&ServedModel, ApiFailure> {
-        self.0.get(name).ok_or_else(|| {
+    /// The models that a tenant may know of.
+    pub fn allowed<'a>(&'a self, policy: &'a TenantPolicy) -> impl Iterator<Item = &'a ServedModel> {
+        self.iter().filter(|model| policy.allows_model(&model.name))
+    }
+
+    /// The model of that name; models are never addressed by a path or anything else that a client makes up. One that the
+    /// tenant may not use is answered like one that there is not.
+    pub fn find(&self, name: &str, policy: &TenantPolicy) -> Result<&ServedModel, ApiFailure> {
+        self.0.get(name).filter(|model| policy.allows_model(&model.name)).ok_or_else(|| {
             let shown: String = name.chars().take(100).collect();
-            let names: Vec<&str> = self.0.keys().map(String::as_str).collect();
-            let message = format!("there is no model `{shown}`; this server has: {}", names.join(", "));
+            let names: Vec<&str> = self.allowed(policy).map(|model| model.name.as_str()).collect();
+            let names = if names.is_empty() { "none".to_string() } else { names.join(", ") };
+            let message = format!("there is no model `{shown}`; you may use: {names}");
             ApiFailure {
                 param: Some("model".to_string()),
                 ..ApiFailure::new(StatusCode::NOT_FOUND, "model_not_found", message)
@@ -60,17 +69,18 @@ impl Models {
 }
 
 /// `GET /v1/models`
-pub async fn list(State(server): State<Arc<Server>>) -> Response {
-    let models: Vec<Value> = server.models.iter().map(description).collect();
+pub async fn list(State(server): State<Arc<Server>>, Extension(account): Extension<Account>) -> Response {
+    let models: Vec<Value> = server.models.allowed(&account.caller().policy).map(description).collect();
     Json(json!({"object": "list", "data": models})).into_response()
 }
 
 /// `GET /v1/models/{id}`
 pub async fn show(
     State(server): State<Arc<Server>>,
+    Extension(account): Extension<Account>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiFailure> {
-    server.models.find(&name).map(|model| Json(description(model)))
+    server.models.find(&name, &account.caller().policy).map(|model| Json(description(model)))
 }
 
 fn description(model: &ServedModel) -> Value {

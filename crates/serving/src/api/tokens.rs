@@ -38,7 +38,7 @@ pub async fn tokenize(
     Body(body): Body,
 ) -> Result<Json<Value>, ApiFailure> {
     let Tokenize { model, source, return_token_strs } = Tokenize::read(&body)?;
-    let model = server.models.find(&model)?.clone();
+    let model = server.models.find(&model, &account.caller().policy)?.clone();
     server.describe(&account, &model, None);
     // Long texts take a while to encode: not on the threads that serve connections.
     let encoding = tokio::task::spawn_blocking(move || {
@@ -83,7 +83,7 @@ pub async fn detokenize(
     Body(body): Body,
 ) -> Result<Json<Value>, ApiFailure> {
     let (model, tokens) = read_detokenize(&body)?;
-    let model = server.models.find(&model)?;
+    let model = server.models.find(&model, &account.caller().policy)?;
     server.describe(&account, model, None);
     let text = model.engine.tokenizer().decode(&tokens).map_err(|error| refused(error, "tokens"))?;
     Ok(Json(json!({"prompt": text})))

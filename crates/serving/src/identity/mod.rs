@@ -3,7 +3,13 @@
 //! Every credential belongs to one tenant and has one role. A role is a set of scopes; a credential may be narrowed to
 //! fewer of them, never widened. A route names the scope that it asks for (see `routes`).
 
+mod policy;
+
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
+
+pub use policy::TenantPolicy;
 
 /// One thing that a credential may be used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -126,7 +132,7 @@ impl Scopes {
 }
 
 /// Who asks: the owner of the credential that came with a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Caller {
     /// The tenant's pseudonym: random, means something only together with the state database.
     pub tenant: String,
@@ -135,6 +141,8 @@ pub struct Caller {
     pub role: Role,
     /// The role's scopes, or fewer.
     pub scopes: Scopes,
+    /// What holds for all requests of the tenant.
+    pub policy: Arc<TenantPolicy>,
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ impl Limiter {
         let subjects = [Subject::Tenant(caller.tenant.clone()), Subject::Key(caller.key_id.clone())];
         let internal = |error: ServingError| ApiFailure::internal(&error.to_string());
         let key = self.key_limits(&caller.key_id, now.instant).map_err(internal)?;
-        let limits = [LimitsPolicy::default().over(&defaults.tenant), key.over(&defaults.key)];
+        let limits = [caller.policy.limits.over(&defaults.tenant), key.over(&defaults.key)];
         self.learn_day(&subjects, &limits, now).map_err(internal)?;
         match self.begin(&subjects, &limits, now) {
             Ok(()) => Ok(Admission::new(self.clone(), subjects, limits[0].and(&limits[1]))),

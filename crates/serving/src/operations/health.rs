@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde_json::json;
 
+use crate::account::Account;
 use crate::server::Server;
 
 /// The process answers; nothing else is said to strangers.
@@ -15,11 +16,11 @@ pub async fn live() -> Response {
     Json(json!({"status": "ok"})).into_response()
 }
 
-/// Whether the server takes requests, and how busy its engines are.
-pub async fn ready(State(server): State<Arc<Server>>) -> Response {
+/// Whether the server takes requests, and how busy the engines are that the caller may know of.
+pub async fn ready(State(server): State<Arc<Server>>, Extension(account): Extension<Account>) -> Response {
     let models: Vec<_> = server
         .models
-        .iter()
+        .allowed(&account.caller().policy)
         .map(|model| (model, model.engine.load()))
         .map(|(model, load)| json!({"id": model.name, "alive": load.alive, "running": load.running, "waiting": load.waiting}))
         .collect();

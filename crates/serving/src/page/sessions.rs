@@ -101,12 +101,14 @@ pub fn is_same_origin(headers: &HeaderMap, uri: &Uri) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::identity::Role;
 
     fn caller() -> Caller {
         let role = Role::User;
-        Caller { tenant: "t".into(), key_id: "k".into(), role, scopes: role.scopes() }
+        Caller { tenant: "t".into(), key_id: "k".into(), role, scopes: role.scopes(), policy: Arc::default() }
     }
 
     fn headers(cookie: &str) -> HeaderMap {

@@ -24,6 +24,8 @@ pub struct KeyRow {
     pub role: String,
     /// Names of scopes, with spaces between them, where the key has fewer than its role.
     pub scopes: Option<String>,
+    /// The tenant's policy, as JSON.
+    pub policy: String,
 }
 
 impl Store {
@@ -87,7 +89,7 @@ impl Store {
 const SELECT_KEYS: &str = "
     SELECT api_keys.id, api_keys.tenant_id, tenants.name, api_keys.label, api_keys.salt, api_keys.digest,
            api_keys.created_at, api_keys.expires_at, api_keys.revoked_at,
-           api_keys.role, api_keys.scopes
+           api_keys.role, api_keys.scopes, tenants.policy
     FROM api_keys JOIN tenants ON tenants.id = api_keys.tenant_id";
 
 fn key_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<KeyRow> {
@@ -103,5 +105,6 @@ fn key_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<KeyRow> {
         revoked_at: row.get::<_, Option<i64>>(8)?.map(unsigned),
         role: row.get(9)?,
         scopes: row.get(10)?,
+        policy: row.get(11)?,
     })
 }

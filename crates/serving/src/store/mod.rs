@@ -6,6 +6,7 @@
 
 mod heads;
 mod keys;
+mod tenants;
 mod usage;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use rusqlite::{Connection, params};
 use crate::error::ServingError;
 
 pub use keys::KeyRow;
+pub use tenants::{TenantRow, parse_policy};
 
 /// Name of the database inside the state folder.
 pub const DATABASE_FILE: &str = "state.sqlite";
@@ -86,6 +88,12 @@ const MIGRATIONS: &[&str] = &[
         limits TEXT NOT NULL
     );
 ",
+    "
+    ALTER TABLE tenants ADD COLUMN policy TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE tenants ADD COLUMN removed_at BIGINT;
+    ALTER TABLE api_keys ADD COLUMN last_used_day BIGINT;
+    ALTER TABLE api_keys ADD COLUMN replaces TEXT;
+",
 ];
 
 /// The open database. Shared between threads; statements run one at a time (each takes tens of microseconds).
@@ -109,20 +117,6 @@ impl Store {
             .map_err(at(&path, "switching on foreign keys"))?;
         migrate(&mut connection, &path)?;
         Ok(Store { path, connection: Mutex::new(connection) })
-    }
-
-    /// The tenant of that name, created with `new_id` if there is none yet. Returns its id.
-    pub fn tenant(&self, name: &str, new_id: &str, now: u64) -> Result<String, ServingError> {
-        let connection = self.connection();
-        connection
-            .execute(
-                "INSERT INTO tenants (id, name, created_at) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO NOTHING",
-                params![new_id, name, signed(now)],
-            )
-            .map_err(at(&self.path, "adding a tenant"))?;
-        connection
-            .query_row("SELECT id FROM tenants WHERE name = ?1", [name], |row| row.get(0))
-            .map_err(at(&self.path, "reading a tenant"))
     }
 
     /// The secret of that name, set to `new_value` if there is none yet.

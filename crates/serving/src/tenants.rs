@@ -1,0 +1,171 @@
+//! Tenants: the institutions, departments or services that share a server and must not see or slow each other. Each has
+//! its keys and one policy; the command line and the administration routes both go through here.
+
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::error::ServingError;
+use crate::identity::TenantPolicy;
+use crate::keys::{check_name, random_hex};
+use crate::store::{Store, TenantRow};
+
+/// The tenants of one state folder. A running server sees a change from the next request on.
+pub struct TenantStore {
+    store: Store,
+}
+
+/// What may be known of a tenant.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TenantRecord {
+    /// The pseudonym that stands in the audit log.
+    pub id: String,
+    pub name: String,
+    /// Seconds since 1970.
+    pub created_at: u64,
+    pub removed_at: Option<u64>,
+    pub policy: TenantPolicy,
+}
+
+impl TenantStore {
+    /// Opens the tenants of a state folder, which is created (mode 0700) if it is not there.
+    pub fn open(state_folder: &Path) -> Result<TenantStore, ServingError> {
+        Ok(TenantStore { store: Store::open(state_folder)? })
+    }
+
+    /// Makes a tenant with a policy. `now` is in seconds since 1970.
+    pub fn new_tenant(
+        &self,
+        name: &str,
+        policy: &TenantPolicy,
+        now: u64,
+    ) -> Result<TenantRecord, ServingError> {
+        new_tenant(&self.store, name, policy, now)
+    }
+
+    /// All tenants by name, removed ones included.
+    pub fn list(&self) -> Result<Vec<TenantRecord>, ServingError> {
+        list(&self.store)
+    }
+
+    /// One tenant; a removed one is none.
+    pub fn show(&self, name: &str) -> Result<TenantRecord, ServingError> {
+        show(&self.store, name)
+    }
+
+    /// Gives a tenant another policy.
+    pub fn set_policy(&self, name: &str, policy: &TenantPolicy) -> Result<(), ServingError> {
+        set_policy(&self.store, name, policy)
+    }
+
+    /// Removes a tenant for good: all its keys are revoked, its name stays taken.
+    pub fn remove(&self, name: &str, now: u64) -> Result<(), ServingError> {
+        remove(&self.store, name, now)
+    }
+}
+
+/// See [`TenantStore::new_tenant`]; the same for a store that is open already, as all of these.
+pub(crate) fn new_tenant(
+    store: &Store,
+    name: &str,
+    policy: &TenantPolicy,
+    now: u64,
+) -> Result<TenantRecord, ServingError> {
+    check_name("tenant", name)?;
+    if !store.add_tenant(name, &random_hex(8)?, now, policy)? {
+        return Err(ServingError::TenantTwice { name: name.to_string() });
+    }
+    show(store, name)
+}
+
+pub(crate) fn list(store: &Store) -> Result<Vec<TenantRecord>, ServingError> {
+    Ok(store.tenants()?.into_iter().map(TenantRecord::from).collect())
+}
+
+pub(crate) fn show(store: &Store, name: &str) -> Result<TenantRecord, ServingError> {
+    let tenant = store.tenant_named(name)?.filter(|tenant| tenant.removed_at.is_none());
+    tenant.map(TenantRecord::from).ok_or_else(|| no_such_tenant(name))
+}
+
+pub(crate) fn set_policy(store: &Store, name: &str, policy: &TenantPolicy) -> Result<(), ServingError> {
+    if store.set_tenant_policy(name, policy)? { Ok(()) } else { Err(no_such_tenant(name)) }
+}
+
+pub(crate) fn remove(store: &Store, name: &str, now: u64) -> Result<(), ServingError> {
+    if store.remove_tenant(name, now)? { Ok(()) } else { Err(no_such_tenant(name)) }
+}
+
+fn no_such_tenant(name: &str) -> ServingError {
+    ServingError::NoSuchTenant { name: name.chars().take(100).collect() }
+}
+
+impl From<TenantRow> for TenantRecord {
+    fn from(row: TenantRow) -> TenantRecord {
+        TenantRecord {
+            id: row.id,
+            name: row.name,
+            created_at: row.created_at,
+            removed_at: row.removed_at,
+            policy: row.policy,
+        }
+    }
+}
+
+impl TenantPolicy {
+    /// The policy with one field changed, as `--set limits.tokens_per_minute=6000` has it: dots lead into groups, the value
+    /// is JSON, or text where it is not; `null` takes a field back to its default.
+    pub fn with(&self, change: &str) -> Result<TenantPolicy, ServingError> {
+        let trouble = |problem: String| ServingError::Policy { tenant: String::new(), problem };
+        let Some((key, value)) = change.split_once('=') else {
+            return Err(trouble(format!("`{change}`: expected KEY=VALUE, such as models=[\"name\"]")));
+        };
+        let mut whole = serde_json::to_value(self).map_err(|error| trouble(error.to_string()))?;
+        let mut place = &mut whole;
+        for part in key.split('.') {
+            let Value::Object(fields) = place else {
+                return Err(trouble(format!("`{key}`: `{part}` cannot stand there")));
+            };
+            place = fields.entry(part).or_insert(Value::Object(serde_json::Map::new()));
+        }
+        *place = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+        serde_json::from_value(whole).map_err(|error| trouble(format!("`{change}`: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_is_changed_by_named_fields() {
+        let policy =
+            TenantPolicy::default().with(r#"models=["klein"]"#).unwrap().with("filters=pii").unwrap();
+        assert!(policy.allows_model("klein") && !policy.allows_model("groß"));
+        assert_eq!(policy.filters.as_deref(), Some("pii"));
+        assert_eq!(
+            policy.with("models=null").unwrap().with("filters=null").unwrap(),
+            TenantPolicy::default()
+        );
+        for wrong in
+            ["models", "model=[]", "models=klein", "limits.nothing=1", "filters.a=1", "=1", "models.a=1"]
+        {
+            assert!(matches!(policy.with(wrong), Err(ServingError::Policy { .. })), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn tenants_come_and_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let tenants = TenantStore::open(&folder.path().join("state")).unwrap();
+        let policy = TenantPolicy::default();
+        let made = tenants.new_tenant("Občina", &policy, 5).unwrap();
+        assert_eq!(tenants.show("Občina").unwrap(), made);
+        assert!(matches!(tenants.new_tenant("Občina", &policy, 6), Err(ServingError::TenantTwice { .. })));
+        assert!(matches!(tenants.new_tenant("a\nb", &policy, 6), Err(ServingError::BadName { .. })));
+        tenants.remove("Občina", 7).unwrap();
+        assert!(matches!(tenants.show("Občina"), Err(ServingError::NoSuchTenant { .. })));
+        assert!(matches!(tenants.set_policy("Občina", &policy), Err(ServingError::NoSuchTenant { .. })));
+        assert_eq!(tenants.list().unwrap()[0].removed_at, Some(7));
+    }
+}
