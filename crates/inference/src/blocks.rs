@@ -80,6 +80,16 @@ impl Blocks {
         found
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// How many are read or written by requests now.
+    pub fn held(&self) -> usize {
+        self.kept.len() - self.free.len() - self.unused
+    }
+
     /// Whether `count` more private blocks could be had beside `found`, were these held.
     pub fn has_room(&self, found: &[u32], count: usize) -> bool {
         let held_anew = found.iter().filter(|&&block| self.users(block) == 0).count();

@@ -124,6 +124,9 @@ pub(crate) struct Inbox {
     pub running: usize,
     pub stopping: bool,
     pub figures: EngineFigures,
+    /// Blocks of the cache, and those that running requests hold.
+    pub cache_blocks: usize,
+    pub cache_blocks_used: usize,
 }
 
 impl Shared {
@@ -140,6 +143,10 @@ pub struct EngineLoad {
     pub waiting: usize,
     /// Whether it takes requests at all.
     pub alive: bool,
+    /// Blocks of the key-value cache; known once the engine has looked for work.
+    pub cache_blocks: usize,
+    /// Of these, blocks that running requests hold.
+    pub cache_blocks_used: usize,
     pub figures: EngineFigures,
 }
 
@@ -213,6 +220,8 @@ impl Engine {
                 running: 0,
                 stopping: false,
                 figures: EngineFigures::default(),
+                cache_blocks: 0,
+                cache_blocks_used: 0,
             }),
             changed: Condvar::new(),
         });
@@ -374,6 +383,8 @@ impl Engine {
             running: inbox.running,
             waiting: inbox.queue.waiting(),
             alive: !inbox.stopping,
+            cache_blocks: inbox.cache_blocks,
+            cache_blocks_used: inbox.cache_blocks_used,
             figures: inbox.figures,
         }
     }

@@ -137,6 +137,7 @@ impl Worker {
     fn admit(&mut self) -> bool {
         let shared = self.shared.clone();
         let mut inbox = shared.inbox();
+        (inbox.cache_blocks, inbox.cache_blocks_used) = (self.blocks.count(), self.blocks.held());
         while !inbox.stopping && self.running.is_empty() && inbox.queue.waiting() == 0 {
             inbox = shared.changed.wait(inbox).unwrap_or_else(PoisonError::into_inner);
         }
@@ -157,6 +158,7 @@ impl Worker {
             self.begin(waiting);
         }
         inbox.running = self.running.len();
+        inbox.cache_blocks_used = self.blocks.held();
         drop(inbox);
         for mut waiting in gone {
             let failure = waiting.gone(now).unwrap_or(RequestFailure::Cancelled);

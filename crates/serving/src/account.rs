@@ -3,6 +3,7 @@
 //! The event is on disk before the answer ends. A request that ends without having said so (its client left, its task
 //! was dropped) is noted as abandoned.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -15,6 +16,8 @@ use crate::error::ServingError;
 use crate::identity::Caller;
 use crate::keys::random_hex;
 use crate::limits::Admission;
+use crate::operations::metrics::{Ended, Metrics};
+use crate::server::Server;
 
 /// The account of one request. Clones are the same account.
 #[derive(Clone)]
@@ -24,6 +27,9 @@ struct State {
     /// Random; ties an answer to its event.
     id: String,
     audit: Arc<AuditLog>,
+    metrics: Arc<Metrics>,
+    /// Of the client's trace, where it has one.
+    trace: Option<String>,
     caller: Caller,
     admission: Admission,
     route: &'static str,
@@ -43,18 +49,23 @@ pub struct Details {
     pub user: Option<String>,
     pub prompt_tokens: usize,
     pub completion_tokens: usize,
+    /// By answer: when its last tokens came, and how many there were then.
+    pace: BTreeMap<usize, (Instant, usize)>,
 }
 
 impl Account {
     pub fn open(
-        audit: Arc<AuditLog>,
+        server: &Server,
+        trace: Option<String>,
         caller: Caller,
         admission: Admission,
         route: &'static str,
     ) -> Result<Account, ServingError> {
         Ok(Account(Arc::new(State {
             id: random_hex(12)?,
-            audit,
+            audit: server.audit.clone(),
+            metrics: server.metrics.clone(),
+            trace,
             caller,
             admission,
             route,
@@ -80,6 +91,23 @@ impl Account {
 
     pub fn details(&self) -> MutexGuard<'_, Details> {
         self.0.details.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tokens have come for one of the answers, so many in all. Feeds the histograms of times.
+    pub fn tokens_came(&self, answer: usize, tokens: usize) {
+        let now = Instant::now();
+        let mut details = self.details();
+        let (last, before) = *details.pace.entry(answer).or_insert((self.0.arrived, 0));
+        let count = u32::try_from(tokens.saturating_sub(before)).unwrap_or(u32::MAX);
+        if count == 0 {
+            return;
+        }
+        details.pace.insert(answer, (now, tokens));
+        if before == 0 {
+            self.0.metrics.first_token(&details.model, now - last);
+        } else {
+            self.0.metrics.further_tokens(&details.model, now - last, count);
+        }
     }
 
     /// From here on the stream settles the account, not whoever made the response's head.
@@ -117,8 +145,17 @@ impl State {
             if outcome == "refused" { 0 } else { details.prompt_tokens + details.completion_tokens };
         self.admission.settle(computed);
         let milliseconds = u64::try_from(self.arrived.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.metrics.ended(&Ended {
+            route: self.route,
+            status,
+            model: &details.model,
+            prompt_tokens: details.prompt_tokens,
+            completion_tokens: details.completion_tokens,
+            time: self.arrived.elapsed(),
+        });
         tracing::info!(
             id = self.id,
+            trace = self.trace,
             route = self.route,
             key = self.caller.key_id,
             model = details.model,

@@ -12,9 +12,10 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::account::Account;
-use crate::api::failure::ApiFailure;
+use crate::api::failure::{ApiFailure, Refusal};
 use crate::identity::{Caller, Scope};
 use crate::limits::Admission;
+use crate::operations::trace::trace_id;
 use crate::page;
 use crate::routes::{self, Route};
 use crate::server::Server;
@@ -26,7 +27,7 @@ const REQUEST_ID: &str = "x-request-id";
 pub async fn guard(State(server): State<Arc<Server>>, mut request: Request, next: Next) -> Response {
     let route = route_of(&request);
     if route.is_some_and(|route| route.scope.is_none()) {
-        return sealed(next.run(request).await);
+        return sealed(&server, next.run(request).await);
     }
     let caller = match caller(&server, &request) {
         Ok(caller) => caller,
@@ -35,7 +36,7 @@ pub async fn guard(State(server): State<Arc<Server>>, mut request: Request, next
                 server.strangers.fetch_add(1, Ordering::Relaxed);
             }
             let page = page::for_strangers(&request);
-            return sealed(page.unwrap_or_else(|| failure.into_response()));
+            return sealed(&server, page.unwrap_or_else(|| failure.into_response()));
         }
     };
     server.requests.fetch_add(1, Ordering::Relaxed);
@@ -47,11 +48,11 @@ pub async fn guard(State(server): State<Arc<Server>>, mut request: Request, next
     };
     let admission = match admitted {
         Ok(admission) => admission,
-        Err(failure) => return sealed(failure.into_response()),
+        Err(failure) => return sealed(&server, failure.into_response()),
     };
-    let account = match Account::open(server.audit.clone(), caller, admission, name) {
+    let account = match Account::open(&server, trace_id(request.headers()), caller, admission, name) {
         Ok(account) => account,
-        Err(error) => return sealed(ApiFailure::internal(&error.to_string()).into_response()),
+        Err(error) => return sealed(&server, ApiFailure::internal(&error.to_string()).into_response()),
     };
     request.extensions_mut().insert(account.clone());
     let mut response = match forbidden {
@@ -65,7 +66,7 @@ pub async fn guard(State(server): State<Arc<Server>>, mut request: Request, next
     if let Ok(id) = HeaderValue::from_str(account.id()) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
-    sealed(response)
+    sealed(&server, response)
 }
 
 /// Where the router will send the request.
@@ -101,7 +102,10 @@ async fn settled(account: &Account, response: Response) -> Response {
 }
 
 /// Headers that every answer carries.
-fn sealed(mut response: Response) -> Response {
+fn sealed(server: &Server, mut response: Response) -> Response {
+    if let Some(Refusal(reason)) = response.extensions().get() {
+        server.metrics.refused(reason);
+    }
     let headers = response.headers_mut();
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

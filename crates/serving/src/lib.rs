@@ -40,10 +40,12 @@ pub use identity::{Role, Scope, TenantPolicy};
 pub use keys::{KeyRecord, KeyStore, NewKey};
 pub use limits::policy::LimitsPolicy;
 pub use limits::set_key_limits;
+pub use operations::log::start_log;
 pub use reload::Controls;
 pub use server::{ServeReport, serve, serve_with};
 pub use settings::{
-    AuditSettings, Durability, LimitsSettings, ModelSettings, ServeSettings, TlsSettings, TlsVersion,
+    AuditSettings, Durability, LimitsSettings, LogFormat, LogLevel, LogSettings, ModelSettings,
+    ServeSettings, TlsSettings, TlsVersion,
 };
 pub use tenants::{TenantRecord, TenantStore};
 

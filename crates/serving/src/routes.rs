@@ -13,7 +13,7 @@ use crate::api::{chat, completions, embeddings, models, tokens};
 use crate::guard;
 use crate::identity::Scope;
 use crate::openapi;
-use crate::operations::health;
+use crate::operations::{health, metrics};
 use crate::page;
 use crate::server::Server;
 
@@ -44,6 +44,13 @@ pub static ROUTES: &[Route] = &[
         name: "GET /readyz",
         scope: Some(Scope::Status),
         handler: || get(health::ready),
+    },
+    Route {
+        method: Method::GET,
+        path: "/metrics",
+        name: "GET /metrics",
+        scope: Some(Scope::Metrics),
+        handler: || get(metrics::page),
     },
     Route {
         method: Method::GET,

@@ -23,6 +23,7 @@ use crate::error::ServingError;
 use crate::keys::{KeyStore, random_hex, random_seed};
 use crate::limits::Limiter;
 use crate::live::Live;
+use crate::operations::metrics::Metrics;
 use crate::operations::probes;
 use crate::page::Sessions;
 use crate::reload::{Controls, keep_up};
@@ -61,6 +62,7 @@ pub struct Server {
     /// Who has signed in on the page.
     pub sessions: Sessions,
     pub audit: Arc<AuditLog>,
+    pub metrics: Arc<Metrics>,
     pub limiter: Arc<Limiter>,
     clock: Clock,
     /// Keys the digests of clients' own user names.
@@ -218,6 +220,7 @@ impl Server {
         let state_folder = settings.state.as_path();
         let certificates = settings.tls.as_ref().map(Certificates::load).transpose()?.map(Arc::new);
         let models = Models::new(models)?;
+        let metrics = Arc::new(Metrics::new(models.iter().map(|model| model.name.as_str())));
         let keys = KeyStore::open(state_folder)?;
         let lock = lock_state(state_folder)?;
         if keys.usable(seconds(&context.clock))? == 0 {
@@ -241,6 +244,7 @@ impl Server {
             keys,
             sessions: Sessions::new(settings.tls.is_some() || !settings.address.ip().is_loopback()),
             audit: Arc::new(audit),
+            metrics,
             limiter: Arc::new(Limiter::new(Store::open(state_folder)?, context.clock.clone())),
             clock: context.clock.clone(),
             user_secret,

@@ -171,6 +171,7 @@ impl Work {
             return Err(ApiFailure::from_request(failure));
         }
         self.choices[number].take(event);
+        account.tokens_came(number, self.choices[number].completion_tokens());
         account.details().completion_tokens = self.choices.iter().map(ChoiceText::completion_tokens).sum();
         Ok(Some(number))
     }

@@ -21,6 +21,10 @@ pub struct ApiFailure {
     pub retry_after: Option<u64>,
 }
 
+/// Why a request was refused: an extension of the response, for the metrics.
+#[derive(Clone, Copy, Debug)]
+pub struct Refusal(pub &'static str);
+
 /// How long a client should wait before it tries a full queue again.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("2");
 
@@ -106,6 +110,7 @@ impl IntoResponse for ApiFailure {
     fn into_response(self) -> Response {
         let retry_after = self.retry_after.map_or(RETRY_AFTER_SECONDS, HeaderValue::from);
         let mut response = (self.status, axum::Json(self.body())).into_response();
+        response.extensions_mut().insert(Refusal(self.code));
         let headers = response.headers_mut();
         match self.status {
             StatusCode::UNAUTHORIZED => {

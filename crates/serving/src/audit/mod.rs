@@ -17,6 +17,8 @@ mod verify;
 mod writer;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 
@@ -59,6 +61,8 @@ impl AuditEvent {
 /// The log, open for writing. Cheap to clone; the last clone to go closes it.
 pub struct AuditLog {
     orders: Option<Sender<Order>>,
+    /// Events that are not on disk yet.
+    waiting: Arc<AtomicU64>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -89,11 +93,17 @@ impl AuditLog {
             .name("audit".to_string())
             .spawn(move || write_orders(writer, &incoming))
             .map_err(ServingError::Runtime)?;
-        Ok(AuditLog { orders: Some(orders), writer: Some(thread) })
+        Ok(AuditLog { orders: Some(orders), waiting: Arc::default(), writer: Some(thread) })
     }
 
     /// Appends an event and calls `written` once it is on disk, or cannot be put there.
     pub fn append(&self, event: AuditEvent, written: impl FnOnce(Result<(), String>) + Send + 'static) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let waiting = self.waiting.clone();
+        let written = move |result| {
+            waiting.fetch_sub(1, Ordering::Relaxed);
+            written(result);
+        };
         let order = Order { event, written: Box::new(written) };
         let sent = match &self.orders {
             Some(orders) => orders.send(order).map_err(|unsent| unsent.0),
@@ -102,6 +112,11 @@ impl AuditLog {
         if let Err(order) = sent {
             (order.written)(Err("its thread has ended".to_string()));
         }
+    }
+
+    /// Events that are not on disk yet.
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Appends an event and waits until it is on disk.

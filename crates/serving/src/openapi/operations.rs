@@ -48,6 +48,7 @@ pub fn describe(route: &str) -> Option<Operation> {
         "GET /readyz" => {
             Operation::plain("Whether the models take requests, and how busy they are", named("Readiness"))
         }
+        "GET /metrics" => Operation::bare("Figures for Prometheus", Answer::Text("text/plain")),
         "GET /openapi.json" => Operation::plain("This document", any()),
         "GET /" => Operation::bare("The page: sign in, talk to a model", Answer::Text("text/html")),
         "POST /session" => {

@@ -3,6 +3,7 @@
 
 mod audit;
 mod limits;
+mod log;
 mod model;
 mod tls;
 
@@ -16,6 +17,7 @@ use crate::error::ServingError;
 
 pub use audit::{AuditSettings, Durability};
 pub use limits::LimitsSettings;
+pub use log::{LogFormat, LogLevel, LogSettings};
 pub use model::ModelSettings;
 pub use tls::{TlsSettings, TlsVersion};
 
@@ -61,6 +63,8 @@ pub struct ServeSettings {
     pub drain_grace_seconds: u64,
     /// How long requests may still run after the server was asked to stop.
     pub drain_seconds: u64,
+    /// What the log says and how.
+    pub log: LogSettings,
     /// How the audit log is kept.
     pub audit: AuditSettings,
     /// What tenants and keys may use where nothing else is said of them.
@@ -88,6 +92,7 @@ impl Default for ServeSettings {
             operations_address: None,
             drain_grace_seconds: 0,
             drain_seconds: 30,
+            log: LogSettings::default(),
             audit: AuditSettings::default(),
             limits: LimitsSettings::default(),
         }

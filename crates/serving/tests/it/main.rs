@@ -3,10 +3,12 @@
 mod answers;
 mod client;
 mod limits;
+mod metrics;
 mod openapi;
 mod page;
 mod quotas;
 mod reloads;
+mod secrets;
 mod tokens;
 mod transport;
 mod walls;
