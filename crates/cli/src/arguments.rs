@@ -301,8 +301,8 @@ pub struct ServeArguments {
     /// Memory for the weights and caches of each model, in MiB [default: what the most requests at once can fill]
     #[arg(long, value_name = "MIB")]
     pub memory: Option<u64>,
-    /// The numbers that weights are kept in: f32, bf16, q8_0 or q4_0; fewer bits are faster and take less memory
-    /// [default: f32]
+    /// The numbers that weights are kept in: f32, bf16, q8_0 or q4_0, fewer bits are faster and take less memory; or stored:
+    /// those of a GGUF file as they are, of a folder f32 [default: stored]
     #[arg(long, value_name = "FORMAT", value_parser = weight_format)]
     pub weights: Option<WeightFormat>,
     /// Guess up to so many tokens of each answer ahead from its own text; answers stay the same [default: 0]
@@ -455,9 +455,9 @@ pub enum BenchAction {
 
 #[derive(Args)]
 pub struct BenchInferenceArguments {
-    /// A model folder in the Hugging Face layout
+    /// A model folder in the Hugging Face layout, or a GGUF file
     pub model: PathBuf,
-    /// Numbers that the weights are kept in, separated by commas: f32, bf16, q8_0, q4_0
+    /// Numbers that the weights are kept in, separated by commas: f32, bf16, q8_0, q4_0, stored
     #[arg(long, value_name = "FORMATS", value_delimiter = ',', default_value = "q8_0", value_parser = weight_format)]
     pub weights: Vec<WeightFormat>,
     /// Lengths of prompts

@@ -15,6 +15,7 @@ pub fn f16_value(bits: u16) -> f32 {
 }
 
 /// The nearest f16, of two equally near the even one. What is too large becomes infinite.
+#[inline(always)]
 pub fn f16_bits(value: f32) -> u16 {
     let bits = value.to_bits();
     let sign = ((bits >> 16) & 0x8000) as u16;

@@ -41,12 +41,12 @@ pub mod team;
 #[cfg(test)]
 mod testing;
 
-pub use bf16::{Bf16Matrix, Bf16Rows};
+pub use bf16::{Bf16Matrix, Bf16PanelMut, Bf16Rows};
 pub use device::{Buffer, Device, View, ViewMut};
 pub use path::CpuPath;
 pub use product::{
-    MatrixMut, MatrixRef, PackedMatrix, Start, multiply, multiply_packed, multiply_packed_on,
+    MatrixMut, MatrixRef, PackedMatrix, PackedPanelMut, Start, multiply, multiply_packed, multiply_packed_on,
     multiply_parallel,
 };
-pub use quantised::{Bits, QuantisedMatrix, QuantisedRows};
+pub use quantised::{Bits, PanelMut, QuantisedMatrix, QuantisedRows};
 pub use team::Team;

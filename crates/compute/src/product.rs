@@ -427,6 +427,35 @@ impl PackedMatrix {
         packed
     }
 
+    /// Room for B [rows, columns], to be filled panel by panel.
+    pub fn zeroed(rows: usize, columns: usize) -> Self {
+        let length = columns.div_ceil(PANEL_COLUMNS) * PANEL_COLUMNS * rows;
+        PackedMatrix { rows, columns, data: vec![0.0; length] }
+    }
+
+    /// All panels, to be filled each by whoever is free.
+    pub fn panels_mut(&mut self) -> Vec<PackedPanelMut<'_>> {
+        let (rows, columns) = (self.rows, self.columns);
+        let panels = self.data.chunks_exact_mut((PANEL_COLUMNS * rows).max(1)).enumerate();
+        let panel = |(panel, data): (usize, _)| {
+            let columns = panel * PANEL_COLUMNS..((panel + 1) * PANEL_COLUMNS).min(columns);
+            PackedPanelMut { rows, columns, data }
+        };
+        panels.take(columns.div_ceil(PANEL_COLUMNS)).map(panel).collect()
+    }
+
+    /// A column of B, into `column` [rows].
+    ///
+    /// # Panics
+    /// When there is no such column, or `column` has another length.
+    pub fn column(&self, index: usize, column: &mut [f32]) {
+        assert!(index < self.columns && column.len() == self.rows, "column {index} of {}", self.columns);
+        let lines = self.panel(index / PANEL_COLUMNS).chunks_exact(PANEL_COLUMNS);
+        for (value, line) in column.iter_mut().zip(lines) {
+            *value = line[index % PANEL_COLUMNS];
+        }
+    }
+
     /// Packs `b` over whatever was here; allocates only when it is larger than anything before.
     pub fn pack(&mut self, b: MatrixRef) {
         (self.rows, self.columns) = (b.rows, b.columns);
@@ -481,6 +510,32 @@ impl PackedMatrix {
     fn panel(&self, panel: usize) -> &[f32] {
         let length = self.rows * PANEL_COLUMNS;
         &self.data[panel * length..(panel + 1) * length]
+    }
+}
+
+/// A panel of a [`PackedMatrix`] to be filled.
+#[derive(Debug)]
+pub struct PackedPanelMut<'a> {
+    rows: usize,
+    columns: std::ops::Range<usize>,
+    data: &'a mut [f32],
+}
+
+impl PackedPanelMut<'_> {
+    /// The columns of B that stand here, at most 64.
+    pub fn columns(&self) -> std::ops::Range<usize> {
+        self.columns.clone()
+    }
+
+    /// Packs Bᵀ's rows `values` [columns, rows].
+    ///
+    /// # Panics
+    /// When the shape is another.
+    pub fn pack_transposed(&mut self, values: &[f32]) {
+        let b = MatrixRef::new(values, self.columns.len(), self.rows).transposed();
+        let path = CpuPath::current();
+        // SAFETY: the block lies inside B; the panel holds rows · 64 floats.
+        unsafe { pack(path, &b, 0, self.rows, 0, self.columns.len(), PANEL_COLUMNS, self.data) }
     }
 }
 

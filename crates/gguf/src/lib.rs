@@ -19,6 +19,7 @@ mod reader;
 mod tokenizer;
 mod value;
 mod vocabulary;
+mod widen;
 mod writer;
 
 pub use dequantise::dequantise;
@@ -30,4 +31,5 @@ pub use quantise::quantise;
 pub use reader::{GgufFile, TensorInfo};
 pub use tokenizer::TokenizerFiles;
 pub use value::{Array, Metadata, Value};
+pub use widen::widen;
 pub use writer::{GgufWriter, TensorPlan};

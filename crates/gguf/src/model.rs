@@ -45,6 +45,23 @@ enum Source {
     Number(f32),
 }
 
+impl Place {
+    /// Numbers in a row.
+    fn columns(&self) -> usize {
+        match (&self.shape[..], &self.source) {
+            (&[_, columns], _) => columns,
+            // A bias that is turned like the rows of its matrix.
+            (_, Source::Stored { heads: 1.., .. }) => 1,
+            (shape, _) => shape.iter().product::<usize>().max(1),
+        }
+    }
+
+    /// Rows that are turned together.
+    fn head_rows(&self, heads: usize) -> usize {
+        if heads == 0 { 1 } else { self.shape[0] / heads }
+    }
+}
+
 impl Model {
     /// Opens a file, or the first part of a split one with all others.
     ///
@@ -96,80 +113,88 @@ impl Model {
     /// # Errors
     /// When there is no such tensor, `out` has another length, or the file cannot be read.
     pub fn read(&self, name: &str, out: &mut [f32]) -> Result<(), GgufError> {
-        let place = self.place(name, out.len())?;
-        let Source::Stored { tensor, element, first, heads, one_more } = &place.source else {
+        self.place(name, out.len())?;
+        self.read_rows(name, 0, out)
+    }
+
+    /// Reads rows of a matrix from `first` on as f32; what is no matrix is one row. `out` has as many rows as are wanted.
+    ///
+    /// # Errors
+    /// As [`Model::read`]; also when there are not as many rows.
+    pub fn read_rows(&self, name: &str, first: usize, out: &mut [f32]) -> Result<(), GgufError> {
+        let place = self.places.get(name).ok_or_else(|| self.missing(name))?;
+        let Source::Stored { element, heads, one_more, .. } = place.source else {
             if let Source::Number(number) = place.source {
                 out.fill(number);
             }
             return Ok(());
         };
-        let columns = if place.shape.len() == 2 { place.shape[1] } else { 1 };
-        match heads {
-            0 => self.read_run(tensor, *element, *first, out)?,
-            heads => {
-                let rows = out.len() / columns / heads;
-                let mut head = vec![0.0; rows * columns];
-                for (index, out) in out.chunks_exact_mut(rows * columns).enumerate() {
-                    self.read_run(tensor, *element, first + (index * head.len()) as u64, &mut head)?;
-                    for (row, out) in out.chunks_exact_mut(columns).enumerate() {
-                        out.copy_from_slice(&head[neighbour_row(row, rows) * columns..][..columns]);
-                    }
-                }
-            }
+        let columns = place.columns();
+        self.check_rows(name, place, first, out.len(), columns)?;
+        let together = (PART / columns).max(1).next_multiple_of(place.head_rows(heads));
+        let row_bytes = element.row_bytes(columns).unwrap_or(0);
+        let mut stored = Vec::new();
+        for (index, out) in out.chunks_mut(together * columns).enumerate() {
+            stored.resize(out.len() / columns * row_bytes, 0);
+            self.read_stored_rows(name, first + index * together, &mut stored)?;
+            dequantise(element, &stored, out);
         }
-        if *one_more {
+        if one_more {
             out.iter_mut().for_each(|value| *value -= 1.0);
         }
         Ok(())
     }
 
-    /// Reads a whole matrix as it is stored, its rows in Hugging Face's order; `out` has the rows' bytes.
+    /// Reads rows of a matrix from `first` on as they are stored, in Hugging Face's order; `out` has the bytes of as many
+    /// rows as are wanted. What is no matrix is one row.
     ///
     /// # Errors
-    /// As [`Model::read`]; also where [`Model::element_type`] has nothing to say, or the tensor is no matrix.
-    pub fn read_stored(&self, name: &str, out: &mut [u8]) -> Result<(), GgufError> {
+    /// As [`Model::read_rows`]; also where the tensor's numbers are none of the file's.
+    pub fn read_stored_rows(&self, name: &str, first: usize, out: &mut [u8]) -> Result<(), GgufError> {
         let place = self.places.get(name).ok_or_else(|| self.missing(name))?;
-        let (Source::Stored { tensor, element, first, heads, one_more: false }, &[rows, columns]) =
-            (&place.source, &place.shape[..])
-        else {
-            return Err(GgufError::malformed(
-                self.path(),
-                format!("tensor {name} is not stored as a matrix"),
-            ));
+        let Source::Stored { tensor, element, first: begin, heads, .. } = &place.source else {
+            return Err(GgufError::malformed(self.path(), format!("tensor {name} is not stored")));
         };
+        let columns = place.columns();
         let row_bytes = element.row_bytes(columns).unwrap_or(0);
-        if out.len() != rows * row_bytes {
-            let problem = format!("tensor {name} takes {} bytes, asked for {}", rows * row_bytes, out.len());
-            return Err(GgufError::malformed(self.path(), problem));
+        self.check_rows(name, place, first, out.len(), row_bytes)?;
+        let place_of = |row: usize| stored_bytes(*element, begin + (row * columns) as u64);
+        if *heads == 0 {
+            return self.file.read_bytes(tensor, place_of(first), out);
         }
-        self.file.read_bytes(tensor, stored_bytes(*element, *first), out)?;
-        if *heads > 0 {
-            let head_rows = rows / heads;
-            for head in out.chunks_exact_mut(head_rows * row_bytes) {
-                let stored = head.to_vec();
-                for (row, out) in head.chunks_exact_mut(row_bytes).enumerate() {
-                    out.copy_from_slice(&stored[neighbour_row(row, head_rows) * row_bytes..][..row_bytes]);
-                }
+        let head_rows = place.head_rows(*heads);
+        let mut stored = vec![0; head_rows * row_bytes];
+        let mut head = None;
+        for (row, out) in (first..).zip(out.chunks_exact_mut(row_bytes)) {
+            if head != Some(row / head_rows) {
+                head = Some(row / head_rows);
+                self.file.read_bytes(tensor, place_of(row / head_rows * head_rows), &mut stored)?;
             }
+            out.copy_from_slice(
+                &stored[neighbour_row(row % head_rows, head_rows) * row_bytes..][..row_bytes],
+            );
         }
         Ok(())
     }
 
-    fn read_run(
+    /// Whether `length` numbers or bytes are whole rows, and so many stand from `first` on.
+    fn check_rows(
         &self,
-        tensor: &str,
-        element: ElementType,
-        first: u64,
-        out: &mut [f32],
+        name: &str,
+        place: &Place,
+        first: usize,
+        length: usize,
+        row: usize,
     ) -> Result<(), GgufError> {
-        let mut stored = vec![0; element.row_bytes(PART.min(out.len())).unwrap_or(0)];
-        for (index, part) in out.chunks_mut(PART).enumerate() {
-            let bytes = element.row_bytes(part.len()).unwrap_or(0);
-            let from = stored_bytes(element, first + (index * PART) as u64);
-            self.file.read_bytes(tensor, from, &mut stored[..bytes])?;
-            dequantise(element, &stored[..bytes], part);
+        let all = place.shape.iter().product::<usize>() / place.columns();
+        match row > 0 && length.is_multiple_of(row) && first + length / row <= all {
+            true => Ok(()),
+            false => {
+                let problem =
+                    format!("tensor {name} has {all} rows of {row}, asked for {length} from row {first} on");
+                Err(GgufError::malformed(self.path(), problem))
+            }
         }
-        Ok(())
     }
 
     fn place(&self, name: &str, length: usize) -> Result<&Place, GgufError> {

@@ -124,7 +124,7 @@ impl Decoder for ModelDecoder {
     }
 
     fn tells_prompts_from_answers(&self) -> bool {
-        self.model.format().tells_prompts_from_answers()
+        self.model.tells_prompts_from_answers()
     }
 
     fn copy_block(&mut self, from: u32, to: u32) {

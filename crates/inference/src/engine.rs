@@ -183,7 +183,7 @@ impl Engine {
     pub fn start(model_folder: &Path, settings: &EngineSettings) -> Result<Engine, EngineError> {
         settings.check()?;
         let tokenizer = Arc::new(Tokenizer::load(model_folder)?);
-        let model = Arc::new(InferenceModel::load_as(model_folder, settings.weights)?);
+        let model = Arc::new(InferenceModel::load_on(model_folder, settings.weights, settings.threads)?);
         let vocabulary_size = model.config().vocabulary_size;
         if tokenizer.vocabulary_size() > vocabulary_size {
             let tokenizer = tokenizer.vocabulary_size();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use model::{InferenceModel, InferenceWorkspace, KvCache, LogitRows, SequenceChunk};
+use model::{InferenceModel, InferenceWorkspace, KvCache, LogitRows, SequenceChunk, WeightFormat};
 
 use crate::error::EngineError;
 use crate::sampling::Probabilities;
@@ -38,7 +38,7 @@ pub enum ScoreError {
 impl Scorer {
     /// Loads a model folder in the Hugging Face layout.
     pub fn load(model_folder: &Path, threads: usize) -> Result<Scorer, EngineError> {
-        Ok(Scorer::over(InferenceModel::load(model_folder)?, threads))
+        Ok(Scorer::over(InferenceModel::load_on(model_folder, WeightFormat::F32, threads)?, threads))
     }
 
     /// Loads a model with an adapter (PEFT layout) merged into its weights.
@@ -47,7 +47,7 @@ impl Scorer {
         adapter_folder: &Path,
         threads: usize,
     ) -> Result<Scorer, EngineError> {
-        Ok(Scorer::over(InferenceModel::load_merged(model_folder, adapter_folder)?, threads))
+        Ok(Scorer::over(InferenceModel::load_merged(model_folder, adapter_folder, threads)?, threads))
     }
 
     fn over(model: InferenceModel, threads: usize) -> Scorer {

@@ -205,7 +205,7 @@ impl Adapter {
         let config = AdapterConfig::from_keys(&keys).map_err(|problem| ModelError::config(&path, problem))?;
         let mut adapter =
             Adapter::new(model, config, 0).map_err(|error| ModelError::config(&path, error.to_string()))?;
-        let mut reader = WeightsReader::open(&folder.join("adapter_model.safetensors"))?;
+        let reader = WeightsReader::open(&folder.join("adapter_model.safetensors"))?;
         reader.read_all(&adapter.table, &mut adapter.values)?;
         Ok(adapter)
     }
@@ -379,12 +379,18 @@ impl LowRank<'_> {
 
     /// Adds (α / r) · B·A to a matrix [output, input].
     pub fn merge_into(&self, matrix: &mut [f32]) {
-        let LowRankSpans { input, output, .. } = *self.spans;
-        let mut scaled = self.b.to_vec();
+        self.merge_into_rows(0, matrix);
+    }
+
+    /// Adds its part of (α / r) · B·A to rows of a matrix from row `first` on.
+    pub fn merge_into_rows(&self, first: usize, rows: &mut [f32]) {
+        let input = self.spans.input;
+        let count = rows.len() / input;
+        let mut scaled = self.b[first * self.rank..(first + count) * self.rank].to_vec();
         elementwise::scale(&mut scaled, self.scaling);
-        let b = MatrixRef::new(&scaled, output, self.rank);
+        let b = MatrixRef::new(&scaled, count, self.rank);
         let a = MatrixRef::new(self.a, self.rank, input);
-        multiply(b, a, MatrixMut::new(matrix, output, input), Start::Continue);
+        multiply(b, a, MatrixMut::new(rows, count, input), Start::Continue);
     }
 
     /// scratch ← (α / r) · x·Aᵀ

@@ -4,6 +4,7 @@ use crate::ModelError;
 use crate::config::ModelConfig;
 use crate::tensors::Tensors;
 use crate::weights::WeightsReader;
+use gguf::ElementType;
 use std::path::Path;
 
 /// Configuration and tensors of a model: a folder in Hugging Face's layout, or a GGUF file.
@@ -28,8 +29,16 @@ impl Tensors for gguf::Model {
         gguf::Model::names(self).map(str::to_owned).collect()
     }
 
-    fn read(&mut self, name: &str, out: &mut [f32]) -> Result<(), ModelError> {
-        gguf::Model::read(self, name, out).map_err(ModelError::Gguf)
+    fn read_rows(&self, name: &str, first: usize, out: &mut [f32]) -> Result<(), ModelError> {
+        gguf::Model::read_rows(self, name, first, out).map_err(ModelError::Gguf)
+    }
+
+    fn stored(&self, name: &str) -> Option<ElementType> {
+        self.element_type(name).filter(|_| self.shape(name).is_some_and(|shape| shape.len() == 2))
+    }
+
+    fn read_stored_rows(&self, name: &str, first: usize, out: &mut [u8]) -> Result<(), ModelError> {
+        gguf::Model::read_stored_rows(self, name, first, out).map_err(ModelError::Gguf)
     }
 
     fn place(&self) -> &Path {

@@ -13,7 +13,7 @@ use std::io::Write;
 /// When a tensor cannot be read, the output not be written, or `advance` says so.
 pub fn write_tensors<E: From<ModelError>>(
     writer: &mut dyn Write,
-    tensors: &mut dyn Tensors,
+    tensors: &dyn Tensors,
     halves: bool,
     advance: &mut dyn FnMut(u64) -> Result<(), E>,
 ) -> Result<(), E> {

@@ -3,23 +3,51 @@
 
 use crate::ModelError;
 use crate::parameters::ParameterTable;
+use gguf::ElementType;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 
-/// Named tensors that can be read one at a time.
-pub trait Tensors {
+/// Named tensors that can be read one at a time, or by rows, from several threads.
+pub trait Tensors: Sync {
     /// Row-major shape of a tensor, if there is one of this name.
     fn shape(&self, name: &str) -> Option<Vec<usize>>;
 
     /// All names.
     fn names(&self) -> Vec<String>;
 
+    /// Reads rows of a matrix from row `first` on as f32, as many as `out` has room for. What is no matrix is one row.
+    ///
+    /// # Errors
+    /// When there is no such tensor or row, its type cannot be read, or its file ends early.
+    fn read_rows(&self, name: &str, first: usize, out: &mut [f32]) -> Result<(), ModelError>;
+
     /// Reads a whole tensor as f32; `out` has the product of its shape.
     ///
     /// # Errors
-    /// When there is no such tensor, its type cannot be read, or its file ends early.
-    fn read(&mut self, name: &str, out: &mut [f32]) -> Result<(), ModelError>;
+    /// As [`Tensors::read_rows`]; also when `out` has another length.
+    fn read(&self, name: &str, out: &mut [f32]) -> Result<(), ModelError> {
+        let length = self.shape(name).map_or(0, |shape| shape.iter().product());
+        if length != out.len() {
+            let problem = format!("tensor {name} has {length} numbers, {} are wanted", out.len());
+            return Err(ModelError::weights(self.place(), problem));
+        }
+        self.read_rows(name, 0, out)
+    }
+
+    /// How a tensor's numbers are stored in blocks that [`Tensors::read_stored_rows`] can give; `None` where there are
+    /// only numbers.
+    fn stored(&self, _name: &str) -> Option<ElementType> {
+        None
+    }
+
+    /// Reads rows of a matrix as [`Tensors::stored`] says that they are.
+    ///
+    /// # Errors
+    /// As [`Tensors::read_rows`]; also where there are only numbers.
+    fn read_stored_rows(&self, name: &str, _first: usize, _out: &mut [u8]) -> Result<(), ModelError> {
+        Err(ModelError::weights(self.place(), format!("tensor {name} is not stored in blocks")))
+    }
 
     /// What messages name when a tensor is missing or strange: a file, where there is one.
     fn place(&self) -> &Path {
@@ -64,7 +92,7 @@ pub(crate) fn check(
 /// # Errors
 /// As [`Tensors::read`].
 pub(crate) fn read_span(
-    tensors: &mut dyn Tensors,
+    tensors: &dyn Tensors,
     table: &ParameterTable,
     span: &Range<usize>,
 ) -> Result<Vec<f32>, ModelError> {
@@ -106,11 +134,19 @@ impl Tensors for TensorsInMemory<'_> {
         self.places.keys().map(|name| (*name).to_string()).collect()
     }
 
-    fn read(&mut self, name: &str, out: &mut [f32]) -> Result<(), ModelError> {
+    fn read_rows(&self, name: &str, first: usize, out: &mut [f32]) -> Result<(), ModelError> {
         let Some(&index) = self.places.get(name) else {
             return Err(ModelError::weights(self.place(), format!("tensor {name} is missing")));
         };
-        out.copy_from_slice(&self.values[self.table.entries()[index].span.clone()]);
+        let parameter = &self.table.entries()[index];
+        let begin = first * parameter.shape.last().copied().unwrap_or(1);
+        match self.values[parameter.span.clone()].get(begin..begin + out.len()) {
+            Some(values) => out.copy_from_slice(values),
+            None => {
+                let problem = format!("tensor {name} has no {} numbers from row {first} on", out.len());
+                return Err(ModelError::weights(self.place(), problem));
+            }
+        }
         Ok(())
     }
 }
@@ -131,9 +167,9 @@ mod tests {
     #[test]
     fn neighbours_are_read_as_one() {
         let table = table(&[("a", &[2]), ("b", &[1, 2]), ("c", &[1])]);
-        let mut tensors = TensorsInMemory::new(&table, &[1.0, 2.0, 3.0, 4.0, 5.0]);
-        assert_eq!(read_span(&mut tensors, &table, &(2..5)).unwrap(), [3.0, 4.0, 5.0]);
-        assert_eq!(read_span(&mut tensors, &table, &(0..2)).unwrap(), [1.0, 2.0]);
+        let tensors = TensorsInMemory::new(&table, &[1.0, 2.0, 3.0, 4.0, 5.0]);
+        assert_eq!(read_span(&tensors, &table, &(2..5)).unwrap(), [3.0, 4.0, 5.0]);
+        assert_eq!(read_span(&tensors, &table, &(0..2)).unwrap(), [1.0, 2.0]);
         assert!(tensors.read("d", &mut []).is_err());
     }
 

@@ -12,11 +12,14 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// The format's own limit for a header.
 const LONGEST_HEADER: u64 = 100_000_000;
+/// Bytes that are read at a time: what is converted then is still in the cache.
+const READ_TOGETHER: usize = 256 << 10;
 
 /// Opened weights: the headers are checked, the tensors still on disk.
 #[derive(Debug)]
@@ -181,19 +184,30 @@ impl WeightsReader {
     ///
     /// # Errors
     /// When it is missing, has another shape or a type that cannot be read, or the file ends early.
-    pub fn read_shaped(&mut self, name: &str, shape: &[usize], target: &mut [f32]) -> Result<(), ModelError> {
-        let tensor = self.find(name, shape)?.clone();
-        self.read_tensor(name, &tensor, target)
+    pub fn read_shaped(&self, name: &str, shape: &[usize], target: &mut [f32]) -> Result<(), ModelError> {
+        self.read_numbers(name, self.find(name, shape)?, 0, target)
     }
 
-    fn read_tensor(&mut self, name: &str, tensor: &Tensor, target: &mut [f32]) -> Result<(), ModelError> {
-        let (path, file) = &mut self.files[tensor.file];
-        file.seek(SeekFrom::Start(tensor.offset)).map_err(ModelError::read(path))?;
+    /// Reads numbers of a tensor from number `first` on.
+    fn read_numbers(
+        &self,
+        name: &str,
+        tensor: &Tensor,
+        first: usize,
+        target: &mut [f32],
+    ) -> Result<(), ModelError> {
+        let (path, file) = &self.files[tensor.file];
         let width = tensor.kind.bytes() as usize;
-        let mut buffer = vec![0u8; (1 << 20).min(target.len() * width)];
-        for part in target.chunks_mut((1 << 20) / width) {
+        if first + target.len() > tensor.shape.iter().product() {
+            let problem = format!("tensor {name} has no {} numbers from number {first} on", target.len());
+            return Err(ModelError::weights(path, problem));
+        }
+        let mut buffer = vec![0u8; READ_TOGETHER.min(target.len() * width)];
+        let mut offset = tensor.offset + (first * width) as u64;
+        for part in target.chunks_mut(READ_TOGETHER / width) {
             let bytes = &mut buffer[..part.len() * width];
-            file.read_exact(bytes).map_err(ModelError::read(path))?;
+            file.read_exact_at(bytes, offset).map_err(ModelError::read(path))?;
+            offset += bytes.len() as u64;
             match tensor.kind {
                 ElementKind::F32 => convert(part, bytes, f32::from_le_bytes),
                 ElementKind::Bf16 => convert(part, bytes, |b| bf16::from_le_bytes(b).to_f32()),
@@ -213,7 +227,7 @@ impl WeightsReader {
     ///
     /// # Errors
     /// As [`WeightsReader::read_shaped`].
-    pub fn read_all(&mut self, table: &ParameterTable, values: &mut [f32]) -> Result<(), ModelError> {
+    pub fn read_all(&self, table: &ParameterTable, values: &mut [f32]) -> Result<(), ModelError> {
         for parameter in table.entries() {
             self.read_shaped(&parameter.name, &parameter.shape, &mut values[parameter.span.clone()])?;
         }
@@ -283,16 +297,11 @@ impl Tensors for WeightsReader {
         self.tensors.keys().cloned().collect()
     }
 
-    fn read(&mut self, name: &str, out: &mut [f32]) -> Result<(), ModelError> {
-        let Some(tensor) = self.tensors.get(name).cloned() else {
+    fn read_rows(&self, name: &str, first: usize, out: &mut [f32]) -> Result<(), ModelError> {
+        let Some(tensor) = self.tensors.get(name) else {
             return Err(ModelError::weights(self.place(), format!("tensor {name} is missing")));
         };
-        let length = tensor.shape.iter().product::<usize>();
-        if length != out.len() {
-            let problem = format!("tensor {name} has {length} numbers, {} are wanted", out.len());
-            return Err(ModelError::weights(&self.files[tensor.file].0, problem));
-        }
-        self.read_tensor(name, &tensor, out)
+        self.read_numbers(name, tensor, first * tensor.shape.last().copied().unwrap_or(1), out)
     }
 
     fn place(&self) -> &Path {
@@ -443,7 +452,7 @@ mod tests {
         }
         bytes.extend(f16::from_f32(0.25).to_le_bytes());
         let (_folder, path) = file_with(&bytes);
-        let mut reader = WeightsReader::open(&path).unwrap();
+        let reader = WeightsReader::open(&path).unwrap();
         let mut values = [0.0; 3];
         reader.read_shaped("x", &[2], &mut values[..2]).unwrap();
         reader.read_shaped("y", &[1], &mut values[2..]).unwrap();
@@ -493,7 +502,7 @@ mod tests {
     #[test]
     fn tensors_must_match_the_table() {
         let (_folder, path) = file_with(&whole());
-        let mut reader = WeightsReader::open(&path).unwrap();
+        let reader = WeightsReader::open(&path).unwrap();
         let problem = |result: Result<(), ModelError>| result.unwrap_err().to_string();
         assert!(problem(reader.read_shaped("b", &[3, 2], &mut [0.0; 6])).contains("[3, 2]"));
         assert!(problem(reader.read_shaped("c", &[1], &mut [0.0; 1])).contains("missing"));

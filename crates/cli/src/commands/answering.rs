@@ -64,8 +64,9 @@ pub struct AnswerArguments {
     /// Hold the answer to a grammar in Lark's syntax
     #[arg(long, value_name = "FILE")]
     pub grammar: Option<PathBuf>,
-    /// The numbers that weights are kept in: f32, bf16, q8_0 or q4_0; fewer bits are faster and take less memory
-    #[arg(long, value_name = "FORMAT", default_value = "f32", value_parser = weight_format)]
+    /// The numbers that weights are kept in: f32, bf16, q8_0 or q4_0, fewer bits are faster and take less memory; or stored:
+    /// those of a GGUF file as they are, of a folder f32
+    #[arg(long, value_name = "FORMAT", default_value = "stored", value_parser = weight_format)]
     pub weights: WeightFormat,
     /// Guess up to so many tokens ahead from the text itself; the answer stays the same
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -74,8 +75,8 @@ pub struct AnswerArguments {
 
 /// A format of weights by its name.
 pub fn weight_format(name: &str) -> Result<WeightFormat, String> {
-    WeightFormat::of_name(name)
-        .ok_or_else(|| format!("expected one of {}", WeightFormat::ALL.map(WeightFormat::name).join(", ")))
+    let names = || WeightFormat::ALL.map(WeightFormat::name).join(", ");
+    WeightFormat::of_name(name).ok_or_else(|| format!("expected one of {}, stored", names()))
 }
 
 /// A model that answers.

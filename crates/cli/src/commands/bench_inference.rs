@@ -31,7 +31,7 @@ pub fn inference(arguments: &BenchInferenceArguments, world: &World) -> anyhow::
     let mut rows = Vec::new();
     for &format in &arguments.weights {
         let began = Instant::now();
-        let model = InferenceModel::load_as(folder, format)?;
+        let model = InferenceModel::load_on(folder, format, threads)?;
         let load_seconds = began.elapsed().as_secs_f64();
         let mut bench = Bench::new(&model, arguments, threads, folder)?;
         let prefill = bench.prefill(arguments, world)?;

@@ -120,7 +120,7 @@ fn read_tokenizer(folder: &Path) -> anyhow::Result<Option<TokenizerFiles>> {
 }
 
 /// Tensors as the writer of GGUF asks for them.
-struct Source<'a>(&'a mut dyn Tensors);
+struct Source<'a>(&'a dyn Tensors);
 
 impl gguf::Source for Source<'_> {
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
@@ -137,8 +137,8 @@ impl gguf::Source for Source<'_> {
 }
 
 /// Writes a GGUF file: aside, synced, then named.
-pub fn write_gguf(mut model: Opened, output: &Path, format: Format, world: &World) -> anyhow::Result<Value> {
-    let mut source = Source(model.tensors.as_mut());
+pub fn write_gguf(model: Opened, output: &Path, format: Format, world: &World) -> anyhow::Result<Value> {
+    let mut source = Source(model.tensors.as_ref());
     let export = Export::plan(&model.config, model.tokenizer.as_ref(), &mut source, &model.name, format)?;
     if let Some(warning) = &export.warning {
         world.progress.warn(warning);
@@ -172,7 +172,7 @@ pub fn write_gguf(mut model: Opened, output: &Path, format: Format, world: &Worl
 }
 
 /// Writes a folder in the Hugging Face layout: aside, synced, then named.
-fn write_folder(mut model: Opened, output: &Path, halves: bool, world: &World) -> anyhow::Result<Value> {
+fn write_folder(model: Opened, output: &Path, halves: bool, world: &World) -> anyhow::Result<Value> {
     let names = model.tensors.names();
     let count = |name: &String| model.tensors.shape(name).map_or(0, |shape| shape.iter().product::<usize>());
     let bytes = names.iter().map(count).sum::<usize>() as u64 * if halves { 2 } else { 4 };
@@ -185,7 +185,7 @@ fn write_folder(mut model: Opened, output: &Path, halves: bool, world: &World) -
         world.cancellation.check().map_err(Problem::Cancelled)
     };
     let written = write_aside(&aside.join("model.safetensors"), world, |out| {
-        write_tensors::<Problem>(out, model.tensors.as_mut(), halves, &mut advance)
+        write_tensors::<Problem>(out, model.tensors.as_ref(), halves, &mut advance)
             .map_err(anyhow::Error::from)
     });
     world.progress.end();

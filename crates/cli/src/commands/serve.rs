@@ -110,9 +110,9 @@ fn load_model(settings: &ModelSettings, world: &World) -> anyhow::Result<Vec<Ser
     let weights = match &settings.weights {
         Some(weights) => WeightFormat::of_name(weights).ok_or_else(|| {
             let known = WeightFormat::ALL.map(WeightFormat::name).join(", ");
-            Usage(format!("model {name}: weights: expected one of {known}, found {weights}"))
+            Usage(format!("model {name}: weights: expected one of {known}, stored, found {weights}"))
         })?,
-        None => WeightFormat::F32,
+        None => WeightFormat::Stored,
     };
     let mut engine_settings = EngineSettings {
         threads: world.threads,

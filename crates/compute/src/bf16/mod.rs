@@ -11,8 +11,11 @@
 mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod fill;
 mod portable;
 mod spread;
+
+pub use fill::Bf16PanelMut;
 
 use crate::float16::{bf16_bits, bf16_value};
 use crate::memory::Lines;
@@ -68,18 +71,12 @@ impl Bf16Matrix {
     /// When `values` is no matrix of rows of `inputs`.
     pub fn new(values: &[f32], inputs: usize) -> Bf16Matrix {
         assert!(inputs > 0 && values.len().is_multiple_of(inputs), "rows of {inputs}");
-        let outputs = values.len() / inputs;
-        let steps = inputs.div_ceil(DEPTH);
-        let mut data = Lines::zeroed(outputs.div_ceil(COLUMNS) * steps * STEP_NUMBERS * 2);
-        let numbers = data.numbers_mut();
-        for (output, row) in values.chunks_exact(inputs).enumerate() {
-            let (panel, column) = (output / COLUMNS, output % COLUMNS);
-            let panel = &mut numbers[panel * steps * STEP_NUMBERS..][..steps * STEP_NUMBERS];
-            for (k, &value) in row.iter().enumerate() {
-                panel[place(k, column)] = bf16_bits(value);
-            }
+        let mut matrix = Bf16Matrix::zeroed(inputs, values.len() / inputs);
+        for mut panel in matrix.panels_mut() {
+            let rows = panel.outputs();
+            panel.round(&values[rows.start * inputs..rows.end * inputs]);
         }
-        Bf16Matrix { inputs, outputs, data }
+        matrix
     }
 
     /// Width of a row of x.
@@ -247,6 +244,22 @@ impl<'a> Weights<'a> {
         }
     }
 
+    /// Panels of 32 outputs.
+    fn panels(self) -> usize {
+        match self {
+            Weights::Bf16(matrix) => matrix.outputs.div_ceil(COLUMNS),
+            Weights::Quantised(matrix) => spread::panels(matrix),
+        }
+    }
+
+    /// The outputs of a panel.
+    fn columns(self, panel: usize) -> std::ops::Range<usize> {
+        match self {
+            Weights::Bf16(matrix) => panel * COLUMNS..(panel * COLUMNS + COLUMNS).min(matrix.outputs),
+            Weights::Quantised(matrix) => spread::columns(matrix, panel),
+        }
+    }
+
     /// `count` steps of a panel, in `buffer` where they have to be spread out.
     fn steps<'b>(self, panel: usize, first: usize, count: usize, buffer: &'b mut Lines) -> &'b [u16]
     where
@@ -286,7 +299,7 @@ fn multiply(team: &Team, x: &Bf16Rows, weights: Weights, y: &mut [f32]) {
         _ => Kernel::Portable,
     };
     let target = Target::new(MatrixMut::new(y, x.rows, outputs));
-    let panels = outputs.div_ceil(COLUMNS);
+    let panels = weights.panels();
     let threads = if x.rows * inputs * outputs >= WORTH_A_TEAM { team.threads() } else { 1 };
     let share = panels.div_ceil(threads);
     let part = |thread: usize| {
@@ -334,18 +347,19 @@ unsafe fn multiply_panels(
                     add(kernel, &part, sums);
                 }
             }
-            let first = panel * COLUMNS;
             for row in 0..x.rows {
                 for (index, sums) in sums.chunks_exact(length).enumerate() {
-                    let column = first + index * COLUMNS;
-                    let width = COLUMNS.min(weights.outputs() - column);
+                    let columns = weights.columns(panel + index);
+                    if columns.is_empty() {
+                        continue;
+                    }
                     let sums = &sums.as_chunks::<COLUMNS>().0[row];
-                    let y = y.at(row, column);
+                    let y = y.at(row, columns.start);
                     // SAFETY: the columns lie inside y and are this thread's.
                     unsafe {
-                        match width {
+                        match columns.len() {
                             COLUMNS => y.cast::<[f32; COLUMNS]>().write_unaligned(*sums),
-                            _ => std::ptr::copy_nonoverlapping(sums.as_ptr(), y, width),
+                            width => std::ptr::copy_nonoverlapping(sums.as_ptr(), y, width),
                         }
                     }
                 }
@@ -380,6 +394,7 @@ struct Part<'a> {
 mod tests {
     use super::*;
     use crate::quantised::Bits;
+    use crate::quantised::tests::repacked;
     use crate::testing::{normal_numbers, same_on_every_path};
 
     fn exact(x: &[f32], row: impl Fn(usize, &mut [f32]), inputs: usize, outputs: usize) -> Vec<f64> {
@@ -411,8 +426,11 @@ mod tests {
             let matrix = Bf16Matrix::new(&w, inputs);
             matrix.multiply(&team, &rounded, &mut y);
             near(&y, &exact(&x, |output, row| matrix.row(output, row), inputs, outputs), 1e-6);
-            for bits in [Bits::Eight, Bits::Four] {
-                let matrix = QuantisedMatrix::new(&w, inputs, bits);
+            let own = [Bits::Eight, Bits::Four].map(|bits| QuantisedMatrix::new(&w, inputs, bits));
+            // Rows of whole blocks can be taken over from a file, each part with its own code.
+            let parts = [(outputs / 2, Bits::FourNested), (outputs - outputs / 2, Bits::FourAndMinimum)];
+            let taken_over = (inputs % 256 == 0).then(|| repacked(inputs, &parts));
+            for matrix in own.into_iter().chain(taken_over) {
                 matrix.multiply_bf16(&team, &rounded, &mut y);
                 near(&y, &exact(&x, |output, row| matrix.row(output, row), inputs, outputs), 3e-3);
             }
@@ -423,12 +441,15 @@ mod tests {
     fn every_path_number_of_rows_and_of_threads_gives_the_same_bits() {
         let (inputs, outputs, all) = (1056, 200, 37);
         let (x, w) = (normal_numbers(4, all * inputs), normal_numbers(5, inputs * outputs));
-        let (plain, eight, four) = (
+        let (plain, eight, four, parts) = (
             Bf16Matrix::new(&w, inputs),
             QuantisedMatrix::new(&w, inputs, Bits::Eight),
             QuantisedMatrix::new(&w, inputs, Bits::Four),
+            repacked(1024, &[(40, Bits::Four), (100, Bits::FourNested), (60, Bits::FourAndMinimum)]),
         );
-        for weights in [Weights::Bf16(&plain), Weights::Quantised(&eight), Weights::Quantised(&four)] {
+        let quantised = [&eight, &four, &parts].map(Weights::Quantised);
+        for weights in [Weights::Bf16(&plain)].into_iter().chain(quantised) {
+            let (inputs, x) = (weights.inputs(), &x[..all * weights.inputs()]);
             let run = |threads: usize, rows: usize| {
                 let team = Team::new(threads);
                 let mut result = Vec::new();

@@ -1,7 +1,6 @@
 //! Quantised weights spread out to bf16, in the order of the tiles.
 
 use super::{COLUMNS, DEPTH, STEP_NUMBERS, TILE, TILE_NUMBERS};
-use crate::float16::f16_value;
 use crate::path::vectorised;
 use crate::product::PANEL_COLUMNS;
 use crate::quantised::{Bits, GROUP, QuantisedMatrix};
@@ -11,57 +10,74 @@ const HALVES: usize = PANEL_COLUMNS / COLUMNS;
 /// The steps of a panel of 32 outputs (half of one of W's) from `first` on that `numbers` has room for. A step is a group.
 pub fn spread(matrix: &QuantisedMatrix, panel: usize, first: usize, numbers: &mut [u16]) {
     const { assert!(DEPTH == GROUP) };
-    let group_bytes = matrix.bits().group_bytes();
-    let groups =
-        &matrix.panel(panel / HALVES)[first * group_bytes..][..numbers.len() / STEP_NUMBERS * group_bytes];
-    match matrix.bits() {
-        Bits::Eight => eight(groups, panel % HALVES, numbers),
-        Bits::Four => four(groups, panel % HALVES, numbers),
+    let (bits, _, weights) = matrix.panel(panel / HALVES);
+    match bits {
+        Bits::Eight => eight(weights, first, panel % HALVES, numbers),
+        Bits::Four => four(weights, first, panel % HALVES, numbers),
+        Bits::FourAndMinimum => four_and_minimum(weights, first, panel % HALVES, numbers),
+        Bits::FourNested => four_nested(weights, first, panel % HALVES, numbers),
+    }
+}
+
+/// Which 32 outputs of W stand in such a panel; none in the second half of a panel that is not full.
+pub fn columns(matrix: &QuantisedMatrix, panel: usize) -> std::ops::Range<usize> {
+    let (_, columns, _) = matrix.panel(panel / HALVES);
+    let begin = (columns.start + panel % HALVES * COLUMNS).min(columns.end);
+    begin..(begin + COLUMNS).min(columns.end)
+}
+
+/// How many panels of 32 outputs there are.
+pub fn panels(matrix: &QuantisedMatrix) -> usize {
+    matrix.panels() * HALVES
+}
+
+vectorised! {
+    fn eight(weights: &[u8], first: usize, half: usize, numbers: &mut [u16]) {
+        any(Bits::Eight, weights, first, half, numbers);
     }
 }
 
 vectorised! {
-    fn eight(groups: &[u8], half: usize, numbers: &mut [u16]) {
-        let steps = numbers.as_chunks_mut::<STEP_NUMBERS>().0;
-        for (data, numbers) in groups.chunks_exact(Bits::Eight.group_bytes()).zip(steps) {
-            let (scales, codes) = data.split_at(2 * PANEL_COLUMNS);
-            for (tile, numbers) in numbers.as_chunks_mut::<TILE_NUMBERS>().0.iter_mut().enumerate() {
-                let tile = half * (COLUMNS / TILE) + tile;
-                let scales = scales_of(scales, tile);
-                for (four, numbers) in numbers.as_chunks_mut::<{ 4 * TILE }>().0.iter_mut().enumerate() {
-                    let words = words_of(codes, four, tile);
-                    four_inputs(&words, 0, 0xff, 128.0, &scales, numbers);
-                }
-            }
-        }
+    fn four(weights: &[u8], first: usize, half: usize, numbers: &mut [u16]) {
+        any(Bits::Four, weights, first, half, numbers);
     }
 }
 
 vectorised! {
-    fn four(groups: &[u8], half: usize, numbers: &mut [u16]) {
-        let steps = numbers.as_chunks_mut::<STEP_NUMBERS>().0;
-        for (data, numbers) in groups.chunks_exact(Bits::Four.group_bytes()).zip(steps) {
-            let (scales, codes) = data.split_at(2 * PANEL_COLUMNS);
-            for (tile, numbers) in numbers.as_chunks_mut::<TILE_NUMBERS>().0.iter_mut().enumerate() {
-                let tile = half * (COLUMNS / TILE) + tile;
-                let scales = scales_of(scales, tile);
-                for (four, numbers) in numbers.as_chunks_mut::<{ 4 * TILE }>().0.iter_mut().enumerate() {
-                    let words = words_of(codes, four % 4, tile);
-                    four_inputs(&words, four / 4 * 4, 15, 8.0, &scales, numbers);
-                }
-            }
-        }
+    fn four_and_minimum(weights: &[u8], first: usize, half: usize, numbers: &mut [u16]) {
+        any(Bits::FourAndMinimum, weights, first, half, numbers);
+    }
+}
+
+vectorised! {
+    fn four_nested(weights: &[u8], first: usize, half: usize, numbers: &mut [u16]) {
+        any(Bits::FourNested, weights, first, half, numbers);
     }
 }
 
 #[inline(always)]
-fn scales_of(scales: &[u8], tile: usize) -> [f32; TILE] {
-    let mut values = [0.0f32; TILE];
-    let scales = scales[2 * TILE * tile..][..2 * TILE].as_chunks::<2>().0;
-    for (value, bits) in values.iter_mut().zip(scales) {
-        *value = f16_value(u16::from_le_bytes(*bits));
+fn any(bits: Bits, weights: &[u8], first: usize, half: usize, numbers: &mut [u16]) {
+    for (step, numbers) in numbers.as_chunks_mut::<STEP_NUMBERS>().0.iter_mut().enumerate() {
+        let group = bits.group(weights, first + step);
+        for (tile, numbers) in numbers.as_chunks_mut::<TILE_NUMBERS>().0.iter_mut().enumerate() {
+            let tile = half * (COLUMNS / TILE) + tile;
+            let (mut scales, mut zeros) = ([0.0f32; TILE], [0.0f32; TILE]);
+            for output in 0..TILE {
+                let (scale, minimum) = bits.scale_and_minimum(&group, tile * TILE + output);
+                scales[output] = scale;
+                // What a code of zero stands for.
+                zeros[output] = if bits.has_minimum() { minimum } else { -(bits.offset() as f32) * scale };
+            }
+            for (four, numbers) in numbers.as_chunks_mut::<{ 4 * TILE }>().0.iter_mut().enumerate() {
+                let (four, shift, mask) = match bits {
+                    Bits::Eight => (four, 0, 0xff),
+                    _ => (four % 4, four / 4 * 4, 15),
+                };
+                let words = words_of(group.codes, four, tile);
+                four_inputs(&words, shift, mask, &scales, &zeros, numbers);
+            }
+        }
     }
-    values
 }
 
 /// The codes of four inputs for sixteen outputs.
@@ -81,15 +97,14 @@ fn four_inputs(
     words: &[u32; TILE],
     shift: usize,
     mask: u32,
-    offset: f32,
     scales: &[f32; TILE],
+    zeros: &[f32; TILE],
     numbers: &mut [u16; 4 * TILE],
 ) {
     for (pair, numbers) in numbers.as_chunks_mut::<{ 2 * TILE }>().0.iter_mut().enumerate() {
         let mut pairs = [0u32; TILE];
         for output in 0..TILE {
-            let (word, scale) = (words[output] >> (16 * pair + shift), scales[output]);
-            let zero = -offset * scale;
+            let (word, scale, zero) = (words[output] >> (16 * pair + shift), scales[output], zeros[output]);
             let low = ((word & mask) as i32 as f32).mul_add(scale, zero).to_bits().wrapping_add(0x8000) >> 16;
             let high =
                 (((word >> 8) & mask) as i32 as f32).mul_add(scale, zero).to_bits().wrapping_add(0x8000);

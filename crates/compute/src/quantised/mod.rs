@@ -10,64 +10,83 @@
 //! `y ← fma(sum, scale of x · scale of w, y)`, in the order of the groups. So here too the bits of an element depend on
 //! nothing but its row and its column.
 
+mod blocks;
 mod pack;
 mod portable;
+mod repack;
 mod rows;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 
+pub use blocks::Bits;
 pub use rows::QuantisedRows;
 
 use crate::memory::Lines;
 use crate::path::CpuPath;
 use crate::product::{MatrixMut, PANEL_COLUMNS, Target};
 use crate::team::Team;
+use std::ops::Range;
 
 /// Weights that share a scale: consecutive along the input.
 pub const GROUP: usize = 32;
-/// Bytes of the scales of one group in one panel.
-const SCALE_BYTES: usize = 2 * PANEL_COLUMNS;
 
-/// How a weight is coded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bits {
-    /// w = scale · q, q from −127 to 127 (GGUF's Q8_0).
-    Eight,
-    /// w = scale · q, q from −8 to 7 (GGUF's Q4_0).
-    Four,
-}
-
-impl Bits {
-    /// Bytes of one group in one panel: 64 scales in f16, then the codes.
-    pub(crate) fn group_bytes(self) -> usize {
-        SCALE_BYTES + self.code_bytes()
-    }
-
-    fn code_bytes(self) -> usize {
-        match self {
-            Bits::Eight => GROUP * PANEL_COLUMNS,
-            Bits::Four => GROUP * PANEL_COLUMNS / 2,
-        }
-    }
-
-    /// What is added to a code so that it is not negative.
-    pub(crate) fn offset(self) -> i32 {
-        match self {
-            Bits::Eight => 128,
-            Bits::Four => 8,
-        }
-    }
-}
-
-/// W [outputs, inputs] in panels of 64 outputs. A panel is a sequence of groups along the input; a group has the 64 scales
-/// (f16) and then its codes: for each four inputs, 64 outputs of four bytes. With four bits, a byte has the code of its
-/// place in the first sixteen inputs below and of the last sixteen above.
+/// W [outputs, inputs] in panels of 64 outputs, each with its own code: a matrix that is made of several, as queries, keys
+/// and values are, keeps theirs.
 #[derive(Clone, Debug, Default)]
 pub struct QuantisedMatrix {
-    bits: Option<Bits>,
     inputs: usize,
     outputs: usize,
+    panels: Vec<Panel>,
     data: Lines,
+}
+
+/// Where a panel lies.
+#[derive(Clone, Debug)]
+struct Panel {
+    bits: Bits,
+    columns: Range<usize>,
+    bytes: Range<usize>,
+}
+
+/// A panel to be filled; what is not filled counts as zero.
+#[derive(Debug)]
+pub struct PanelMut<'a> {
+    bits: Bits,
+    inputs: usize,
+    columns: Range<usize>,
+    data: &'a mut [u8],
+}
+
+impl PanelMut<'_> {
+    /// The matrix's rows that stand here, at most 64.
+    pub fn outputs(&self) -> Range<usize> {
+        self.columns.clone()
+    }
+
+    /// How they are coded.
+    pub fn bits(&self) -> Bits {
+        self.bits
+    }
+
+    /// Quantises `values` [outputs, inputs]. What lies beyond the last input or output counts as zero.
+    ///
+    /// # Panics
+    /// When the shape is another, or the code is one that is only taken over from files.
+    pub fn quantise(&mut self, values: &[f32]) {
+        assert_eq!(values.len(), self.columns.len() * self.inputs, "a panel of {:?}", self.columns);
+        pack::pack(self.bits, values, self.inputs, self.data);
+    }
+
+    /// Takes over `stored` [outputs, inputs] in GGUF's blocks of this code. Nothing is rounded.
+    ///
+    /// # Panics
+    /// When the lengths do not fit, or a row is no whole number of blocks.
+    pub fn repack(&mut self, stored: &[u8]) {
+        assert!(self.inputs.is_multiple_of(self.bits.block_inputs()), "rows of {}", self.inputs);
+        let row_bytes = self.inputs / self.bits.block_inputs() * self.bits.stored_block_bytes();
+        assert_eq!(stored.len(), self.columns.len() * row_bytes, "a panel of {:?}", self.columns);
+        repack::repack(self.bits, stored, row_bytes, self.data);
+    }
 }
 
 impl QuantisedMatrix {
@@ -77,16 +96,43 @@ impl QuantisedMatrix {
     /// When `values` is no matrix of rows of `inputs`.
     pub fn new(values: &[f32], inputs: usize, bits: Bits) -> QuantisedMatrix {
         assert!(inputs > 0 && values.len().is_multiple_of(inputs), "rows of {inputs}");
-        let outputs = values.len() / inputs;
-        let mut matrix = QuantisedMatrix { bits: Some(bits), inputs, outputs, data: Lines::default() };
-        matrix.data = Lines::zeroed(matrix.panels() * matrix.panel_bytes());
-        pack::pack(values, &mut matrix);
+        let mut matrix = QuantisedMatrix::zeroed(inputs, &[(values.len() / inputs, bits)]);
+        for mut panel in matrix.panels_mut() {
+            let rows = panel.outputs();
+            panel.quantise(&values[rows.start * inputs..rows.end * inputs]);
+        }
         matrix
     }
 
-    /// How weights are coded.
-    pub fn bits(&self) -> Bits {
-        self.bits.unwrap_or(Bits::Eight)
+    /// Room for parts one behind another: how many outputs, and how they are coded.
+    ///
+    /// # Panics
+    /// When `inputs` is 0.
+    pub fn zeroed(inputs: usize, parts: &[(usize, Bits)]) -> QuantisedMatrix {
+        assert!(inputs > 0, "rows of {inputs}");
+        let groups = inputs.div_ceil(GROUP);
+        let (mut panels, mut outputs, mut bytes) = (Vec::new(), 0, 0);
+        for &(count, bits) in parts {
+            for first in (0..count).step_by(PANEL_COLUMNS) {
+                let columns = outputs + first..outputs + (first + PANEL_COLUMNS).min(count);
+                panels.push(Panel { bits, columns, bytes: bytes..bytes + bits.panel_bytes(groups) });
+                bytes += bits.panel_bytes(groups);
+            }
+            outputs += count;
+        }
+        QuantisedMatrix { inputs, outputs, panels, data: Lines::zeroed(bytes) }
+    }
+
+    /// All panels, to be filled each by whoever is free.
+    pub fn panels_mut(&mut self) -> Vec<PanelMut<'_>> {
+        let mut rest = self.data.bytes_mut();
+        let mut panels = Vec::new();
+        for Panel { bits, columns, bytes } in &self.panels {
+            let (data, behind) = rest.split_at_mut(bytes.len());
+            rest = behind;
+            panels.push(PanelMut { bits: *bits, inputs: self.inputs, columns: columns.clone(), data });
+        }
+        panels
     }
 
     /// Width of a row of x.
@@ -104,22 +150,15 @@ impl QuantisedMatrix {
         self.data.bytes().len()
     }
 
-    /// Panels of 64 outputs.
+    /// Panels of up to 64 outputs.
     pub fn panels(&self) -> usize {
-        self.outputs.div_ceil(PANEL_COLUMNS)
+        self.panels.len()
     }
 
-    /// Groups along the input.
-    pub fn groups(&self) -> usize {
-        self.inputs.div_ceil(GROUP)
-    }
-
-    fn panel_bytes(&self) -> usize {
-        self.groups() * self.bits().group_bytes()
-    }
-
-    pub(crate) fn panel(&self, panel: usize) -> &[u8] {
-        &self.data.bytes()[panel * self.panel_bytes()..][..self.panel_bytes()]
+    /// A panel's code, its outputs and its bytes.
+    pub(crate) fn panel(&self, panel: usize) -> (Bits, Range<usize>, &[u8]) {
+        let Panel { bits, columns, bytes } = &self.panels[panel];
+        (*bits, columns.clone(), &self.data.bytes()[bytes.clone()])
     }
 
     /// One row of W, as it counts: into `row` [inputs].
@@ -160,18 +199,17 @@ impl QuantisedMatrix {
     /// # Safety
     /// Nobody else touches the columns of this panel in `y`; the shapes match.
     unsafe fn multiply_panel(&self, kernel: Kernel, panel: usize, x: &QuantisedRows, y: Target) {
-        let columns = panel * PANEL_COLUMNS..((panel + 1) * PANEL_COLUMNS).min(self.outputs);
-        let weights = self.panel(panel);
+        let (bits, columns, weights) = self.panel(panel);
         for first in (0..x.rows()).step_by(kernel.rows()) {
             let rows = first..(first + kernel.rows()).min(x.rows());
             // SAFETY: the columns lie inside y, the rows inside x and y.
             unsafe {
                 match kernel {
                     #[cfg(target_arch = "x86_64")]
-                    Kernel::Vnni => vnni::multiply(self.bits(), weights, x, rows, columns.clone(), y),
+                    Kernel::Vnni => vnni::multiply(bits, weights, x, rows, columns.clone(), y),
                     Kernel::Portable => {
                         let mut sums = [0.0f32; PANEL_COLUMNS];
-                        portable::multiply(self.bits(), weights, x, first, &mut sums);
+                        portable::multiply(bits, weights, x, first, &mut sums);
                         let y = y.at(first, columns.start);
                         std::ptr::copy_nonoverlapping(sums.as_ptr(), y, columns.len());
                     }
@@ -212,8 +250,10 @@ impl Kernel {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::float16::f16_bits;
+    use crate::random;
     use crate::testing::{normal_numbers, same_on_every_path};
 
     fn exact(x: &[f32], matrix: &QuantisedMatrix) -> Vec<f64> {
@@ -228,22 +268,62 @@ mod tests {
         y
     }
 
+    /// Blocks as in a file, with scales and minima of a sensible size.
+    fn stored(bits: Bits, outputs: usize, inputs: usize) -> Vec<u8> {
+        let halves = if bits.has_minimum() { 2 } else { 1 };
+        let mut stored = Vec::new();
+        for block in 0..outputs * inputs / bits.block_inputs() {
+            for half in 0..halves {
+                let value = random::uniform(7 + half, block as u64) as f32 * 0.01 - 0.002;
+                stored.extend(f16_bits(value).to_le_bytes());
+            }
+            let rest = bits.stored_block_bytes() - 2 * halves as usize;
+            stored.extend((0..rest).map(|i| (random::uniform(9, (block * 256 + i) as u64) * 256.0) as u8));
+        }
+        stored
+    }
+
+    const ALL: [Bits; 4] = [Bits::Eight, Bits::Four, Bits::FourAndMinimum, Bits::FourNested];
+
+    /// A matrix of these parts, each [outputs, inputs] as it would be stored.
+    pub fn repacked(inputs: usize, parts: &[(usize, Bits)]) -> QuantisedMatrix {
+        let mut matrix = QuantisedMatrix::zeroed(inputs, parts);
+        let rows: Vec<Vec<u8>> = parts
+            .iter()
+            .flat_map(|&(outputs, bits)| {
+                let bytes = inputs / bits.block_inputs() * bits.stored_block_bytes();
+                stored(bits, outputs, inputs).chunks(bytes).map(<[u8]>::to_vec).collect::<Vec<_>>()
+            })
+            .collect();
+        for mut panel in matrix.panels_mut() {
+            let rows = rows[panel.outputs()].concat();
+            panel.repack(&rows);
+        }
+        matrix
+    }
+
     #[test]
     fn products_are_near_those_of_the_weights_as_they_count() {
-        for bits in [Bits::Eight, Bits::Four] {
-            for (rows, inputs, outputs) in [(1, 32, 64), (3, 100, 70), (7, 256, 130), (2, 31, 1)] {
-                let (x, w) = (normal_numbers(1, rows * inputs), normal_numbers(2, inputs * outputs));
-                let matrix = QuantisedMatrix::new(&w, inputs, bits);
+        let quantised = |bits| {
+            [(1, 32, 64), (3, 100, 70), (7, 256, 130), (2, 31, 1)].map(|(rows, inputs, outputs)| {
+                let w = normal_numbers(2, inputs * outputs);
+                (rows, inputs, outputs, QuantisedMatrix::new(&w, inputs, bits))
+            })
+        };
+        let taken_over = ALL.map(|bits| (4, 512, 100, repacked(512, &[(100, bits)])));
+        let mixed = ALL.map(|bits| (bits, 70)).map(|(bits, outputs)| (outputs, bits));
+        let mixed = (5, 256, 280, repacked(256, &mixed));
+        let cases = quantised(Bits::Eight).into_iter().chain(quantised(Bits::Four)).chain(taken_over);
+        {
+            for (rows, inputs, outputs, matrix) in cases.chain([mixed]) {
+                let x = normal_numbers(1, rows * inputs);
                 let mut y = vec![f32::NAN; rows * outputs];
                 matrix.multiply(&Team::new(1), &QuantisedRows::of(&x, inputs), &mut y);
                 let expected = exact(&x, &matrix);
                 let error: f64 = y.iter().zip(&expected).map(|(&y, e)| (y as f64 - e).powi(2)).sum();
                 let scale: f64 = expected.iter().map(|e| e * e).sum();
                 // what is left is the rounding of x to 8 bits
-                assert!(
-                    (error / scale).sqrt() < 0.012,
-                    "{bits:?} {rows}×{inputs}×{outputs}: {error} of {scale}"
-                );
+                assert!((error / scale).sqrt() < 0.012, "{rows}×{inputs}×{outputs}: {error} of {scale}");
             }
         }
     }
@@ -267,8 +347,13 @@ mod tests {
     fn every_path_number_of_rows_and_of_threads_gives_the_same_bits() {
         let (inputs, outputs) = (224, 200);
         let (x, w) = (normal_numbers(4, 9 * inputs), normal_numbers(5, inputs * outputs));
-        for bits in [Bits::Eight, Bits::Four] {
-            let matrix = QuantisedMatrix::new(&w, inputs, bits);
+        let (x_wide, matrices) = (
+            normal_numbers(4, 9 * 512),
+            ALL.map(|bits| repacked(512, &[(90, bits), (33, Bits::Eight), (70, bits)])),
+        );
+        let own = [Bits::Eight, Bits::Four].map(|bits| (&x, QuantisedMatrix::new(&w, inputs, bits)));
+        for (x, matrix) in own.into_iter().chain(matrices.map(|matrix| (&x_wide, matrix))) {
+            let (inputs, outputs) = (matrix.inputs(), matrix.outputs());
             let run = |threads: usize, rows: usize| {
                 let team = Team::new(threads);
                 let mut all = Vec::new();
@@ -284,10 +369,36 @@ mod tests {
                 assert_eq!(
                     run(threads, rows),
                     expected,
-                    "{bits:?}, {threads} threads, {rows} rows at a time"
+                    "{:?}, {threads} threads, {rows} rows at a time",
+                    matrix.panel(0).0
                 );
             }
             same_on_every_path(|| run(1, 9));
+        }
+    }
+
+    #[test]
+    fn codes_that_were_made_here_are_stored_as_they_are_in_a_file() {
+        let (inputs, outputs) = (96, 70);
+        for bits in [Bits::Eight, Bits::Four] {
+            let matrix = repacked(inputs, &[(outputs, bits)]);
+            let mut values = vec![0.0; inputs * outputs];
+            for (output, row) in values.chunks_mut(inputs).enumerate() {
+                matrix.row(output, row);
+            }
+            for (block, values) in stored(bits, outputs, inputs)
+                .chunks(bits.stored_block_bytes())
+                .zip(values.as_chunks::<GROUP>().0)
+            {
+                let scale = crate::float16::f16_value(u16::from_le_bytes([block[0], block[1]]));
+                for (k, &value) in values.iter().enumerate() {
+                    let code = match bits {
+                        Bits::Eight => block[2 + k] as i8 as f32,
+                        _ => (block[2 + k % 16] >> (k / 16 * 4) & 15) as f32 - 8.0,
+                    };
+                    assert_eq!(value, scale * code);
+                }
+            }
         }
     }
 

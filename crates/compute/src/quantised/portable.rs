@@ -1,7 +1,6 @@
 //! The same products in plain Rust: what the vector kernels are compared with, and what runs without them.
 
-use super::{Bits, GROUP, QuantisedMatrix, QuantisedRows, SCALE_BYTES};
-use crate::float16::f16_value;
+use super::{Bits, GROUP, QuantisedMatrix, QuantisedRows};
 use crate::path::vectorised;
 use crate::product::PANEL_COLUMNS;
 
@@ -10,23 +9,27 @@ vectorised! {
     pub fn multiply(bits: Bits, weights: &[u8], x: &QuantisedRows, row: usize, sums: &mut [f32; PANEL_COLUMNS]) {
         *sums = [0.0; PANEL_COLUMNS];
         let groups = x.groups();
-        for (group, weights) in weights.chunks_exact(bits.group_bytes()).enumerate() {
+        for group in 0..groups {
             let at = row * groups + group;
             let codes = &x.codes.as_chunks::<GROUP>().0[at];
-            let (scales, weights) = weights.split_at(SCALE_BYTES);
+            let weights = bits.group(weights, group);
             let start = -bits.offset() * x.sums[at];
             let mut whole = [start; PANEL_COLUMNS];
             match bits {
-                Bits::Eight => add(weights, codes, 0, 0xff, &mut whole),
-                Bits::Four => {
+                Bits::Eight => add(weights.codes, codes, 0, 0xff, &mut whole),
+                Bits::Four | Bits::FourAndMinimum | Bits::FourNested => {
                     let (low, high) = codes.split_at(GROUP / 2);
-                    add(weights, low, 0, 15, &mut whole);
-                    add(weights, high, 4, 15, &mut whole);
+                    add(weights.codes, low, 0, 15, &mut whole);
+                    add(weights.codes, high, 4, 15, &mut whole);
                 }
             }
+            let sum = x.sums[at] as f32 * x.scales[at];
             for column in 0..PANEL_COLUMNS {
-                let scale = f16_value(u16::from_le_bytes([scales[2 * column], scales[2 * column + 1]]));
+                let (scale, minimum) = bits.scale_and_minimum(&weights, column);
                 sums[column] = (whole[column] as f32).mul_add(scale * x.scales[at], sums[column]);
+                if bits.has_minimum() {
+                    sums[column] = sum.mul_add(minimum, sums[column]);
+                }
             }
         }
     }
@@ -48,21 +51,23 @@ fn add(weights: &[u8], codes: &[i8], shift: u32, mask: i32, sums: &mut [i32; PAN
 
 /// One row of W.
 pub fn row(matrix: &QuantisedMatrix, output: usize, row: &mut [f32]) {
-    let bits = matrix.bits();
-    let column = output % PANEL_COLUMNS;
-    let panel = matrix.panel(output / PANEL_COLUMNS);
-    for (data, row) in panel.chunks_exact(bits.group_bytes()).zip(row.chunks_mut(GROUP)) {
-        let scale = f16_value(u16::from_le_bytes([data[2 * column], data[2 * column + 1]]));
+    let panel = matrix.panels.partition_point(|panel| panel.columns.end <= output);
+    let (bits, columns, panel) = matrix.panel(panel);
+    let column = output - columns.start;
+    for (group, row) in row.chunks_mut(GROUP).enumerate() {
+        let group = bits.group(panel, group);
+        let (scale, minimum) = bits.scale_and_minimum(&group, column);
         for (k, value) in row.iter_mut().enumerate() {
             let code = match bits {
-                Bits::Eight => data[SCALE_BYTES + (k / 4 * PANEL_COLUMNS + column) * 4 + k % 4],
-                Bits::Four => {
+                Bits::Eight => group.codes[(k / 4 * PANEL_COLUMNS + column) * 4 + k % 4],
+                Bits::Four | Bits::FourAndMinimum | Bits::FourNested => {
                     let low = k % 16;
-                    let byte = data[SCALE_BYTES + (low / 4 * PANEL_COLUMNS + column) * 4 + low % 4];
+                    let byte = group.codes[(low / 4 * PANEL_COLUMNS + column) * 4 + low % 4];
                     (byte >> (k / 16 * 4)) & 15
                 }
             };
-            *value = scale * (code as i32 - bits.offset()) as f32;
+            let value_of_code = scale * (code as i32 - bits.offset()) as f32;
+            *value = if bits.has_minimum() { value_of_code + minimum } else { value_of_code };
         }
     }
 }

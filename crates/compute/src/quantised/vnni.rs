@@ -1,6 +1,7 @@
 //! Groups by `vpdpbusd`: sixteen sums of four products of bytes at once (AVX-512 VNNI).
 
-use super::{Bits, GROUP, QuantisedRows, SCALE_BYTES};
+use super::blocks::Group;
+use super::{Bits, GROUP, QuantisedRows};
 use crate::product::{PANEL_COLUMNS, Target};
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -26,13 +27,47 @@ pub unsafe fn multiply(
 ) {
     // SAFETY: passed on.
     unsafe {
-        match (bits, rows.len()) {
-            (Bits::Eight, 1) => eight::<1>(weights, x, rows.start, columns, y),
-            (Bits::Eight, 2) => eight::<2>(weights, x, rows.start, columns, y),
-            (Bits::Eight, _) => eight::<3>(weights, x, rows.start, columns, y),
-            (Bits::Four, 1) => four::<1>(weights, x, rows.start, columns, y),
-            (Bits::Four, 2) => four::<2>(weights, x, rows.start, columns, y),
-            (Bits::Four, _) => four::<3>(weights, x, rows.start, columns, y),
+        match bits {
+            Bits::Eight => match rows.len() {
+                1 => eight::<1>(weights, x, rows.start, columns, y),
+                2 => eight::<2>(weights, x, rows.start, columns, y),
+                _ => eight::<3>(weights, x, rows.start, columns, y),
+            },
+            Bits::Four => four_of::<PLAIN>(weights, x, rows, columns, y),
+            Bits::FourAndMinimum => four_of::<AND_MINIMUM>(weights, x, rows, columns, y),
+            Bits::FourNested => four_of::<NESTED>(weights, x, rows, columns, y),
+        }
+    }
+}
+
+/// The codes of four bits, as numbers that a kernel can be compiled for.
+const PLAIN: u8 = 0;
+const AND_MINIMUM: u8 = 1;
+const NESTED: u8 = 2;
+
+const fn bits_of(code: u8) -> Bits {
+    match code {
+        PLAIN => Bits::Four,
+        AND_MINIMUM => Bits::FourAndMinimum,
+        _ => Bits::FourNested,
+    }
+}
+
+/// # Safety
+/// As [`multiply`].
+unsafe fn four_of<const CODE: u8>(
+    weights: &[u8],
+    x: &QuantisedRows,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    y: Target,
+) {
+    // SAFETY: passed on.
+    unsafe {
+        match rows.len() {
+            1 => four::<1, CODE>(weights, x, rows.start, columns, y),
+            2 => four::<2, CODE>(weights, x, rows.start, columns, y),
+            _ => four::<3, CODE>(weights, x, rows.start, columns, y),
         }
     }
 }
@@ -50,13 +85,14 @@ unsafe fn eight<const R: usize>(
     const BITS: Bits = Bits::Eight;
     let groups = x.groups();
     let mut sums = [[_mm512_setzero_ps(); VECTORS]; R];
-    for (group, data) in weights.chunks_exact(BITS.group_bytes()).enumerate() {
-        prefetch(data);
+    for group in 0..groups {
+        let data = BITS.group(weights, group);
+        prefetch(data.codes);
         let mut whole = [[_mm512_setzero_si512(); VECTORS]; R];
         for (r, whole) in whole.iter_mut().enumerate() {
             *whole = [_mm512_set1_epi32(-BITS.offset() * x.sums[(row + r) * groups + group]); VECTORS];
         }
-        let codes = data[SCALE_BYTES..].as_ptr();
+        let codes = data.codes.as_ptr();
         for step in 0..GROUP / 4 {
             let mut line = [_mm512_setzero_si512(); VECTORS];
             for (v, line) in line.iter_mut().enumerate() {
@@ -72,7 +108,7 @@ unsafe fn eight<const R: usize>(
                 }
             }
         }
-        add_up(&mut sums, &whole, data, x, row, group);
+        add_up(BITS, &mut sums, &whole, &data, x, row, group);
     }
     // SAFETY: passed on.
     unsafe { store(&sums, row, columns, y) };
@@ -81,24 +117,25 @@ unsafe fn eight<const R: usize>(
 /// # Safety
 /// As [`multiply`], with `R` rows from `row` on.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn four<const R: usize>(
+unsafe fn four<const R: usize, const CODE: u8>(
     weights: &[u8],
     x: &QuantisedRows,
     row: usize,
     columns: Range<usize>,
     y: Target,
 ) {
-    const BITS: Bits = Bits::Four;
+    let bits = const { bits_of(CODE) };
     let groups = x.groups();
     let mask = _mm512_set1_epi8(15);
     let mut sums = [[_mm512_setzero_ps(); VECTORS]; R];
-    for (group, data) in weights.chunks_exact(BITS.group_bytes()).enumerate() {
-        prefetch(data);
+    for group in 0..groups {
+        let data = bits.group(weights, group);
+        prefetch(data.codes);
         let mut whole = [[_mm512_setzero_si512(); VECTORS]; R];
         for (r, whole) in whole.iter_mut().enumerate() {
-            *whole = [_mm512_set1_epi32(-BITS.offset() * x.sums[(row + r) * groups + group]); VECTORS];
+            *whole = [_mm512_set1_epi32(-bits.offset() * x.sums[(row + r) * groups + group]); VECTORS];
         }
-        let codes = data[SCALE_BYTES..].as_ptr();
+        let codes = data.codes.as_ptr();
         for step in 0..GROUP / 8 {
             let mut low = [_mm512_setzero_si512(); VECTORS];
             let mut high = [_mm512_setzero_si512(); VECTORS];
@@ -121,7 +158,7 @@ unsafe fn four<const R: usize>(
                 }
             }
         }
-        add_up(&mut sums, &whole, data, x, row, group);
+        add_up(bits, &mut sums, &whole, &data, x, row, group);
     }
     // SAFETY: passed on.
     unsafe { store(&sums, row, columns, y) };
@@ -135,28 +172,54 @@ fn prefetch(data: &[u8]) {
     }
 }
 
-/// sums ← fma(whole, scale of w · scale of x, sums).
+/// sums ← fma(whole, scale of w · scale of x, sums), and where there are minima, sums ← fma(Σ x, minimum, sums).
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn add_up<const R: usize>(
+    bits: Bits,
     sums: &mut [[__m512; VECTORS]; R],
     whole: &[[__m512i; VECTORS]; R],
-    data: &[u8],
+    data: &Group,
     x: &QuantisedRows,
     row: usize,
     group: usize,
 ) {
-    let mut scales = [_mm512_setzero_ps(); VECTORS];
-    for (v, scale) in scales.iter_mut().enumerate() {
-        let halves = data[32 * v..][..32].as_ptr();
-        // SAFETY: sixteen scales.
-        *scale = _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(halves.cast()) });
-    }
-    for (r, (sums, whole)) in sums.iter_mut().zip(whole).enumerate() {
-        let of_x = _mm512_set1_ps(x.scales[(row + r) * x.groups() + group]);
-        for v in 0..VECTORS {
-            let scale = _mm512_mul_ps(scales[v], of_x);
+    for v in 0..VECTORS {
+        let (scales, minima) = scales_and_minima(bits, data, v);
+        for (r, (sums, whole)) in sums.iter_mut().zip(whole).enumerate() {
+            let at = (row + r) * x.groups() + group;
+            let of_x = x.scales[at];
+            let scale = _mm512_mul_ps(scales, _mm512_set1_ps(of_x));
             sums[v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole[v]), scale, sums[v]);
+            if bits.has_minimum() {
+                let sum = _mm512_set1_ps(x.sums[at] as f32 * of_x);
+                sums[v] = _mm512_fmadd_ps(sum, minima, sums[v]);
+            }
+        }
+    }
+}
+
+/// Of sixteen outputs.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn scales_and_minima(bits: Bits, data: &Group, v: usize) -> (__m512, __m512) {
+    // SAFETY: sixteen halves, or bytes.
+    let halves =
+        |bytes: &[u8]| _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(bytes[32 * v..][..32].as_ptr().cast()) });
+    let bytes = |bytes: &[u8]| {
+        // SAFETY: as above.
+        let bytes = unsafe { _mm_loadu_si128(bytes[16 * v..][..16].as_ptr().cast()) };
+        _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))
+    };
+    let half = 2 * PANEL_COLUMNS;
+    match bits {
+        Bits::Eight | Bits::Four => (halves(data.head), _mm512_setzero_ps()),
+        Bits::FourAndMinimum => (halves(data.head), halves(&data.head[half..])),
+        Bits::FourNested => {
+            let (s, m) = (bytes(data.head), bytes(&data.head[PANEL_COLUMNS..]));
+            let scale = _mm512_mul_ps(halves(data.block), s);
+            let minimum = _mm512_mul_ps(halves(&data.block[half..]), m);
+            (scale, _mm512_sub_ps(_mm512_setzero_ps(), minimum))
         }
     }
 }

@@ -44,6 +44,31 @@ fn what_is_written_is_encoded_to_the_same_bytes() {
 }
 
 #[test]
+fn other_types_are_widened_to_q8_0() {
+    use ElementType::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+    for element in [Q8_0, Q4_0, Q5_0, Q4_1, Q5_1, Q4K, Q5K, Q6K] {
+        let (stored, expected) = blocks(element);
+        let mut wide = Vec::new();
+        gguf::widen(element, &stored, &mut wide);
+        let mut found = vec![0.0; expected.len()];
+        dequantise(Q8_0, &wide, &mut found);
+        for (block, (found, expected)) in found.chunks(32).zip(expected.chunks(32)).enumerate() {
+            let largest = expected.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+            // Half a step of the block, and what its scale loses in 16 bits.
+            let most =
+                if [Q8_0, Q4_0, Q5_0].contains(&element) { 0.0 } else { largest * (0.5 / 127.0 + 1e-3) };
+            for (found, expected) in found.iter().zip(expected) {
+                assert!(
+                    (found - expected).abs() <= most,
+                    "{} block {block}: {found}, {expected}",
+                    element.name()
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn rows_are_whole_blocks() {
     assert_eq!(ElementType::Q8_0.row_bytes(64), Some(68));
     assert_eq!(ElementType::Q8_0.row_bytes(48), None);

@@ -132,9 +132,19 @@ fn check(class: &str, more: Value, mut memory: Memory) -> Map<String, Value> {
             let mut read = vec![0.0; values.len()];
             model.read(name, &mut read).unwrap();
             assert_eq!(&read, values, "{class} {name}");
+            if let &[rows, columns] = &shape[..] {
+                let (first, last) = (rows / 3, rows - rows / 4);
+                let mut some = vec![0.0; (last - first) * columns];
+                model.read_rows(name, first, &mut some).unwrap();
+                assert_eq!(some, values[first * columns..last * columns], "{class} {name} from row {first}");
+                assert!(
+                    model.read_rows(name, rows, &mut some).is_err(),
+                    "{class} {name}: rows that are not there"
+                );
+            }
             if let (Some(element), 2) = (model.element_type(name), shape.len()) {
                 let mut stored = vec![0; element.row_bytes(shape[1]).unwrap() * shape[0]];
-                model.read_stored(name, &mut stored).unwrap();
+                model.read_stored_rows(name, 0, &mut stored).unwrap();
                 gguf::dequantise(element, &stored, &mut read);
                 assert_eq!(&read, values, "{class} {name} as stored");
             }

@@ -2,12 +2,14 @@
 //! cached vector is applied to the queries, and what makes values of it to attention's result. So all heads share one
 //! short cached row, and no head's keys or values are ever made.
 
-use super::weight::{Products, RoundedRows, Weight, WeightFormat};
+use super::read::Reader;
+use super::weight::{Products, RoundedRows, Weight};
 use crate::ModelError;
 use crate::config::{AttentionSpecification, LatentAttention};
 use crate::spans::LatentSpans;
 use compute::normalisation::{rms_norm, rms_norm_in_place};
 use compute::rotary::{HeadSpan, RotaryTable, normalise_and_rotate};
+use std::ops::Range;
 
 /// transformers gives these norms no ε of the configuration's.
 const EPSILON: f32 = 1e-6;
@@ -41,15 +43,15 @@ impl PackedLatent {
         attention: &AttentionSpecification,
         latent: LatentAttention,
         spans: &LatentSpans,
-        read: &mut super::load::ReadSpan,
+        reader: &Reader,
         hidden: usize,
-        format: WeightFormat,
     ) -> Result<PackedLatent, ModelError> {
         let LatentAttention { query_rank, rank, rotary_dim, value_dim, interleaved, .. } = latent;
         let AttentionSpecification { heads, head_dim, .. } = *attention;
         let plain_dim = head_dim - rotary_dim;
+        let (read, format) = (|span: &Range<usize>| reader.values(span), reader.format);
         let query_down = match &spans.query_down {
-            Some((down, norm)) => Some((Weight::new(&read(down)?, hidden, format), read(norm)?)),
+            Some((down, norm)) => Some((reader.matrix(down, hidden)?, read(norm)?)),
             None => None,
         };
         let width = query_rank.unwrap_or(hidden);
@@ -82,6 +84,11 @@ impl PackedLatent {
             norm: read(&spans.norm)?,
             absorbed: up.chunks_exact((plain_dim + value_dim) * rank).map(absorb).collect(),
         })
+    }
+
+    /// See [`Weight::tells_prompts_from_answers`].
+    pub fn tells_prompts_from_answers(&self) -> bool {
+        self.query_up.tells_prompts_from_answers() || self.down.tells_prompts_from_answers()
     }
 
     /// Bytes of memory of the matrices.

@@ -1,25 +1,25 @@
-//! From tensors on disk or in memory to a model that is ready to run: read one matrix at a time, packed, and dropped.
+//! From tensors on disk or in memory to a model that is ready to run.
 
 use super::latent::PackedLatent;
 use super::mixture::PackedMixture;
+use super::read::Reader;
 use super::rotations::Rotations;
-use super::weight::{Weight, WeightFormat};
+use super::weight::WeightFormat;
 use super::{InferenceModel, LayerVectors, PackedLayer, Projections, SmallParameters};
 use crate::ModelError;
 use crate::adapter::{Adapter, Projection};
 use crate::config::{Architecture, LayerSpecification, ModelConfig};
 use crate::gguf_tensors::open;
 use crate::spans::ModelSpans;
-use crate::tensors::{Tensors, TensorsInMemory, check, read_span};
+use crate::tensors::{Tensors, TensorsInMemory, check};
 use crate::weights::WeightsReader;
+use compute::Team;
 use compute::activations::Xielu;
 use compute::elementary::{exp_f64, ln};
+use gguf::ElementType;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
-
-/// Reads what stands in a span of the model's table.
-pub(super) type ReadSpan<'a> = dyn FnMut(&Range<usize>) -> Result<Vec<f32>, ModelError> + 'a;
 
 impl InferenceModel {
     /// Reads `config.json` and the weights of a folder in Hugging Face's layout, or a GGUF file; kept as F32.
@@ -35,20 +35,36 @@ impl InferenceModel {
     /// # Errors
     /// Names the file and what is wrong with it.
     pub fn load_as(folder: &Path, format: WeightFormat) -> Result<InferenceModel, ModelError> {
-        let (config, mut tensors) = open(folder)?;
-        InferenceModel::load_with(&config, tensors.as_mut(), format)
+        InferenceModel::load_on(folder, format, 1)
+    }
+
+    /// As [`InferenceModel::load_as`], on so many threads. The bits do not depend on them.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it.
+    pub fn load_on(
+        folder: &Path,
+        format: WeightFormat,
+        threads: usize,
+    ) -> Result<InferenceModel, ModelError> {
+        let (config, tensors) = open(folder)?;
+        InferenceModel::load_with(&config, tensors.as_ref(), format, threads)
     }
 
     /// Reads a model and adds an adapter to its weights.
     ///
     /// # Errors
     /// Names the file and what is wrong with it.
-    pub fn load_merged(folder: &Path, adapter_folder: &Path) -> Result<InferenceModel, ModelError> {
+    pub fn load_merged(
+        folder: &Path,
+        adapter_folder: &Path,
+        threads: usize,
+    ) -> Result<InferenceModel, ModelError> {
         let (config, tensors) = open(folder)?;
         let adapter = Adapter::load(&config, adapter_folder)?;
         let places = adapter.changed_tensors(&config);
-        let mut tensors = WithAdapter { tensors, adapter: &adapter, places };
-        InferenceModel::load_with(&config, &mut tensors, WeightFormat::F32)
+        let tensors = WithAdapter { tensors, adapter: &adapter, places };
+        InferenceModel::load_with(&config, &tensors, WeightFormat::F32, threads)
     }
 
     /// A model from parameters in memory, in the order of its table.
@@ -76,18 +92,19 @@ impl InferenceModel {
     ) -> Result<InferenceModel, ModelError> {
         config.check()?;
         let table = ModelSpans::new(config).table;
-        InferenceModel::load_with(config, &mut TensorsInMemory::new(&table, values), format)
+        InferenceModel::load_with(config, &TensorsInMemory::new(&table, values), format, 1)
     }
 
     /// Reads a model from wherever its tensors are; matrices are kept as `format`. The tensors must be exactly those that
-    /// the configuration asks for. No more than one matrix at a time stands in memory as f32.
+    /// the configuration asks for. No whole matrix stands in memory as f32, whatever the format; `threads` read and pack.
     ///
     /// # Errors
     /// When the configuration makes no sense; names a tensor that is missing, too many, of another shape, or unreadable.
     pub fn load_with(
         config: &ModelConfig,
-        tensors: &mut dyn Tensors,
+        tensors: &dyn Tensors,
         format: WeightFormat,
+        threads: usize,
     ) -> Result<InferenceModel, ModelError> {
         config.check()?;
         let spans = ModelSpans::new(config);
@@ -99,37 +116,31 @@ impl InferenceModel {
             true => (0..spans.layers.len()).map(|layer| xielu_constants(tensors, layer)).collect(),
             false => Ok(Vec::new()),
         }?;
-        let mut read = |span: &Range<usize>| read_span(tensors, &spans.table, span);
+        let team = Team::new(threads);
+        let reader = Reader { tensors, table: &spans.table, team: &team, format };
+        let read = |span: &Range<usize>| reader.values(span);
         let mut layers = Vec::new();
         let mut vectors = Vec::new();
-        let embedding = read(&spans.embedding)?;
         for (index, layer) in spans.layers.iter().enumerate() {
             let LayerSpecification { attention, feed_forward, .. } = config.layers[index];
-            let packed = |read: &mut ReadSpan, span: &Range<usize>, input: usize| {
-                Ok::<_, ModelError>(Weight::new(&read(span)?, input, format))
-            };
             let projections = match (&layer.latent, attention.latent) {
                 (Some(spans), Some(latent)) => Projections::Latent(Box::new(PackedLatent::new(
-                    &attention, latent, spans, &mut read, hidden, format,
+                    &attention, latent, spans, &reader, hidden,
                 )?)),
-                _ => Projections::Fused(packed(&mut read, &layer.fused, hidden)?),
+                _ => Projections::Fused(reader.matrix(&layer.fused, hidden)?),
             };
-            let output = packed(&mut read, &layer.output, attention.output_width())?;
+            let output = reader.matrix(&layer.output, attention.output_width())?;
             let dense = match feed_forward.intermediate_size {
                 0 => None,
-                width => {
-                    Some((packed(&mut read, &layer.gate_up, hidden)?, packed(&mut read, &layer.down, width)?))
-                }
+                width => Some((reader.matrix(&layer.gate_up, hidden)?, reader.matrix(&layer.down, width)?)),
             };
             let mixture = match (&layer.mixture, feed_forward.mixture) {
-                (Some(spans), Some(mixture)) => {
-                    Some(PackedMixture::new(mixture, spans, &mut read, hidden, format)?)
-                }
+                (Some(spans), Some(mixture)) => Some(PackedMixture::new(mixture, spans, &reader, hidden)?),
                 _ => None,
             };
             layers.push(PackedLayer { projections, output, dense, mixture });
             let from_one = config.architecture.norms_count_from_one();
-            let mut norm = |span: &Range<usize>| -> Result<Vec<f32>, ModelError> {
+            let norm = |span: &Range<usize>| -> Result<Vec<f32>, ModelError> {
                 let mut weight = read(span)?;
                 if from_one {
                     weight.iter_mut().for_each(|weight| *weight += 1.0);
@@ -137,20 +148,20 @@ impl InferenceModel {
                 Ok(weight)
             };
             let (input_norm, middle_norm) = (norm(&layer.input_norm)?, norm(&layer.middle_norm)?);
-            let query_norm = layer.query_norm.as_ref().map(&mut norm).transpose()?;
-            let key_norm = layer.key_norm.as_ref().map(&mut norm).transpose()?;
-            let attention_norm = layer.attention_norm.as_ref().map(&mut norm).transpose()?;
-            let feed_forward_norm = layer.feed_forward_norm.as_ref().map(&mut norm).transpose()?;
+            let query_norm = layer.query_norm.as_ref().map(norm).transpose()?;
+            let key_norm = layer.key_norm.as_ref().map(norm).transpose()?;
+            let attention_norm = layer.attention_norm.as_ref().map(norm).transpose()?;
+            let feed_forward_norm = layer.feed_forward_norm.as_ref().map(norm).transpose()?;
             let (gate_up_bias, down_bias) = match &layer.biases {
                 Some((gate_up, down)) => (Some(read(gate_up)?), Some(read(down)?)),
                 None => (None, None),
             };
             vectors.push(LayerVectors {
                 input_norm,
-                fused_bias: layer.fused_bias.as_ref().map(&mut read).transpose()?,
+                fused_bias: layer.fused_bias.as_ref().map(read).transpose()?,
                 query_norm,
                 key_norm,
-                output_bias: layer.output_bias.as_ref().map(&mut read).transpose()?,
+                output_bias: layer.output_bias.as_ref().map(read).transpose()?,
                 attention_norm,
                 middle_norm,
                 gate_up_bias,
@@ -166,9 +177,10 @@ impl InferenceModel {
         if config.architecture.norms_count_from_one() {
             final_norm.iter_mut().for_each(|weight| *weight += 1.0);
         }
-        let head = match config.tie_embeddings {
-            true => Weight::new(&embedding, hidden, format),
-            false => Weight::new(&read(&spans.head)?, hidden, format),
+        let head = reader.matrix(&spans.head, hidden)?;
+        let embedding = match config.tie_embeddings && reader.head_serves_as_table(&spans.head) {
+            true => None,
+            false => Some(reader.embedding(&spans.embedding, hidden)?),
         };
         let small = SmallParameters { embedding, layers: vectors, final_norm };
         let rotations = Rotations::new(config);
@@ -194,7 +206,7 @@ fn may_be_left(config: &ModelConfig, name: &str) -> bool {
 }
 
 /// β and ε of a layer's xIELU, transformers' defaults where they are not among the tensors.
-fn xielu_constants(tensors: &mut dyn Tensors, layer: usize) -> Result<[f32; 2], ModelError> {
+fn xielu_constants(tensors: &dyn Tensors, layer: usize) -> Result<[f32; 2], ModelError> {
     let mut numbers = [0.5, -1e-6];
     for (number, part) in numbers.iter_mut().zip(["beta", "eps"]) {
         let name = format!("model.layers.{layer}.mlp.act_fn.{part}");
@@ -235,14 +247,22 @@ impl Tensors for WithAdapter<'_> {
         self.tensors.names()
     }
 
-    fn read(&mut self, name: &str, out: &mut [f32]) -> Result<(), ModelError> {
-        self.tensors.read(name, out)?;
+    fn read_rows(&self, name: &str, first: usize, out: &mut [f32]) -> Result<(), ModelError> {
+        self.tensors.read_rows(name, first, out)?;
         if let Some(&(layer, projection)) = self.places.get(name)
             && let Some(pair) = self.adapter.low_rank(layer, projection)
         {
-            pair.merge_into(out);
+            pair.merge_into_rows(first, out);
         }
         Ok(())
+    }
+
+    fn stored(&self, name: &str) -> Option<ElementType> {
+        self.tensors.stored(name).filter(|_| !self.places.contains_key(name))
+    }
+
+    fn read_stored_rows(&self, name: &str, first: usize, out: &mut [u8]) -> Result<(), ModelError> {
+        self.tensors.read_stored_rows(name, first, out)
     }
 
     fn place(&self) -> &Path {
@@ -256,7 +276,7 @@ impl Tensors for WithAdapter<'_> {
 /// Names the file and what is wrong with it.
 pub fn load_parameters(config: &ModelConfig, folder: &Path) -> Result<Vec<f32>, ModelError> {
     let table = ModelSpans::new(config).table;
-    let mut reader = WeightsReader::open_folder(folder)?;
+    let reader = WeightsReader::open_folder(folder)?;
     reader.check_shapes(&table)?;
     let mut values = vec![0.0; table.length()];
     reader.read_all(&table, &mut values)?;

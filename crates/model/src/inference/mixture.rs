@@ -1,7 +1,7 @@
 //! The routed experts of a layer at work.
 
 use super::TASK_ROWS;
-use super::load::ReadSpan;
+use super::read::Reader;
 use super::weight::{Products, RoundedRows, Weight, WeightFormat};
 use crate::ModelError;
 use crate::config::MixtureSpecification;
@@ -43,24 +43,23 @@ impl PackedMixture {
     pub fn new(
         specification: MixtureSpecification,
         spans: &MixtureSpans,
-        read: &mut ReadSpan,
+        reader: &Reader,
         hidden: usize,
-        format: WeightFormat,
     ) -> Result<PackedMixture, ModelError> {
         let mut experts = Vec::with_capacity(specification.experts);
         for expert in 0..specification.experts {
             experts.push(PackedExpert {
-                gate_up: Weight::new(&read(&spans.gate_up(expert))?, hidden, format),
-                down: Weight::new(&read(&spans.down(expert))?, specification.intermediate_size, format),
+                gate_up: reader.matrix(&spans.gate_up(expert), hidden)?,
+                down: reader.matrix(&spans.down(expert), specification.intermediate_size)?,
             });
         }
         Ok(PackedMixture {
             specification,
             // A choice turns on small differences, and the router is small.
-            router: Weight::new(&read(&spans.router)?, hidden, WeightFormat::F32),
+            router: reader.matrix_as(&spans.router, hidden, WeightFormat::F32)?,
             bias: match spans.router_bias.is_empty() {
                 true => vec![0.0; specification.experts],
-                false => read(&spans.router_bias)?,
+                false => reader.values(&spans.router_bias)?,
             },
             experts,
         })

@@ -11,7 +11,9 @@ mod cache;
 mod latent;
 mod load;
 mod mixture;
+mod read;
 mod rotations;
+mod table;
 mod weight;
 
 pub use cache::KvCache;
@@ -28,7 +30,6 @@ use compute::attention::AttentionShape;
 use compute::cached_attention::{BLOCK_POSITIONS, Queries, block_floats, cached_attention, store};
 use compute::elementary::ln;
 use compute::elementwise;
-use compute::embedding::embedding;
 use compute::normalisation::{rms_norm, rms_norm_in_place};
 use compute::rotary::{HeadNorm, RotaryTable, normalise_and_rotate};
 use compute::softmax::soft_cap;
@@ -38,6 +39,7 @@ use mixture::{PackedMixture, RoutedRows};
 use rotations::Rotations;
 use std::ops::Range;
 use std::path::Path;
+use table::Table;
 use weight::{Products, RoundedRows, Weight};
 
 /// A model ready to run, its matrices packed for the product's panels.
@@ -70,7 +72,8 @@ enum Projections {
 /// The embedding table and every vector.
 #[derive(Debug)]
 struct SmallParameters {
-    embedding: Vec<f32>,
+    /// None where the output projection, packed, is looked up instead.
+    embedding: Option<Table>,
     layers: Vec<LayerVectors>,
     final_norm: Vec<f32>,
 }
@@ -193,6 +196,23 @@ impl InferenceModel {
         self.format
     }
 
+    /// Whether rows of a prompt are computed in other numbers than rows of an answer on this machine: with a matrix unit,
+    /// quantised weights meet a prompt in bf16, and an answer in whole numbers.
+    pub fn tells_prompts_from_answers(&self) -> bool {
+        let of_layer = |layer: &PackedLayer| {
+            layer.output.tells_prompts_from_answers()
+                || layer.dense.iter().any(|(gate_up, down)| {
+                    gate_up.tells_prompts_from_answers() || down.tells_prompts_from_answers()
+                })
+        };
+        let of_projections = |layer: &PackedLayer| match &layer.projections {
+            Projections::Fused(fused) => fused.tells_prompts_from_answers(),
+            Projections::Latent(latent) => latent.tells_prompts_from_answers(),
+        };
+        self.head.tells_prompts_from_answers()
+            || self.layers.iter().any(|layer| of_layer(layer) || of_projections(layer))
+    }
+
     /// Bytes of memory that the weights take.
     pub fn weight_bytes(&self) -> usize {
         let packed = |layer: &PackedLayer| {
@@ -205,7 +225,9 @@ impl InferenceModel {
             let dense = layer.dense.as_ref().map_or(0, |(gate_up, down)| gate_up.bytes() + down.bytes());
             projections + layer.output.bytes() + dense + routed
         };
-        self.layers.iter().map(packed).sum::<usize>() + self.head.bytes() + self.small.embedding.len() * 4
+        self.layers.iter().map(packed).sum::<usize>()
+            + self.head.bytes()
+            + self.small.embedding.as_ref().map_or(0, Table::bytes)
     }
 
     /// Bytes of weights that one token of an answer reads: all matrices (of a layer's experts, those that it is sent to), but
@@ -222,7 +244,9 @@ impl InferenceModel {
                 + dense
                 + layer.mixture.as_ref().map_or(0, PackedMixture::bytes_per_token)
         };
-        self.layers.iter().map(layer).sum::<usize>() + self.head.bytes() + self.config.hidden_size * 4
+        self.layers.iter().map(layer).sum::<usize>()
+            + self.head.bytes()
+            + self.small.embedding.as_ref().map_or(0, Table::row_bytes)
     }
 
     /// Reads an adapter in peft's layout, checked against this model.
@@ -328,7 +352,7 @@ impl InferenceModel {
             let begin = chunk.first_position as u32;
             workspace.positions.extend(begin..begin + chunk.tokens.len() as u32);
             let part = &mut workspace.residual[first * hidden..][..chunk.tokens.len() * hidden];
-            embedding(&self.small.embedding, hidden, chunk.tokens, part);
+            self.embed(chunk.tokens, part);
             first += chunk.tokens.len();
         }
         if let Some(scale) = self.config.embedding_scale {
@@ -341,6 +365,16 @@ impl InferenceModel {
             self.layer(layer, rows, chunks, cache, workspace);
         }
         Ok(())
+    }
+
+    /// The tokens' rows of the table of embeddings.
+    fn embed(&self, tokens: &[u32], rows: &mut [f32]) {
+        for (&token, row) in tokens.iter().zip(rows.chunks_exact_mut(self.config.hidden_size)) {
+            match &self.small.embedding {
+                Some(table) => table.row(token as usize, row),
+                None => self.head.row(token as usize, row),
+            }
+        }
     }
 
     fn layer(

@@ -22,10 +22,13 @@ pub enum WeightFormat {
     /// Four bits, in groups of 32 with one scale (4.5 bits a weight): GGUF's Q4_0, with scales that are looked for.
     #[serde(rename = "q4_0")]
     Q4,
+    /// Each matrix of a GGUF file as it is stored there, where there is a product for it (F32, BF16, Q8_0, Q4_0, Q4_1, Q4_K);
+    /// F16 as BF16, Q5_0, Q5_1, Q5_K and Q6_K as Q8_0. Of a folder, F32.
+    Stored,
 }
 
 impl WeightFormat {
-    /// All, the most exact first.
+    /// All that hold for a whole model, the most exact first.
     pub const ALL: [WeightFormat; 4] =
         [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Q8, WeightFormat::Q4];
 
@@ -36,18 +39,13 @@ impl WeightFormat {
             WeightFormat::Bf16 => "bf16",
             WeightFormat::Q8 => "q8_0",
             WeightFormat::Q4 => "q4_0",
+            WeightFormat::Stored => "stored",
         }
     }
 
     /// The format of this name.
     pub fn of_name(name: &str) -> Option<WeightFormat> {
-        WeightFormat::ALL.into_iter().find(|format| format.name() == name)
-    }
-
-    /// Whether rows of a prompt are computed in other numbers than rows of an answer on this machine: with a matrix unit,
-    /// quantised weights meet a prompt in bf16, and an answer in whole numbers.
-    pub fn tells_prompts_from_answers(self) -> bool {
-        matches!(self, WeightFormat::Q8 | WeightFormat::Q4) && bf16::has_matrix_unit()
+        WeightFormat::ALL.into_iter().chain([WeightFormat::Stored]).find(|format| format.name() == name)
     }
 }
 
@@ -56,6 +54,7 @@ impl WeightFormat {
 pub(super) enum Weight {
     F32(PackedMatrix),
     Bf16(Bf16Matrix),
+    /// In 8 or 4 bits, each part with its own code.
     Quantised(QuantisedMatrix),
 }
 
@@ -63,7 +62,7 @@ impl Weight {
     /// Packs `values` [outputs, inputs].
     pub fn new(values: &[f32], inputs: usize, format: WeightFormat) -> Weight {
         match format {
-            WeightFormat::F32 => {
+            WeightFormat::F32 | WeightFormat::Stored => {
                 let matrix = MatrixRef::new(values, values.len() / inputs, inputs).transposed();
                 Weight::F32(PackedMatrix::new(matrix))
             }
@@ -89,6 +88,21 @@ impl Weight {
             Weight::Bf16(matrix) => matrix.outputs(),
             Weight::Quantised(matrix) => matrix.outputs(),
         }
+    }
+
+    /// One row of W, as it counts: into `row` [inputs].
+    pub fn row(&self, output: usize, row: &mut [f32]) {
+        match self {
+            Weight::F32(matrix) => matrix.column(output, row),
+            Weight::Bf16(matrix) => matrix.row(output, row),
+            Weight::Quantised(matrix) => matrix.row(output, row),
+        }
+    }
+
+    /// Whether rows of a prompt are computed in other numbers than rows of an answer on this machine: with a matrix unit,
+    /// quantised weights meet a prompt in bf16, and an answer in whole numbers.
+    pub fn tells_prompts_from_answers(&self) -> bool {
+        matches!(self, Weight::Quantised(_)) && bf16::has_matrix_unit()
     }
 
     /// Bytes of memory.
@@ -164,7 +178,7 @@ mod tests {
 
     #[test]
     fn names_lead_back() {
-        for format in WeightFormat::ALL {
+        for format in WeightFormat::ALL.into_iter().chain([WeightFormat::Stored]) {
             assert_eq!(WeightFormat::of_name(format.name()), Some(format));
         }
         assert_eq!(WeightFormat::of_name("q5"), None);

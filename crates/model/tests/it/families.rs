@@ -185,9 +185,9 @@ fn tensors_that_follow_from_the_configuration_may_be_there() {
         fn names(&self) -> Vec<String> {
             self.0.names().into_iter().chain([self.1.to_string()]).collect()
         }
-        fn read(&mut self, name: &str, out: &mut [f32]) -> Result<(), ModelError> {
+        fn read_rows(&self, name: &str, first: usize, out: &mut [f32]) -> Result<(), ModelError> {
             assert_ne!(name, self.1);
-            Tensors::read(&mut self.0, name, out)
+            self.0.read_rows(name, first, out)
         }
     }
     for (name, fine) in [
@@ -196,8 +196,8 @@ fn tensors_that_follow_from_the_configuration_may_be_there() {
         ("model.layers.2.mlp.up_proj.weight", false),
         ("model.layers.0.mlp.act_fn.beta", false),
     ] {
-        let mut tensors = OneMore(WeightsReader::open_folder(&folder).unwrap(), name);
-        let result = InferenceModel::load_with(&config, &mut tensors, WeightFormat::F32);
+        let tensors = OneMore(WeightsReader::open_folder(&folder).unwrap(), name);
+        let result = InferenceModel::load_with(&config, &tensors, WeightFormat::F32, 1);
         match result {
             Ok(_) => assert!(fine, "{name}"),
             Err(error) => {
@@ -305,8 +305,8 @@ fn hostile_configurations_end_in_errors() {
                 let again = ModelConfig::from_keys(&serde_json::from_str(&text).unwrap());
                 assert_eq!(again.as_ref(), Ok(&config), "{folder:?}: {place} = {value}");
                 // Loading looks at the tensors' shapes before it takes memory.
-                if let Ok(mut tensors) = WeightsReader::open_folder(&folder) {
-                    drop(InferenceModel::load_with(&config, &mut tensors, WeightFormat::F32));
+                if let Ok(tensors) = WeightsReader::open_folder(&folder) {
+                    drop(InferenceModel::load_with(&config, &tensors, WeightFormat::F32, 1));
                 }
             }
         }
@@ -337,7 +337,7 @@ fn an_adapter_beside_a_model_does_what_it_does_merged() {
         std::fs::write(written.path().join("adapter_config.json"), adapter.to_json()).unwrap();
         let mut file = std::fs::File::create(written.path().join("adapter_model.safetensors")).unwrap();
         write_safetensors(&mut file, adapter.table(), &adapter.values).unwrap();
-        let merged = InferenceModel::load_merged(&folder, written.path()).unwrap();
+        let merged = InferenceModel::load_merged(&folder, written.path(), 2).unwrap();
         let tokens = tokens(&folder);
         let run = |model: &InferenceModel, adapter: Option<&Adapter>| {
             let chunk = SequenceChunk {

@@ -195,7 +195,7 @@ fn loads_and_merges(config: ModelConfig) {
 
     let model = InferenceModel::load(folder.path()).unwrap();
     assert_eq!(model.config(), &config);
-    let merged = InferenceModel::load_merged(folder.path(), adapter_folder.path()).unwrap();
+    let merged = InferenceModel::load_merged(folder.path(), adapter_folder.path(), 1).unwrap();
     let adapter = model.load_adapter(adapter_folder.path()).unwrap();
     let tokens = [1, 2, 3];
     let run = |model: &InferenceModel, adapter: Option<&Adapter>| {

@@ -59,7 +59,7 @@ fn check(family: &str) {
     let gradient = device().read(gradient.at(..));
     assert!((loss / golden.loss - 1.0).abs() < 1e-5, "{family}: loss {loss}, PyTorch {}", golden.loss);
 
-    let mut reader = WeightsReader::open(&folder.join("gradients.safetensors")).unwrap();
+    let reader = WeightsReader::open(&folder.join("gradients.safetensors")).unwrap();
     for parameter in decoder.table().entries() {
         let found = &gradient[parameter.span.clone()];
         if parameter.kind == ParameterKind::RouterBias {

@@ -1,0 +1,262 @@
+//! From tensors to packed weights: every matrix panel by panel, read and packed by whichever thread is free, so that no
+//! whole matrix stands in memory as f32. Blocks of a GGUF file that have a product of their own are taken over as they are.
+
+use super::table::Table;
+use super::weight::{Weight, WeightFormat};
+use crate::ModelError;
+use crate::parameters::{Parameter, ParameterTable};
+use crate::tensors::{Tensors, read_span};
+use compute::{Bf16Matrix, Bits, PackedMatrix, QuantisedMatrix, Team};
+use gguf::ElementType;
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+/// Where weights are read from, and what they become.
+pub(super) struct Reader<'a> {
+    pub tensors: &'a dyn Tensors,
+    pub table: &'a ParameterTable,
+    pub team: &'a Team,
+    pub format: WeightFormat,
+}
+
+/// A tensor among those that make one matrix, one behind another.
+struct Part<'a> {
+    name: &'a str,
+    /// Its rows, as rows of the matrix.
+    rows: Range<usize>,
+    stored: Option<ElementType>,
+}
+
+/// Memory that goes from panel to panel.
+#[derive(Default)]
+struct Buffers {
+    stored: Vec<u8>,
+    wide: Vec<u8>,
+    numbers: Vec<f32>,
+}
+
+impl Reader<'_> {
+    /// What stands in a span of the table, as f32.
+    pub fn values(&self, span: &Range<usize>) -> Result<Vec<f32>, ModelError> {
+        read_span(self.tensors, self.table, span)
+    }
+
+    /// The matrix [outputs, inputs] that stands in a span, packed.
+    pub fn matrix(&self, span: &Range<usize>, inputs: usize) -> Result<Weight, ModelError> {
+        self.matrix_as(span, inputs, self.format)
+    }
+
+    /// As [`Reader::matrix`], in another format than the model's.
+    pub fn matrix_as(
+        &self,
+        span: &Range<usize>,
+        inputs: usize,
+        format: WeightFormat,
+    ) -> Result<Weight, ModelError> {
+        let parts = self.parts(span, inputs);
+        let outputs = span.len() / inputs;
+        match kept(&parts, format, inputs) {
+            Kept::F32 => {
+                let mut matrix = PackedMatrix::zeroed(inputs, outputs);
+                self.fill(matrix.panels_mut(), |panel, buffers| {
+                    let Buffers { numbers, .. } = buffers;
+                    self.numbers(&parts, panel.columns(), inputs, numbers)?;
+                    panel.pack_transposed(numbers);
+                    Ok(())
+                })?;
+                Ok(Weight::F32(matrix))
+            }
+            Kept::Bf16 => {
+                let mut matrix = Bf16Matrix::zeroed(inputs, outputs);
+                self.fill(matrix.panels_mut(), |panel, buffers| {
+                    self.numbers(&parts, panel.outputs(), inputs, &mut buffers.numbers)?;
+                    panel.round(&buffers.numbers);
+                    Ok(())
+                })?;
+                Ok(Weight::Bf16(matrix))
+            }
+            Kept::Quantised(bits) => {
+                let mut matrix = QuantisedMatrix::zeroed(inputs, &[(outputs, bits)]);
+                self.fill(matrix.panels_mut(), |panel, buffers| {
+                    self.numbers(&parts, panel.outputs(), inputs, &mut buffers.numbers)?;
+                    panel.quantise(&buffers.numbers);
+                    Ok(())
+                })?;
+                Ok(Weight::Quantised(matrix))
+            }
+            Kept::Repacked(codes) => {
+                let lengths: Vec<(usize, Bits)> =
+                    parts.iter().map(|part| part.rows.len()).zip(codes).collect();
+                let mut matrix = QuantisedMatrix::zeroed(inputs, &lengths);
+                self.fill(matrix.panels_mut(), |panel, buffers| {
+                    let rows = panel.outputs();
+                    // A panel never has outputs of two parts.
+                    let Some(part) = parts.iter().find(|part| part.rows.end > rows.start) else {
+                        return Ok(());
+                    };
+                    let Some(element) = part.stored else { return Ok(()) };
+                    let Buffers { stored, wide, .. } = buffers;
+                    stored.resize(rows.len() * element.row_bytes(inputs).unwrap_or(0), 0);
+                    self.tensors.read_stored_rows(part.name, rows.start - part.rows.start, stored)?;
+                    if repacked(element) == Some(panel.bits()) {
+                        panel.repack(stored);
+                    } else {
+                        wide.clear();
+                        gguf::widen(element, stored, wide);
+                        panel.repack(wide);
+                    }
+                    Ok(())
+                })?;
+                Ok(Weight::Quantised(matrix))
+            }
+        }
+    }
+
+    /// The table of embeddings that stands in a span, rows of `width`.
+    pub fn embedding(&self, span: &Range<usize>, width: usize) -> Result<Table, ModelError> {
+        let parts = self.parts(span, width);
+        let [part] = &parts[..] else { return Ok(Table::of_f32(&self.values(span)?, width)) };
+        let quantised = |element: ElementType| element.block_elements() > 1;
+        let eight = if width.is_multiple_of(32) { ElementType::Q8_0 } else { ElementType::Bf16 };
+        let (element, as_stored) = match (self.format, part.stored) {
+            (WeightFormat::Stored, Some(element)) => (element, true),
+            (WeightFormat::Q8 | WeightFormat::Q4, Some(element)) if quantised(element) => (element, true),
+            (WeightFormat::Bf16, Some(ElementType::Bf16)) => (ElementType::Bf16, true),
+            (WeightFormat::F32 | WeightFormat::Stored, _) => (ElementType::F32, false),
+            (WeightFormat::Bf16, _) => (ElementType::Bf16, false),
+            (WeightFormat::Q8 | WeightFormat::Q4, _) => (eight, false),
+        };
+        let mut table = Table::zeroed(element, width, part.rows.len());
+        self.fill(table.parts_mut(), |(rows, bytes), buffers| {
+            if as_stored {
+                return self.tensors.read_stored_rows(part.name, rows.start, bytes);
+            }
+            let Buffers { numbers, stored, .. } = buffers;
+            self.numbers(&parts, rows.clone(), width, numbers)?;
+            stored.clear();
+            gguf::quantise(element, numbers, stored);
+            bytes.copy_from_slice(stored);
+            Ok(())
+        })?;
+        Ok(table)
+    }
+
+    /// Whether the output projection in this span, packed, has all that a table of embeddings in the model's format would:
+    /// one that is tied to it need not be kept beside it then.
+    pub fn head_serves_as_table(&self, span: &Range<usize>) -> bool {
+        let parts = self.parts(span, 1);
+        match (self.format, parts.first().and_then(|part| part.stored)) {
+            // Four bits would be fewer than the table's eight.
+            (WeightFormat::Q4, _) => false,
+            (WeightFormat::Stored, Some(element)) => {
+                element.block_elements() == 1 && element != ElementType::F16 || repacked(element).is_some()
+            }
+            _ => true,
+        }
+    }
+
+    fn parts(&self, span: &Range<usize>, inputs: usize) -> Vec<Part<'_>> {
+        let entries = self.table.entries();
+        let first = entries.partition_point(|parameter| parameter.span.start < span.start);
+        let inside = entries[first..].iter().take_while(|parameter| parameter.span.end <= span.end);
+        inside
+            .map(|Parameter { name, span: of_part, .. }| Part {
+                name,
+                rows: (of_part.start - span.start) / inputs..(of_part.end - span.start) / inputs,
+                stored: self.tensors.stored(name),
+            })
+            .collect()
+    }
+
+    /// Rows of the matrix as f32.
+    fn numbers(
+        &self,
+        parts: &[Part],
+        rows: Range<usize>,
+        inputs: usize,
+        numbers: &mut Vec<f32>,
+    ) -> Result<(), ModelError> {
+        numbers.resize(rows.len() * inputs, 0.0);
+        for part in parts {
+            let (begin, end) = (rows.start.max(part.rows.start), rows.end.min(part.rows.end));
+            if begin < end {
+                let here = &mut numbers[(begin - rows.start) * inputs..(end - rows.start) * inputs];
+                self.tensors.read_rows(part.name, begin - part.rows.start, here)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills every panel; the first error ends it.
+    fn fill<P: Send>(
+        &self,
+        panels: Vec<P>,
+        fill: impl Fn(&mut P, &mut Buffers) -> Result<(), ModelError> + Sync,
+    ) -> Result<(), ModelError> {
+        let failed = Mutex::new(None);
+        let free = Mutex::new(Vec::new());
+        self.team.each(panels, |mut panel| {
+            if failed.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+                return;
+            }
+            let buffers = free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let mut buffers: Buffers = buffers.unwrap_or_default();
+            if let Err(error) = fill(&mut panel, &mut buffers) {
+                *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            }
+            free.lock().unwrap_or_else(PoisonError::into_inner).push(buffers);
+        });
+        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+}
+
+/// What a matrix becomes.
+enum Kept {
+    F32,
+    Bf16,
+    /// Quantised here.
+    Quantised(Bits),
+    /// Each part by its blocks.
+    Repacked(Vec<Bits>),
+}
+
+fn kept(parts: &[Part], format: WeightFormat, inputs: usize) -> Kept {
+    let stored: Option<Vec<ElementType>> = parts.iter().map(|part| part.stored).collect();
+    let stored = stored.filter(|stored| !stored.is_empty() && inputs.is_multiple_of(32));
+    let blocks = |element: &ElementType| element.block_elements() > 1;
+    let exact = |bits: Bits, elements: &[ElementType]| {
+        stored.as_ref().is_some_and(|stored| stored.iter().all(|element| elements.contains(element)))
+            && bits.block_inputs() == 32
+    };
+    use ElementType::{Bf16, F16, Q4_0, Q5_0, Q8_0};
+    match (format, &stored) {
+        (WeightFormat::F32, _) => Kept::F32,
+        (WeightFormat::Bf16, _) => Kept::Bf16,
+        (WeightFormat::Q8, _) if exact(Bits::Eight, &[Q8_0, Q5_0, Q4_0]) => {
+            Kept::Repacked(vec![Bits::Eight; parts.len()])
+        }
+        (WeightFormat::Q8, _) => Kept::Quantised(Bits::Eight),
+        (WeightFormat::Q4, _) if exact(Bits::Four, &[Q4_0]) => Kept::Repacked(vec![Bits::Four; parts.len()]),
+        (WeightFormat::Q4, _) => Kept::Quantised(Bits::Four),
+        (WeightFormat::Stored, Some(stored)) if stored.iter().all(blocks) => {
+            Kept::Repacked(stored.iter().map(|element| repacked(*element).unwrap_or(Bits::Eight)).collect())
+        }
+        (WeightFormat::Stored, Some(stored))
+            if stored.iter().all(|element| [Bf16, F16].contains(element)) =>
+        {
+            Kept::Bf16
+        }
+        (WeightFormat::Stored, _) => Kept::F32,
+    }
+}
+
+/// The code that takes over a type's blocks bit by bit; others are widened to eight bits.
+fn repacked(element: ElementType) -> Option<Bits> {
+    match element {
+        ElementType::Q8_0 => Some(Bits::Eight),
+        ElementType::Q4_0 => Some(Bits::Four),
+        ElementType::Q4_1 => Some(Bits::FourAndMinimum),
+        ElementType::Q4K => Some(Bits::FourNested),
+        _ => None,
+    }
+}
