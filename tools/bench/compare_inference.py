@@ -1,6 +1,7 @@
 """Inference beside llama.cpp and OpenVINO GenAI: prefill and decode of one model, taking turns, medians and ratios.
 
     python tools/bench/compare_inference.py target/release/eulalia MODEL [--llama-bench FILE] [--threads 2] [--rounds 3]
+    python tools/bench/compare_inference.py target/release/eulalia MODEL --cold-start [--llama-bench FILE] [--formats q8_0]
 
 MODEL is a folder in Hugging Face's layout (make_llama.py writes the 436M shape). llama.cpp's files are made with
 `eulalia convert`; OpenVINO's with optimum-intel, once, beside the model. A peer that is not there is left out, and said so.
@@ -10,6 +11,7 @@ bandwidth that `eulalia bench inference` measured in the same round.
 
 import argparse
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -28,6 +30,7 @@ def main() -> int:
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--answer", type=int, default=64)
     parser.add_argument("--depth", type=int, default=0)
+    parser.add_argument("--cold-start", action="store_true", help="time to the first token, with nothing in the page cache")
     parser.add_argument("--without", default="", help="llama.cpp or openvino, separated by commas")
     arguments = parser.parse_args()
     without = arguments.without.split(",")
@@ -41,6 +44,8 @@ def main() -> int:
             peers["openvino"] = openvino
         except ImportError:
             print("openvino-genai is not installed: left out", file=sys.stderr)
+    if arguments.cold_start:
+        return cold_start(arguments, list(peers))
     results = {}
     for format_ in arguments.formats.split(","):
         for number in range(arguments.rounds):
@@ -64,11 +69,16 @@ def eulalia(arguments, format_):
     return (found["prefill"][0]["tokens_per_second"], decode["tokens_per_second"], decode["bandwidth_share"])
 
 
-def llama_cpp(arguments, format_):
+def gguf(arguments, format_):
     file = arguments.model.parent / f"{arguments.model.name}-{format_}.gguf"
     if not file.exists():
         command = [arguments.eulalia, "convert", arguments.model, file, "--format", format_]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return file
+
+
+def llama_cpp(arguments, format_):
+    file = gguf(arguments, format_)
     command = [arguments.llama_bench, "-m", file, "-p", str(arguments.prompt), "-n", str(arguments.answer), "-r", "3"]
     command += ["-t", str(arguments.threads), "-o", "json", "-d", str(arguments.depth)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
@@ -105,7 +115,7 @@ print(json.dumps([prefill[1], decode[1]]))
 """
 
 
-def openvino(arguments, format_):
+def openvino_folder(arguments, format_):
     kinds = {"q8_0": "int8", "q4_0": "int4", "bf16": "bf16", "f32": "fp32"}
     folder = arguments.model.parent / f"{arguments.model.name}-openvino-{kinds[format_]}"
     if not folder.exists():
@@ -115,6 +125,11 @@ def openvino(arguments, format_):
             command += ["--group-size", "128", "--ratio", "1.0", "--sym"]
         program = pathlib.Path(sys.executable).parent / command[0]
         subprocess.run([program, *command[1:], folder], check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+def openvino(arguments, format_):
+    folder = openvino_folder(arguments, format_)
     numbers = [arguments.prompt, arguments.answer, arguments.depth, arguments.threads]
     command = [sys.executable, "-c", OPENVINO, folder, *map(str, numbers), format_]
     process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -123,6 +138,67 @@ def openvino(arguments, format_):
         return None
     prefill, decode = json.loads(process.stdout.splitlines()[-1])
     return (prefill, decode, None)
+
+
+PROMPT = "Hello world"
+COLD_OPENVINO = """
+import sys, time
+import openvino_genai
+began = time.perf_counter()
+pipe = openvino_genai.LLMPipeline(sys.argv[1], "CPU", INFERENCE_NUM_THREADS=int(sys.argv[2]))
+pipe.generate(sys.argv[3], max_new_tokens=1)
+print(time.perf_counter() - began)
+"""
+
+
+def drop_from_page_cache(path) -> None:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    for file in files:
+        descriptor = os.open(file, os.O_RDONLY)
+        os.fdatasync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
+def timed(command) -> float:
+    began = time.perf_counter()
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def cold_start(arguments, peers) -> int:
+    threads = str(arguments.threads)
+    generate = [arguments.eulalia, "--threads", threads, "generate", "--prompt", PROMPT, "--max-tokens", "1"]
+    print("| weights | program | cold start to first token, s | from | with the file in the page cache, s |")
+    print("|---|---|---|---|---|")
+    for format_ in arguments.formats.split(","):
+        file = gguf(arguments, format_)
+        runs = {
+            "eulalia": (file, lambda: timed([*generate, file])),
+            "eulalia, quantised on load": (
+                arguments.model,
+                lambda: timed([*generate, arguments.model, "--weights", format_]),
+            ),
+        }
+        if "llama.cpp" in peers:
+            command = [arguments.llama_bench.with_name("llama-completion"), "-m", file, "-p", PROMPT, "-n", "1"]
+            command += ["-t", threads, "-no-cnv", "--no-warmup", "--temp", "0"]
+            runs["llama.cpp"] = (file, lambda command=command: timed(command))
+        if "openvino" in peers:
+            folder = openvino_folder(arguments, format_)
+            command = [sys.executable, "-c", COLD_OPENVINO, folder, threads, PROMPT]
+            seconds = lambda command=command: float(subprocess.run(command, check=True, capture_output=True).stdout)
+            runs["openvino"] = (folder, seconds)
+        found = {name: ([], []) for name in runs}
+        for _ in range(arguments.rounds):
+            for name, (source, run) in runs.items():
+                drop_from_page_cache(source)
+                found[name][0].append(run())
+                found[name][1].append(run())
+        for name, (cold, warm) in found.items():
+            cold, warm = statistics.median(cold), statistics.median(warm)
+            print(f"| {format_} | {name} | {cold:.2f} | {runs[name][0].name} | {warm:.2f} |", flush=True)
+    return 0
 
 
 def report(arguments, peers, results) -> None:

@@ -58,7 +58,7 @@ impl Place {
 
     /// Rows that are turned together.
     fn head_rows(&self, heads: usize) -> usize {
-        if heads == 0 { 1 } else { self.shape[0] / heads }
+        self.shape.first().and_then(|rows| rows.checked_div(heads)).unwrap_or(1)
     }
 }
 

@@ -99,6 +99,27 @@ impl<'a> GgufWriter<'a> {
             self.out.write_all(&self.buffer)?;
         }
         self.done += values.len();
+        self.fill_up()
+    }
+
+    /// Writes the whole tensor whose turn it is as it is stored.
+    ///
+    /// # Errors
+    /// What the output says.
+    ///
+    /// # Panics
+    /// When it has another number of bytes, or has begun.
+    pub fn stored(&mut self, bytes: &[u8]) -> Result<(), GgufError> {
+        let tensor = &self.plan[self.tensor];
+        assert!(self.done == 0 && bytes.len() as u64 == tensor.bytes(), "{} as a whole", tensor.name);
+        self.out.write_all(bytes)?;
+        self.done = tensor.elements();
+        self.fill_up()
+    }
+
+    /// Goes on to the next tensor where one is whole.
+    fn fill_up(&mut self) -> Result<(), GgufError> {
+        let tensor = &self.plan[self.tensor];
         if self.done == tensor.elements() {
             let bytes = tensor.bytes();
             let filling = bytes.next_multiple_of(DEFAULT_ALIGNMENT) - bytes;

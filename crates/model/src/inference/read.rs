@@ -260,3 +260,93 @@ fn repacked(element: ElementType) -> Option<Bits> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parameters::ParameterKind;
+    use crate::testing::random_blocks;
+
+    /// Tensors by name: their type, and their blocks.
+    struct Stored<'a>(&'a ParameterTable, Vec<(ElementType, Vec<u8>)>);
+
+    impl Stored<'_> {
+        fn place(&self, name: &str) -> usize {
+            self.0.entries().iter().position(|parameter| parameter.name == name).unwrap()
+        }
+    }
+
+    impl Tensors for Stored<'_> {
+        fn shape(&self, name: &str) -> Option<Vec<usize>> {
+            Some(self.0.entries()[self.place(name)].shape.clone())
+        }
+
+        fn names(&self) -> Vec<String> {
+            self.0.entries().iter().map(|parameter| parameter.name.clone()).collect()
+        }
+
+        fn read_rows(&self, name: &str, first: usize, out: &mut [f32]) -> Result<(), ModelError> {
+            let element = self.1[self.place(name)].0;
+            let mut stored = vec![0; element.row_bytes(out.len()).unwrap()];
+            let columns = self.shape(name).unwrap()[1];
+            assert!(out.len().is_multiple_of(columns));
+            self.read_stored_rows(name, first, &mut stored)?;
+            gguf::dequantise(element, &stored, out);
+            Ok(())
+        }
+
+        fn stored(&self, name: &str) -> Option<ElementType> {
+            Some(self.1[self.place(name)].0)
+        }
+
+        fn read_stored_rows(&self, name: &str, first: usize, out: &mut [u8]) -> Result<(), ModelError> {
+            let (element, stored) = &self.1[self.place(name)];
+            let columns = self.shape(name).unwrap()[1];
+            out.copy_from_slice(&stored[first * element.row_bytes(columns).unwrap()..][..out.len()]);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn weights_are_to_the_bit_what_the_file_says() {
+        const INPUTS: usize = 512;
+        use ElementType::{Bf16, F32, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+        let alone = [F32, Bf16, Q8_0, Q4_0, Q4_1, Q4K, Q5_0].map(|element| vec![(element, 130)]);
+        let beside = [vec![(Q4K, 100), (Q5_0, 30), (Q4_1, 64), (Q8_0, 1)], vec![(Bf16, 3), (F32, 70)]];
+        let widened = [Q5_1, Q5K, Q6K].map(|element| vec![(element, 40)]);
+        for (parts, exact) in alone
+            .into_iter()
+            .chain(beside)
+            .map(|parts| (parts, true))
+            .chain(widened.map(|parts| (parts, false)))
+        {
+            let mut table = ParameterTable::default();
+            let mut blocks = Vec::new();
+            for (index, &(element, rows)) in parts.iter().enumerate() {
+                table.push(format!("part {index}"), &[rows, INPUTS], ParameterKind::Matrix, 0.0);
+                blocks.push((element, random_blocks(element, rows * INPUTS, index as u64)));
+            }
+            let tensors = Stored(&table, blocks);
+            let team = Team::new(2);
+            let reader =
+                Reader { tensors: &tensors, table: &table, team: &team, format: WeightFormat::Stored };
+            let span = 0..table.length();
+            let expected = reader.values(&span).unwrap();
+            let weight = reader.matrix(&span, INPUTS).unwrap();
+            let table_of_first = reader.embedding(&table.entries()[0].span, INPUTS).unwrap();
+            let mut row = vec![0.0; INPUTS];
+            for (output, expected) in expected.chunks_exact(INPUTS).enumerate() {
+                weight.row(output, &mut row);
+                let largest = expected.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+                let apart = row.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                // Half a step of a block of eight bits, and what its scale loses in 16.
+                let most = if exact { 0.0 } else { largest * (0.5 / 127.0 + 1e-3) };
+                assert!(apart <= most, "{parts:?} row {output}: {apart}");
+                if output < parts[0].1 {
+                    table_of_first.row(output, &mut row);
+                    assert_eq!(row, expected, "{parts:?} as a table");
+                }
+            }
+        }
+    }
+}

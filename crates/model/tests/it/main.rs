@@ -5,6 +5,7 @@ mod formats;
 mod gradients;
 mod inference;
 mod oracle;
+mod stored;
 
 use compute::Device;
 use model::{Decoder, ModelConfig, PackedBatch, TrainingWorkspace};
