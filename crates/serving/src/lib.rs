@@ -43,6 +43,7 @@ pub use limits::set_key_limits;
 pub use operations::log::start_log;
 pub use reload::Controls;
 pub use server::{ServeReport, serve, serve_with};
+pub use settings::RetentionSettings;
 pub use settings::{
     AuditSettings, Durability, LimitsSettings, LogFormat, LogLevel, LogSettings, ModelSettings,
     ServeSettings, TlsSettings, TlsVersion,

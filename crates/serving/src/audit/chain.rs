@@ -6,6 +6,7 @@ use provenance::Digest;
 use provenance::digest::sha256;
 use serde::Deserialize;
 
+use super::events::{ERASED, LINES_ERASED, SEGMENTS_REMOVED};
 use super::segment::SegmentLines;
 use crate::error::ServingError;
 
@@ -15,10 +16,19 @@ pub struct Chain {
     pub log: Option<String>,
     /// Number of the last line.
     pub sequence: u64,
-    /// SHA-256 of the last line.
+    /// SHA-256 of the last line,
     pub head: Digest,
+    /// and of the one before it.
+    pub previous: Digest,
+    /// Kind of the last line.
+    pub event: String,
     /// When the first and the last line were written, as they say.
-    pub times: Option<(String, String)>,
+    pub first_time: Option<String>,
+    pub time: String,
+    /// Lines so far of which only the digest is there.
+    pub erased: u64,
+    /// What the last line says was removed or erased on purpose.
+    pub announced: Option<Announced>,
     /// To begin in the middle: what the first line says of its predecessor is believed.
     trusts_first_line: bool,
 }
@@ -31,6 +41,36 @@ struct Line {
     event: String,
     previous: Digest,
     log: Option<String>,
+    /// Of an erased line: its digest.
+    digest: Option<Digest>,
+    segment: Option<u64>,
+    file_sha256: Option<Digest>,
+    through_segment: Option<u64>,
+    through_sequence: Option<u64>,
+    through_digest: Option<Digest>,
+}
+
+/// What the log itself says is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Announced {
+    /// Lines of a segment, whose file has this digest since.
+    Erased { segment: u64, file: Digest },
+    /// All segments up to this one, the last of whose lines had this number and digest.
+    Removed { segment: u64, sequence: u64, digest: Digest },
+}
+
+impl Announced {
+    fn of(line: &Line) -> Option<Announced> {
+        match line.event.as_str() {
+            LINES_ERASED => Some(Announced::Erased { segment: line.segment?, file: line.file_sha256? }),
+            SEGMENTS_REMOVED => Some(Announced::Removed {
+                segment: line.through_segment?,
+                sequence: line.through_sequence?,
+                digest: line.through_digest?,
+            }),
+            _ => None,
+        }
+    }
 }
 
 /// The event of a segment's first line, which names the log.
@@ -38,7 +78,18 @@ pub const SEGMENT_OPENED: &str = "segment_opened";
 
 impl Chain {
     pub fn from_the_beginning() -> Chain {
-        Chain { log: None, sequence: 0, head: Digest::ZERO, times: None, trusts_first_line: false }
+        Chain {
+            log: None,
+            sequence: 0,
+            head: Digest::ZERO,
+            previous: Digest::ZERO,
+            event: String::new(),
+            first_time: None,
+            time: String::new(),
+            erased: 0,
+            announced: None,
+            trusts_first_line: false,
+        }
     }
 
     pub fn trusting_the_first_line() -> Chain {
@@ -62,16 +113,16 @@ impl Chain {
 
     fn step(&mut self, line: &[u8]) -> Result<(), String> {
         let parsed: Line = serde_json::from_slice(line).map_err(|error| format!("not an event: {error}"))?;
-        let opened = (parsed.event == SEGMENT_OPENED).then_some(parsed.log).flatten();
+        let opened = parsed.log.as_ref().filter(|_| parsed.event == SEGMENT_OPENED);
         match (&self.log, opened) {
             (None, None) => return Err("the first line of a segment must name the log".to_string()),
             (None, Some(log)) => {
-                self.log = Some(log);
+                self.log = Some(log.clone());
                 if self.trusts_first_line {
                     (self.sequence, self.head) = (parsed.sequence.saturating_sub(1), parsed.previous);
                 }
             }
-            (Some(log), Some(other)) if *log != other => {
+            (Some(log), Some(other)) if log != other => {
                 return Err(format!("it belongs to the log {other}, the lines before it to {log}"));
             }
             _ => {}
@@ -88,11 +139,19 @@ impl Chain {
                 "it does not name the digest of the line before it: that line was altered".to_string()
             );
         }
-        (self.sequence, self.head) = (parsed.sequence, sha256(line));
-        match &mut self.times {
-            Some((_, last)) => *last = parsed.time,
-            None => self.times = Some((parsed.time.clone(), parsed.time)),
-        }
+        self.announced = Announced::of(&parsed);
+        self.sequence = parsed.sequence;
+        self.previous = parsed.previous;
+        // What stands in the place of an erased line is believed here; the digest of its segment's file checks it.
+        self.head = match parsed.digest {
+            Some(digest) if parsed.event == ERASED => {
+                self.erased += 1;
+                digest
+            }
+            _ => sha256(line),
+        };
+        (self.event, self.time) = (parsed.event, parsed.time);
+        self.first_time.get_or_insert_with(|| self.time.clone());
         Ok(())
     }
 }

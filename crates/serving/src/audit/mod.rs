@@ -10,8 +10,10 @@
 //! Times come from the clock and may jump; the order of events is that of the running number.
 
 mod chain;
+pub mod events;
 mod head;
 mod key;
+mod retention;
 mod segment;
 mod verify;
 mod writer;
@@ -21,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use provenance::{Clock, Storage};
 use serde_json::{Map, Value};
@@ -30,6 +33,7 @@ use crate::settings::AuditSettings;
 #[cfg(test)]
 use crate::settings::Durability;
 use crate::store::Store;
+use retention::{ClockWatch, Retention};
 use writer::Writer;
 
 pub use head::{AuditHead, HeadSignature};
@@ -38,6 +42,10 @@ pub use verify::{AuditSummary, verify_audit};
 
 /// Most lines that share one sync.
 const LINES_PER_SYNC: usize = 512;
+/// How often the clock is looked at,
+const CLOCK_EVERY: Duration = Duration::from_secs(60);
+/// and how often, in such looks, what is over goes.
+const LOOKS_PER_RETENTION: u64 = 60;
 /// Fields that the log itself gives each line.
 const OWN_FIELDS: [&str; 3] = ["sequence", "time", "previous"];
 
@@ -64,11 +72,15 @@ pub struct AuditLog {
     /// Events that are not on disk yet.
     waiting: Arc<AtomicU64>,
     writer: Option<JoinHandle<()>>,
+    /// Dropped to end the thread that looks after clock and retention.
+    upkeep: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
 struct Order {
     event: AuditEvent,
     written: Box<dyn FnOnce(Result<(), String>) + Send>,
+    /// Whether a signed head must cover the event before `written` is called.
+    with_head: bool,
 }
 
 impl AuditLog {
@@ -85,15 +97,29 @@ impl AuditLog {
         crate::store::make_private_folder(folder)?;
         let store = Store::open(state_folder)?;
         let key = AuditKey::read_or_make(state_folder, &storage)?;
-        let mut writer = Writer::open(folder, store, key, settings.clone(), storage, clock)?;
+        let mut writer = Writer::open(folder, store, key, settings.clone(), storage.clone(), clock.clone())?;
         writer.append(Vec::new()).map_err(ServingError::AuditFailed)?;
         writer.sign_head()?;
+        let retention = Retention::new(folder, settings.retention.clone(), storage);
+        let watch = ClockWatch::new(clock, writer.last_time.as_deref());
+        let current = writer.current_segment.clone();
         let (orders, incoming) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("audit".to_string())
             .spawn(move || write_orders(writer, &incoming))
             .map_err(ServingError::Runtime)?;
-        Ok(AuditLog { orders: Some(orders), waiting: Arc::default(), writer: Some(thread) })
+        let (ends, end) = mpsc::channel();
+        let announcing = orders.clone();
+        let upkeep = std::thread::Builder::new()
+            .name("audit upkeep".to_string())
+            .spawn(move || keep_up(retention, watch, &current, &announcing, &end))
+            .map_err(ServingError::Runtime)?;
+        Ok(AuditLog {
+            orders: Some(orders),
+            waiting: Arc::default(),
+            writer: Some(thread),
+            upkeep: Some((ends, upkeep)),
+        })
     }
 
     /// Appends an event and calls `written` once it is on disk, or cannot be put there.
@@ -104,7 +130,7 @@ impl AuditLog {
             waiting.fetch_sub(1, Ordering::Relaxed);
             written(result);
         };
-        let order = Order { event, written: Box::new(written) };
+        let order = Order { event, written: Box::new(written), with_head: false };
         let sent = match &self.orders {
             Some(orders) => orders.send(order).map_err(|unsent| unsent.0),
             None => Err(order),
@@ -141,6 +167,12 @@ pub fn is_log(folder: &Path) -> bool {
 impl Drop for AuditLog {
     /// Waits until everything appended is on disk.
     fn drop(&mut self) {
+        if let Some((ends, upkeep)) = self.upkeep.take() {
+            drop(ends);
+            if upkeep.join().is_err() {
+                tracing::error!("the thread of the audit log's retention panicked");
+            }
+        }
         self.orders = None;
         if let Some(writer) = self.writer.take()
             && writer.join().is_err()
@@ -166,9 +198,13 @@ fn write_orders(mut writer: Writer, incoming: &Receiver<Order>) {
         {
             orders.push(order);
         }
+        let with_head = orders.iter().any(|order| order.with_head);
         let (events, acknowledgements): (Vec<_>, Vec<_>) =
             orders.into_iter().map(|order| (order.event, order.written)).unzip();
-        let result = writer.append(events);
+        let mut result = writer.append(events);
+        if with_head && result.is_ok() {
+            result = writer.sign_head().map_err(|error| error.to_string());
+        }
         if let Err(problem) = &result {
             tracing::error!(problem, "the audit log cannot be written");
         }
@@ -180,6 +216,46 @@ fn write_orders(mut writer: Writer, incoming: &Receiver<Order>) {
     if let Err(error) = writer.sign_head() {
         tracing::error!(problem = %error, "the audit log's last head cannot be kept");
     }
+}
+
+/// Looks at the clock, and lets go what is over, until the log is closed.
+fn keep_up(
+    mut retention: Retention,
+    mut watch: ClockWatch,
+    current: &Arc<AtomicU64>,
+    orders: &Sender<Order>,
+    end: &Receiver<()>,
+) {
+    let mut looks: u64 = 0;
+    loop {
+        if let Some(event) = watch.look() {
+            tracing::warn!("the clock jumped; nothing leaves the audit log for a day");
+            // Whether it could be written, the writer says.
+            let _ = orders.send(Order { event, written: Box::new(|_| {}), with_head: false });
+        }
+        if looks.is_multiple_of(LOOKS_PER_RETENTION)
+            && let Some(now) = watch.believed()
+        {
+            let applied =
+                retention.apply(current.load(Ordering::SeqCst), now, &mut |event| announce(orders, event));
+            if let Err(error) = applied {
+                tracing::error!(problem = %error, "the audit log's retention failed; it is tried again in an hour");
+            }
+        }
+        looks += 1;
+        if end.recv_timeout(CLOCK_EVERY) != Err(RecvTimeoutError::Timeout) {
+            return;
+        }
+    }
+}
+
+/// Puts an event into the log and a signed head over it.
+fn announce(orders: &Sender<Order>, event: AuditEvent) -> Result<(), ServingError> {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let written = Box::new(move |result| drop(sender.send(result)));
+    let ended = || ServingError::AuditFailed("its thread has ended".to_string());
+    orders.send(Order { event, written, with_head: true }).map_err(|_| ended())?;
+    receiver.recv().map_err(|_| ended())?.map_err(ServingError::AuditFailed)
 }
 
 #[cfg(test)]

@@ -225,7 +225,7 @@ fn heads_come_with_lines_and_with_time() {
     let started = std::time::Instant::now();
     while head::read_heads(&place.log).unwrap().0.len() < 5 {
         assert!(started.elapsed().as_secs() < 60, "no head came");
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20));
     }
     drop(log);
     assert_eq!(verify(&place).unwrap().signed_heads, 5);
@@ -289,10 +289,154 @@ fn what_was_acknowledged_survives_every_failure() {
 #[test]
 fn a_clock_that_jumps_changes_no_order() {
     let place = place();
-    for (seconds, opened) in [(2_000_000_000, 2), (1_000, 3), (4_000_000_000, 4)] {
+    for (seconds, opened) in [(2_000_000_000, 2), (1_000, 4), (4_000_000_000, 6)] {
         let clock = Clock::fixed(seconds);
         let log = AuditLog::open(&place.log, &place.state, &AuditSettings::default(), Storage::disk(), clock);
         append(&log.unwrap(), 1);
         assert_eq!(verify(&place).unwrap().events, opened);
+    }
+}
+
+const DAY: u64 = 86_400;
+
+/// Writes one request and one content on each of so many days, as one server that runs.
+fn write_days(place: &Place, days: u64, settings: &AuditSettings) -> AuditLog {
+    let now = Arc::new(AtomicU64::new(0));
+    let shown = now.clone();
+    let clock =
+        Clock::from_fn(move || std::time::UNIX_EPOCH + Duration::from_secs(shown.load(Ordering::SeqCst)));
+    let log = AuditLog::open(&place.log, &place.state, settings, Storage::disk(), clock).unwrap();
+    for day in 0..days {
+        now.store(day * DAY + 10, Ordering::SeqCst);
+        log.append_and_wait(AuditEvent::new("request").with("day", day)).unwrap();
+        log.append_and_wait(AuditEvent::new("content").with("ciphertext", "geheim")).unwrap();
+    }
+    log
+}
+
+fn apply(
+    place: &Place,
+    log: &AuditLog,
+    settings: &AuditSettings,
+    storage: Storage,
+    now: u64,
+) -> Result<(), ServingError> {
+    let current = *segment::segments(&place.log).unwrap().last().unwrap();
+    let orders = log.orders.clone().unwrap();
+    let mut retention = Retention::new(&place.log, settings.retention.clone(), storage);
+    retention.apply(current, now, &mut |event| announce(&orders, event))
+}
+
+fn short_retention() -> AuditSettings {
+    let retention = crate::settings::RetentionSettings::default();
+    let retention = retention.with("default", "5d").with("content", "2d");
+    AuditSettings { retention, ..AuditSettings::default() }
+}
+
+#[test]
+fn what_is_over_goes_and_the_rest_is_checked() {
+    let (place, settings) = (place(), short_retention());
+    let log = write_days(&place, 10, &settings);
+    assert_eq!(verify(&place).unwrap().segments, 10);
+    // Lines of day 0 at second 10 are over just after 5 days and 10 seconds.
+    apply(&place, &log, &settings, Storage::disk(), 5 * DAY + 10).unwrap();
+    let found = verify(&place).unwrap();
+    assert_eq!((found.segments, found.first_event), (10, 1), "nothing is over yet but contents");
+    assert_eq!(found.erased, 3, "contents of days 0, 1 and 2");
+    let text = fs::read_to_string(segment_path(&place.log, 1)).unwrap();
+    assert!(!text.contains("geheim") && text.contains("\"day\":0"), "{text}");
+    apply(&place, &log, &settings, Storage::disk(), 7 * DAY + 11).unwrap();
+    let found = verify(&place).unwrap();
+    assert_eq!((found.segments, found.first_event, found.erased), (7, 10, 3));
+    let copy = AuditKey::read(&place.state).unwrap().public();
+    verify_audit(&place.log, None, Some(copy)).unwrap();
+    drop(log);
+    write(&place, 1);
+    verify(&place).unwrap();
+}
+
+#[test]
+fn what_is_gone_without_a_word_is_found() {
+    type Change = fn(&Place);
+    let changes: [(&str, Change); 4] = [
+        ("a segment removed", |place| fs::remove_file(segment_path(&place.log, 4)).unwrap()),
+        ("a middle segment removed", |place| fs::remove_file(segment_path(&place.log, 6)).unwrap()),
+        ("a line erased by hand", |place| {
+            let path = segment_path(&place.log, 8);
+            let text = fs::read_to_string(&path).unwrap();
+            let line = text.lines().find(|line| line.contains("\"request\"")).unwrap();
+            let value: Value = serde_json::from_str(line).unwrap();
+            let stub = json!({
+                "sequence": value["sequence"], "time": value["time"], "event": "erased", "kind": "request",
+                "digest": sha256(line.as_bytes()).to_string(), "previous": value["previous"],
+            });
+            fs::write(&path, text.replace(line, &stub.to_string())).unwrap();
+        }),
+        ("an erased line altered", |place| {
+            let path = segment_path(&place.log, 4);
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.contains("\"kind\":\"content\""));
+            fs::write(&path, text.replace("\"kind\":\"content\"", "\"kind\":\"nothing\"")).unwrap();
+        }),
+    ];
+    for (what, change) in changes {
+        let (place, settings) = (place(), short_retention());
+        let log = write_days(&place, 10, &settings);
+        apply(&place, &log, &settings, Storage::disk(), 7 * DAY + 11).unwrap();
+        drop(log);
+        verify(&place).unwrap();
+        change(&place);
+        let found = verify(&place);
+        assert!(found.is_err(), "{what}: {found:?}");
+    }
+}
+
+#[test]
+fn a_retention_that_breaks_off_leaves_a_whole_log() {
+    for operation in 0..14 {
+        let (place, settings) = (place(), short_retention());
+        let log = write_days(&place, 6, &settings);
+        let storage = Storage::failing_at(operation);
+        let _ = apply(&place, &log, &settings, storage.clone(), 7 * DAY + 11);
+        storage.discard_unsynced().unwrap();
+        verify(&place).unwrap_or_else(|error| panic!("operation {operation}: {error}"));
+        apply(&place, &log, &settings, Storage::disk(), 7 * DAY + 11).unwrap();
+        assert_eq!(verify(&place).unwrap().segments, 3, "operation {operation}");
+    }
+}
+
+#[test]
+fn nothing_goes_while_somebody_reads() {
+    let (place, settings) = (place(), short_retention());
+    let log = write_days(&place, 6, &settings);
+    let reading = retention::lock_shared(&place.log).unwrap();
+    apply(&place, &log, &settings, Storage::disk(), 9 * DAY).unwrap();
+    assert_eq!(verify(&place).unwrap().segments, 6);
+    drop(reading);
+    apply(&place, &log, &settings, Storage::disk(), 9 * DAY).unwrap();
+    assert!(verify(&place).unwrap().segments < 6);
+}
+
+#[test]
+fn a_clock_that_jumped_is_not_believed() {
+    let now = Arc::new(AtomicU64::new(400 * DAY));
+    let shown = now.clone();
+    let clock =
+        Clock::from_fn(move || std::time::UNIX_EPOCH + Duration::from_secs(shown.load(Ordering::SeqCst)));
+    let time = |seconds| provenance::context::timestamp(seconds);
+    let mut watch = ClockWatch::new(clock.clone(), Some(&time(399 * DAY)));
+    assert!(watch.look().is_none() && watch.believed() == Some(400 * DAY));
+    now.fetch_add(60, Ordering::SeqCst);
+    assert!(watch.look().is_none(), "within the slack");
+    for jumped in [700 * DAY, 3 * DAY] {
+        now.store(jumped, Ordering::SeqCst);
+        let event = watch.look().unwrap();
+        assert_eq!(event.0["found"], json!(time(jumped)));
+        assert_eq!(watch.believed(), None, "nothing goes for a day");
+        assert!(watch.look().is_none(), "said once");
+    }
+    now.store(400 * DAY, Ordering::SeqCst);
+    for last in [300 * DAY, 401 * DAY] {
+        assert_eq!(ClockWatch::new(clock.clone(), Some(&time(last))).believed(), None, "{last}");
     }
 }

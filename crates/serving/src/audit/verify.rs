@@ -7,9 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::chain::Chain;
+use provenance::Digest;
+use provenance::digest::sha256_file;
+
+use super::chain::{Announced, Chain};
 use super::head::{AuditHead, heads_path, read_heads};
 use super::key::{AuditKey, AuditPublicKey};
+use super::retention::lock_shared;
 use super::segment::{segment_path, segments};
 use crate::error::ServingError;
 use crate::store::{DATABASE_FILE, Store};
@@ -21,6 +25,10 @@ pub struct AuditSummary {
     pub log: String,
     /// Number of the last event.
     pub events: u64,
+    /// Number of the first event that is there; those before it were removed when their time was over.
+    pub first_event: u64,
+    /// Events of which only the digest is there, since their time was over.
+    pub erased: u64,
     pub segments: u64,
     /// Times of the first and last event that are there, as the clock showed them.
     pub first_time: String,
@@ -59,6 +67,7 @@ pub fn verify_audit(
             return Err(unreadable(log_folder, problem.to_string()));
         }
     };
+    let _lock = lock_shared(log_folder);
     // In this order: what is read later knows more, while a server writes.
     let (in_file, _) = read_heads(log_folder)?;
     let in_database = match state_folder.filter(|folder| folder.join(DATABASE_FILE).is_file()) {
@@ -75,9 +84,11 @@ pub fn verify_audit(
     if let (Some(in_database), Some(state_folder)) = (&in_database, state_folder) {
         heads.add(in_database, &public, &state_folder.join(DATABASE_FILE))?;
     }
-    let mut chain = Chain::from_the_beginning();
-    let mut torn_bytes = 0;
-    for (expected, &segment) in (1..).zip(&segments) {
+    let first_segment = segments.first().copied().unwrap_or(1);
+    let mut chain =
+        if first_segment == 1 { Chain::from_the_beginning() } else { Chain::trusting_the_first_line() };
+    let (mut torn_bytes, mut gone) = (0, Gone::default());
+    for (expected, &segment) in (first_segment..).zip(&segments) {
         if segment != expected {
             let path = segment_path(log_folder, expected);
             return Err(unreadable(&path, "this segment is missing".to_string()));
@@ -87,9 +98,16 @@ pub fn verify_audit(
             let problem = format!("segment {} before it ends in the middle of a line", segment - 1);
             return Err(unreadable(&path, problem));
         }
-        (_, torn_bytes) = chain.follow(&path, |chain| heads.compare(chain))?;
+        let erased_before = chain.erased;
+        (_, torn_bytes) = chain.follow(&path, |chain| {
+            gone.note(chain);
+            heads.compare(chain)
+        })?;
+        if chain.erased > erased_before {
+            gone.with_erased_lines.push(segment);
+        }
     }
-    let (Some(log), Some((first_time, last_time))) = (&chain.log, &chain.times) else {
+    let (Some(log), Some(first_time)) = (&chain.log, &chain.first_time) else {
         return Err(unreadable(log_folder, "there is no whole line of an audit log".to_string()));
     };
     let own: Vec<&AuditHead> = heads.of(log).collect();
@@ -113,12 +131,15 @@ pub fn verify_audit(
         let problem = "none of its heads is signed: whoever can write here could have written all of it";
         return Err(unreadable(log_folder, problem.to_string()));
     };
+    gone.check(log_folder, first_segment, *newest_signed)?;
     Ok(AuditSummary {
         log: log.clone(),
         events: chain.sequence,
+        first_event: gone.first_event,
+        erased: chain.erased,
         segments: segments.len() as u64,
         first_time: first_time.clone(),
-        last_time: last_time.clone(),
+        last_time: chain.time.clone(),
         head: chain.head.to_string(),
         signed_heads: signed.len() as u64,
         key: public.id(),
@@ -206,5 +227,66 @@ impl Heads {
 
     fn of(&self, log: &str) -> impl Iterator<Item = &AuditHead> {
         self.0.get(log).into_iter().flat_map(BTreeMap::values)
+    }
+}
+
+/// What is not there any more, and what the log says of it.
+#[derive(Default)]
+struct Gone {
+    first_event: u64,
+    /// Digest before the first line that is there.
+    before_first: Option<Digest>,
+    /// Segments in which erased lines were met.
+    with_erased_lines: Vec<u64>,
+    /// Announcements, each with the number of its line.
+    announced: Vec<(u64, Announced)>,
+}
+
+impl Gone {
+    fn note(&mut self, chain: &Chain) {
+        if self.first_event == 0 {
+            self.first_event = chain.sequence;
+            self.before_first = Some(chain.previous);
+        }
+        self.announced.extend(chain.announced.clone().map(|announced| (chain.sequence, announced)));
+    }
+
+    /// Whatever is gone must have been announced in a line that a signed head covers.
+    fn check(&self, folder: &Path, first_segment: u64, newest_signed: u64) -> Result<(), ServingError> {
+        let broken = |segment: u64, problem: String| {
+            Err(ServingError::AuditUnreadable { path: segment_path(folder, segment), problem })
+        };
+        let signed: Vec<&Announced> = self
+            .announced
+            .iter()
+            .filter(|(sequence, _)| *sequence <= newest_signed)
+            .map(|(_, announced)| announced)
+            .collect();
+        let removed = |announced: &&Announced| match announced {
+            Announced::Removed { segment, sequence, digest } if *segment + 1 == first_segment => {
+                *sequence + 1 == self.first_event && Some(*digest) == self.before_first
+            }
+            // The end of the program came between two files.
+            Announced::Removed { segment, .. } => *segment >= first_segment,
+            Announced::Erased { .. } => false,
+        };
+        if first_segment > 1 && !signed.iter().any(removed) {
+            let problem =
+                "this segment is missing, and no signed line of the log says that its time was over";
+            return broken(first_segment - 1, problem.to_string());
+        }
+        for &segment in &self.with_erased_lines {
+            let path = segment_path(folder, segment);
+            let file = sha256_file(&path).map_err(|error| ServingError::AuditUnreadable {
+                path: path.clone(),
+                problem: error.to_string(),
+            })?;
+            if !signed.contains(&&Announced::Erased { segment, file }) {
+                let problem = "lines were erased in it, and no signed line of the log names the digest that it has now: \
+                               it was altered";
+                return broken(segment, problem.to_string());
+            }
+        }
+        Ok(())
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use provenance::digest::sha256;
@@ -36,6 +38,12 @@ pub struct Writer {
     /// Random name of the log, from its first line.
     log: String,
     segment: u64,
+    /// The same, for others to see.
+    pub current_segment: Arc<AtomicU64>,
+    /// Day of the current segment's first line: a segment holds lines of one day, so that what is over can go.
+    day: Option<String>,
+    /// Time of the last line that was there at the opening.
+    pub last_time: Option<String>,
     /// Open between writes; `None` after a failure, until the segment is cut back to its last whole line.
     file: Option<StoredFile>,
     /// Bytes of whole, synced lines in the current segment.
@@ -74,6 +82,9 @@ impl Writer {
             clock,
             log: random_hex(8)?,
             segment: 0,
+            current_segment: Arc::default(),
+            day: None,
+            last_time: None,
             file: None,
             whole_bytes: 0,
             sequence: 0,
@@ -89,13 +100,16 @@ impl Writer {
             let (whole_bytes, _) = chain.follow(&segment_path(folder, segment), |_| Ok(()))?;
             if writer.segment < segment {
                 (writer.segment, writer.whole_bytes) = (segment, whole_bytes);
+                writer.day = chain.first_time.as_deref().map(day);
             }
             if let Some(log) = chain.log {
                 (writer.log, writer.sequence, writer.head) = (log, chain.sequence, chain.head);
+                writer.last_time = Some(chain.time);
                 break;
             }
         }
         writer.segment = writer.segment.max(1);
+        writer.current_segment.store(writer.segment, Ordering::SeqCst);
         writer.check_heads()?;
         writer.store.wait_at_most(DATABASE_WAIT)?;
         Ok(writer)
@@ -154,13 +168,13 @@ impl Writer {
 
     /// Appends lines for all events with one write and one sync; a new segment begins with a line that names the log.
     pub fn append(&mut self, events: Vec<AuditEvent>) -> Result<(), String> {
-        let mut file = self.take_file().map_err(|error| error.to_string())?;
+        let time = self.clock.timestamp();
+        let mut file = self.take_file(&day(&time)).map_err(|error| error.to_string())?;
         let new_segment = self.whole_bytes == 0;
         let opening = new_segment.then(|| {
             let event = AuditEvent::new(SEGMENT_OPENED).with("log", self.log.as_str());
             event.with("format", FORMAT).with("segment", self.segment).with("key", self.key.public().id())
         });
-        let time = self.clock.timestamp();
         let (mut head, mut sequence, mut lines) = (self.head, self.sequence, Vec::new());
         for event in opening.into_iter().chain(events) {
             sequence += 1;
@@ -185,6 +199,7 @@ impl Writer {
         }
         if new_segment {
             self.storage.sync_folder(&self.folder).map_err(|error| error.to_string())?;
+            self.day = Some(day(&time));
         }
         self.file = Some(file);
         (self.head, self.sequence, self.whole_bytes) =
@@ -193,13 +208,16 @@ impl Writer {
     }
 
     /// The current segment, open at the end of its last whole line.
-    fn take_file(&mut self) -> Result<StoredFile, StorageError> {
-        if self.whole_bytes > self.settings.segment_bytes() {
+    fn take_file(&mut self, today: &str) -> Result<StoredFile, StorageError> {
+        let is_full = self.whole_bytes > self.settings.segment_bytes();
+        let is_old = self.whole_bytes > 0 && self.day.as_deref() != Some(today);
+        if is_full || is_old {
             if let Some(mut file) = self.file.take() {
                 file.sync()?;
             }
             self.segment += 1;
             self.whole_bytes = 0;
+            self.current_segment.store(self.segment, Ordering::SeqCst);
         }
         if let Some(file) = self.file.take() {
             return Ok(file);
@@ -289,4 +307,9 @@ impl Writer {
         bytes.truncate(usize::try_from(whole_bytes).unwrap_or(usize::MAX));
         self.storage.replace(path, &bytes)
     }
+}
+
+/// The day of a time as lines have it.
+fn day(time: &str) -> String {
+    time.chars().take(10).collect()
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::retention::RetentionSettings;
 use crate::error::ServingError;
 
 /// Settings of the audit log.
@@ -12,12 +13,14 @@ use crate::error::ServingError;
 pub struct AuditSettings {
     /// When a line counts as written.
     pub durability: Durability,
-    /// A new segment begins when one has grown beyond this, in MiB.
+    /// A new segment begins each day, and when one has grown beyond this, in MiB.
     pub segment_mebibytes: u64,
     /// A head is signed after so many lines,
     pub head_lines: u64,
     /// or after so many seconds, if there are new lines.
     pub head_seconds: u64,
+    /// How long each kind of event stays.
+    pub retention: RetentionSettings,
 }
 
 /// When a line of the audit log counts as written, so that the answer of its request may end.
@@ -38,12 +41,14 @@ impl Default for AuditSettings {
             segment_mebibytes: 64,
             head_lines: 10_000,
             head_seconds: 300,
+            retention: RetentionSettings::default(),
         }
     }
 }
 
 impl AuditSettings {
     pub(super) fn check(&self) -> Result<(), ServingError> {
+        self.retention.check()?;
         super::at_least("audit.segment_mebibytes", self.segment_mebibytes, 1)?;
         super::at_least("audit.head_lines", self.head_lines, 1)?;
         super::at_least("audit.head_seconds", self.head_seconds, 1)

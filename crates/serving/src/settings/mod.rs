@@ -5,6 +5,7 @@ mod audit;
 mod limits;
 mod log;
 mod model;
+mod retention;
 mod tls;
 
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ pub use audit::{AuditSettings, Durability};
 pub use limits::LimitsSettings;
 pub use log::{LogFormat, LogLevel, LogSettings};
 pub use model::ModelSettings;
+pub use retention::RetentionSettings;
 pub use tls::{TlsSettings, TlsVersion};
 
 /// Settings of the server.
