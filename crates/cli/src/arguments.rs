@@ -451,6 +451,26 @@ pub enum BenchAction {
     Training(BenchTrainingArguments),
     /// How fast a model reads prompts and writes answers, with its weights in each format
     Inference(BenchInferenceArguments),
+    /// What weights of fewer bits cost: perplexity, KL divergence and agreement with the same model in f32
+    Quality(BenchQualityArguments),
+}
+
+/// Tokens in the second half of each window count, as in llama.cpp's llama-perplexity.
+#[derive(Args)]
+pub struct BenchQualityArguments {
+    /// A model folder in the Hugging Face layout
+    pub model: PathBuf,
+    /// Text files, such as one a language; without any, tokens by chance
+    pub texts: Vec<PathBuf>,
+    /// Numbers that the weights are kept in, separated by commas: f32, bf16, q8_0, q4_0
+    #[arg(long, value_name = "FORMATS", value_delimiter = ',', default_value = "q8_0,q4_0", value_parser = weight_format)]
+    pub weights: Vec<WeightFormat>,
+    /// Tokens of a window
+    #[arg(long, value_name = "TOKENS", default_value_t = 512, value_parser = clap::value_parser!(u64).range(4..=65_536))]
+    pub window: u64,
+    /// Compute as answers are computed, token by token, rather than as prompts are
+    #[arg(long)]
+    pub as_answers: bool,
 }
 
 #[derive(Args)]

@@ -18,6 +18,7 @@ pub fn bench(arguments: &BenchArguments, world: &World) -> anyhow::Result<Value>
     match &arguments.action {
         BenchAction::Training(arguments) => training(arguments, world),
         BenchAction::Inference(arguments) => super::bench_inference::inference(arguments, world),
+        BenchAction::Quality(arguments) => super::bench_quality::quality(arguments, world),
     }
 }
 
