@@ -9,10 +9,10 @@ use clap::builder::styling::Styles;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches};
 use model::WeightFormat;
 use provenance::Digest;
-use serving::Role;
+use serving::{Role, Scope};
 
 use crate::commands::answering::{AnswerArguments, weight_format};
-use crate::commands::keys::role;
+use crate::commands::keys::{role, scope};
 use crate::kinds::{KINDS, Kind};
 use crate::recipe::Override;
 
@@ -37,6 +37,7 @@ pub enum Command {
     Chat(ChatArguments),
     Serve(ServeArguments),
     Keys(KeysArguments),
+    Tenants(TenantsArguments),
     Audit(AuditArguments),
     OptOut(OptOutArguments),
     Plot(PlotArguments),
@@ -313,6 +314,61 @@ pub struct ServeArguments {
     pub no_prefix_cache: bool,
 }
 
+/// Make, show, change and remove the tenants of a server: who shares it, and what each may use.
+#[derive(Args)]
+pub struct TenantsArguments {
+    #[command(subcommand)]
+    pub action: TenantsAction,
+}
+
+#[derive(clap::Subcommand)]
+pub enum TenantsAction {
+    /// Make a tenant
+    New {
+        /// What it is called in lists; the audit log has a pseudonym
+        name: String,
+        /// A field of its policy, such as models=["small"] or limits.tokens_per_minute=6000 (may be repeated)
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        changes: Vec<String>,
+        /// Folder of the server's state
+        #[arg(long, default_value = "eulalia-state", value_name = "DIR")]
+        state: PathBuf,
+    },
+    /// List tenants
+    List {
+        /// Folder of the server's state
+        #[arg(long, default_value = "eulalia-state", value_name = "DIR")]
+        state: PathBuf,
+    },
+    /// Show a tenant with its policy
+    Show {
+        /// Its name
+        name: String,
+        /// Folder of the server's state
+        #[arg(long, default_value = "eulalia-state", value_name = "DIR")]
+        state: PathBuf,
+    },
+    /// Change fields of a tenant's policy; a running server heeds it from the next request on
+    Set {
+        /// Its name
+        name: String,
+        /// Fields and their values, such as limits.tokens_per_day=1000000; null takes a field back
+        #[arg(required = true, value_name = "KEY=VALUE")]
+        changes: Vec<String>,
+        /// Folder of the server's state
+        #[arg(long, default_value = "eulalia-state", value_name = "DIR")]
+        state: PathBuf,
+    },
+    /// Remove a tenant for good: its keys open nothing any more, its name stays taken
+    Remove {
+        /// Its name
+        name: String,
+        /// Folder of the server's state
+        #[arg(long, default_value = "eulalia-state", value_name = "DIR")]
+        state: PathBuf,
+    },
+}
+
 /// Read the audit log of a server.
 #[derive(Args)]
 pub struct AuditArguments {
@@ -330,7 +386,7 @@ pub enum AuditAction {
     },
 }
 
-/// Make, list and revoke the keys of a server.
+/// Make, list, rotate and revoke the keys of a server.
 #[derive(Args)]
 pub struct KeysArguments {
     #[command(subcommand)]
@@ -353,12 +409,27 @@ pub enum KeysAction {
         /// What the key may be used for: admin, operator, user, auditor or metrics
         #[arg(long, default_value = "user", value_parser = role)]
         role: Role,
+        /// Narrow the key to fewer scopes than its role has: inference, status, metrics, audit, operate or administer
+        /// (may be repeated)
+        #[arg(long = "scope", value_name = "SCOPE", value_parser = scope)]
+        scopes: Vec<Scope>,
         /// Days until the key expires [default: never]
         #[arg(long, value_name = "DAYS")]
         expires: Option<u64>,
     },
     /// List keys: id, tenant, label, dates; never the keys themselves
     List {
+        /// Folder of the server's state
+        #[arg(long, default_value = "eulalia-state", value_name = "DIR")]
+        state: PathBuf,
+    },
+    /// Make a key in the place of another: same tenant, role and scopes, same length of life
+    Rotate {
+        /// The id that `keys new` and `keys list` show
+        id: String,
+        /// Hours for which the old key still opens
+        #[arg(long, default_value_t = 24, value_name = "HOURS")]
+        grace: u64,
         /// Folder of the server's state
         #[arg(long, default_value = "eulalia-state", value_name = "DIR")]
         state: PathBuf,
@@ -584,6 +655,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Call, clap
         "chat" => Command::Chat(ChatArguments::from_arg_matches(inner)?),
         "serve" => Command::Serve(ServeArguments::from_arg_matches(inner)?),
         "keys" => Command::Keys(KeysArguments::from_arg_matches(inner)?),
+        "tenants" => Command::Tenants(TenantsArguments::from_arg_matches(inner)?),
         "audit" => Command::Audit(AuditArguments::from_arg_matches(inner)?),
         "opt-out" => Command::OptOut(OptOutArguments::from_arg_matches(inner)?),
         "plot" => Command::Plot(PlotArguments::from_arg_matches(inner)?),
@@ -716,6 +788,10 @@ pub fn program() -> clap::Command {
             "eulalia keys new --label \"reading room\" --expires 90",
         ))
         .subcommand(with_example(
+            TenantsArguments::augment_args(clap::Command::new("tenants")),
+            "eulalia tenants new library --set 'models=[\"small\"]' --set limits.tokens_per_minute=6000",
+        ))
+        .subcommand(with_example(
             AuditArguments::augment_args(clap::Command::new("audit")),
             "eulalia audit key eulalia-state > audit-key.pem",
         ))
@@ -766,8 +842,9 @@ pub fn program() -> clap::Command {
 /// Flags of the whole program that concern some commands alone: they are taken everywhere, and shown where they do something.
 fn hide_what_means_nothing(mut program: clap::Command) -> clap::Command {
     let makes = |name: &str| name == "run" || KINDS.iter().any(|kind| kind.name == name);
-    let computes =
-        |name: &str| makes(name) || !["gc", "identify", "keys", "opt-out", "plot", "verify"].contains(&name);
+    let computes = |name: &str| {
+        makes(name) || !["gc", "identify", "keys", "opt-out", "plot", "tenants", "verify"].contains(&name)
+    };
     let shared: Vec<Arg> = program.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
     let names: Vec<String> =
         program.get_subcommands().map(|command| command.get_name().to_string()).collect();

@@ -10,13 +10,16 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use provenance::context::timestamp;
 use provenance::digest::keyed_digest;
 
 use crate::error::ServingError;
 use crate::identity::{Caller, Role, Scope, Scopes, TenantPolicy};
 use crate::store::{KeyRow, Store, parse_policy};
+use crate::tenants;
 
 const PREFIX: &str = "eu-";
+const SECONDS_OF_A_DAY: u64 = 86_400;
 const ID_LENGTH: usize = 8;
 const SECRET_LENGTH: usize = 33;
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -26,6 +29,58 @@ pub struct KeyStore {
     store: Store,
     /// Policies by tenant, each with the text that it was read from: read anew when the text has changed.
     policies: Mutex<HashMap<String, (String, Arc<TenantPolicy>)>>,
+    /// Keys that were used on a day that the database does not know of yet.
+    used: Mutex<HashMap<String, u64>>,
+}
+
+/// What a new key is to be.
+#[derive(Clone, Debug)]
+pub struct KeyOrder {
+    pub tenant: String,
+    /// What it is for, to tell keys apart.
+    pub label: String,
+    pub role: Role,
+    /// Fewer scopes than the role has.
+    pub scopes: Option<Scopes>,
+    /// Seconds since 1970.
+    pub expires_at: Option<u64>,
+}
+
+/// A key that is not stored yet.
+pub(crate) struct PreparedKey {
+    pub row: KeyRow,
+    key: String,
+    /// For the key that it replaces.
+    old_ends_at: u64,
+}
+
+impl KeyOrder {
+    /// With all scopes of the role, for ever.
+    pub fn new(tenant: &str, label: &str, role: Role) -> KeyOrder {
+        KeyOrder {
+            tenant: tenant.to_string(),
+            label: label.to_string(),
+            role,
+            scopes: None,
+            expires_at: None,
+        }
+    }
+
+    fn check(&self, now: u64) -> Result<(), ServingError> {
+        check_name("tenant", &self.tenant)?;
+        check_label(&self.label)?;
+        check_expiry(self.expires_at, now)?;
+        match self.scopes {
+            Some(scopes) if scopes == Scopes::default() || scopes.and(self.role.scopes()) != scopes => {
+                Err(ServingError::BadName {
+                    what: "scopes",
+                    found: scopes.names(),
+                    expected: "scopes that the role has; `docs/reference/identity.md` lists them",
+                })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A key at the only moment it can be read.
@@ -43,16 +98,41 @@ pub struct KeyRecord {
     pub tenant: String,
     pub label: String,
     pub role: String,
+    /// What it may be used for.
+    pub scopes: Vec<Scope>,
     /// Seconds since 1970.
     pub created_at: u64,
     pub expires_at: Option<u64>,
     pub revoked_at: Option<u64>,
+    /// The day (UTC) on which it last opened something, such as 2026-11-20.
+    pub last_used_on: Option<String>,
+    /// Id of the key that it was made to replace.
+    pub replaces: Option<String>,
+}
+
+impl From<KeyRow> for KeyRecord {
+    fn from(row: KeyRow) -> KeyRecord {
+        let scopes = scopes_of(&row).map_or(Vec::new(), |(_, scopes)| scopes.iter().collect());
+        let date = |day: u64| timestamp(day.saturating_mul(SECONDS_OF_A_DAY)).chars().take(10).collect();
+        KeyRecord {
+            id: row.id,
+            tenant: row.tenant_name,
+            label: row.label,
+            role: row.role,
+            scopes,
+            created_at: row.created_at,
+            expires_at: row.expires_at,
+            revoked_at: row.revoked_at,
+            last_used_on: row.last_used_day.map(date),
+            replaces: row.replaces,
+        }
+    }
 }
 
 impl KeyStore {
     /// Opens the keys of a state folder, which is created (mode 0700) if it is not there.
     pub fn open(state_folder: &Path) -> Result<KeyStore, ServingError> {
-        Ok(KeyStore { store: Store::open(state_folder)?, policies: Mutex::default() })
+        Ok(KeyStore { store: Store::open(state_folder)?, policies: Mutex::default(), used: Mutex::default() })
     }
 
     /// Makes a key for `tenant` (created on its first key) with a role's scopes. `now` and `expires_at` are seconds since 1970.
@@ -64,63 +144,116 @@ impl KeyStore {
         expires_at: Option<u64>,
         now: u64,
     ) -> Result<NewKey, ServingError> {
-        check_name("tenant", tenant)?;
-        if !label.is_empty() {
-            check_name("label", label)?;
+        self.make(&KeyOrder { expires_at, ..KeyOrder::new(tenant, label, role) }, now)
+    }
+
+    /// Makes a key as ordered. The tenant is created on its first key.
+    pub fn make(&self, order: &KeyOrder, now: u64) -> Result<NewKey, ServingError> {
+        order.check(now)?;
+        self.store.tenant(&order.tenant, &random_hex(8)?, now)?;
+        self.add(self.prepare(order, now)?)
+    }
+
+    /// A key as ordered, for a tenant that there is; nothing is stored before [`KeyStore::add`].
+    pub(crate) fn prepare(&self, order: &KeyOrder, now: u64) -> Result<PreparedKey, ServingError> {
+        order.check(now)?;
+        let tenant = tenants::show(&self.store, &order.tenant)?;
+        let (key, salt) = (Secret::new()?, random_hex(16)?);
+        let row = KeyRow {
+            id: key.id().to_string(),
+            tenant_id: tenant.id,
+            tenant_name: tenant.name,
+            label: order.label.clone(),
+            digest: salted_digest(&salt, &key.0),
+            salt,
+            created_at: now,
+            expires_at: order.expires_at,
+            revoked_at: None,
+            role: order.role.name().to_string(),
+            scopes: order.scopes.map(Scopes::names),
+            policy: String::new(),
+            last_used_day: None,
+            replaces: None,
+        };
+        Ok(PreparedKey { row, key: key.0, old_ends_at: 0 })
+    }
+
+    /// A key in the place of the one of that id, with the same rights and the same length of life; the old one opens for
+    /// `grace` seconds more.
+    pub fn rotate(&self, id: &str, grace: u64, now: u64) -> Result<NewKey, ServingError> {
+        self.add(self.prepare_rotation(id, grace, now)?)
+    }
+
+    /// What [`KeyStore::rotate`] would store.
+    pub(crate) fn prepare_rotation(
+        &self,
+        id: &str,
+        grace: u64,
+        now: u64,
+    ) -> Result<PreparedKey, ServingError> {
+        let id = bare_id(id);
+        let old = self.store.key(&id)?.filter(|row| is_usable(row, now));
+        let old = old.ok_or(ServingError::NoSuchKey { id })?;
+        let (key, salt) = (Secret::new()?, random_hex(16)?);
+        let life = old.expires_at.map(|expires_at| expires_at.saturating_sub(old.created_at));
+        let row = KeyRow {
+            id: key.id().to_string(),
+            digest: salted_digest(&salt, &key.0),
+            salt,
+            created_at: now,
+            expires_at: life.map(|life| now.saturating_add(life)),
+            last_used_day: None,
+            replaces: Some(old.id.clone()),
+            ..old
+        };
+        Ok(PreparedKey { row, key: key.0, old_ends_at: now.saturating_add(grace) })
+    }
+
+    /// Stores a prepared key.
+    pub(crate) fn add(&self, prepared: PreparedKey) -> Result<NewKey, ServingError> {
+        let PreparedKey { row, key, old_ends_at } = prepared;
+        if self.store.add_key(&row, old_ends_at)? {
+            Ok(NewKey { id: row.id, key })
+        } else {
+            // One in 10^14: not worth another way through.
+            Err(ServingError::Random(format!("the name {} came twice; try again", row.id)))
         }
-        if let Some(expires_at) = expires_at
-            && expires_at <= now
-        {
-            return Err(ServingError::BadName {
-                what: "expiry",
-                found: provenance::context::timestamp(expires_at),
-                expected: "a time to come",
-            });
-        }
-        let tenant_id = self.store.tenant(tenant, &random_hex(8)?, now)?;
-        loop {
-            let id = random_base62(ID_LENGTH)?;
-            let key = format!("{PREFIX}{id}{}", random_base62(SECRET_LENGTH)?);
-            let salt = random_hex(16)?;
-            let row = KeyRow {
-                id: id.clone(),
-                tenant_id: tenant_id.clone(),
-                tenant_name: tenant.to_string(),
-                label: label.to_string(),
-                digest: salted_digest(&salt, &key),
-                salt,
-                created_at: now,
-                expires_at,
-                revoked_at: None,
-                role: role.name().to_string(),
-                scopes: None,
-                policy: String::new(),
-            };
-            if self.store.add_key(&row)? {
-                return Ok(NewKey { id, key });
-            }
+    }
+
+    /// Gives a key another label or another end, in seconds since 1970; what is `None` stays.
+    pub fn change(
+        &self,
+        id: &str,
+        label: Option<&str>,
+        expires_at: Option<u64>,
+        now: u64,
+    ) -> Result<(), ServingError> {
+        let id = bare_id(id);
+        check_label(label.unwrap_or_default())?;
+        check_expiry(expires_at, now)?;
+        if self.store.change_key(&id, label, expires_at)? {
+            Ok(())
+        } else {
+            Err(ServingError::NoSuchKey { id })
         }
     }
 
     /// All keys, oldest first, revoked and expired ones included.
     pub fn list(&self) -> Result<Vec<KeyRecord>, ServingError> {
-        let records = self.store.keys()?.into_iter().map(|row| KeyRecord {
-            id: row.id,
-            tenant: row.tenant_name,
-            label: row.label,
-            role: row.role,
-            created_at: row.created_at,
-            expires_at: row.expires_at,
-            revoked_at: row.revoked_at,
-        });
-        Ok(records.collect())
+        Ok(self.store.keys()?.into_iter().map(KeyRecord::from).collect())
+    }
+
+    /// What is known of one key.
+    pub fn show(&self, id: &str) -> Result<KeyRecord, ServingError> {
+        let id = bare_id(id);
+        self.store.key(&id)?.map(KeyRecord::from).ok_or(ServingError::NoSuchKey { id })
     }
 
     /// Revokes the key of that id (`eu-` before it and the secret after it are tolerated). From the next request on it
     /// opens nothing.
     pub fn revoke(&self, id: &str, now: u64) -> Result<(), ServingError> {
-        let bare: String = id.strip_prefix(PREFIX).unwrap_or(id).chars().take(ID_LENGTH).collect();
-        if self.store.revoke_key(&bare, now)? { Ok(()) } else { Err(ServingError::NoSuchKey { id: bare }) }
+        let id = bare_id(id);
+        if self.store.revoke_key(&id, now)? { Ok(()) } else { Err(ServingError::NoSuchKey { id }) }
     }
 
     /// How many keys would open the server now.
@@ -136,12 +269,27 @@ impl KeyStore {
         let (salt, expected) = row.as_ref().map_or((NO_SALT, NO_DIGEST), |row| (&row.salt, &row.digest));
         let matches = equal_in_constant_time(salted_digest(salt, presented).as_bytes(), expected.as_bytes());
         let usable = row.filter(|row| matches && is_usable(row, now));
-        self.caller(usable)
+        self.caller_on(usable, now)
+    }
+
+    /// Writes down which keys were used today for the first time. One write a day and key: an answer never waits for it.
+    pub(crate) fn write_used(&self) -> Result<(), ServingError> {
+        let used = std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner));
+        if used.is_empty() { Ok(()) } else { self.store.note_used(&used.into_iter().collect::<Vec<_>>()) }
+    }
+
+    fn caller_on(&self, row: Option<KeyRow>, now: u64) -> Result<Option<Caller>, ServingError> {
+        let today = now / SECONDS_OF_A_DAY;
+        if let Some(row) = row.as_ref().filter(|row| row.last_used_day != Some(today)) {
+            self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(row.id.clone(), today);
+        }
+        self.caller(row)
     }
 
     /// Who a key's row stands for; a role that this program does not know opens nothing.
     fn caller(&self, row: Option<KeyRow>) -> Result<Option<Caller>, ServingError> {
-        let Some((row, role, scopes)) = row.and_then(rights) else { return Ok(None) };
+        let Some(row) = row else { return Ok(None) };
+        let Some((role, scopes)) = scopes_of(&row) else { return Ok(None) };
         let policy = self.policy(&row.tenant_id, row.policy)?;
         Ok(Some(Caller { tenant: row.tenant_id, key_id: row.id, role, scopes, policy }))
     }
@@ -161,7 +309,7 @@ impl KeyStore {
 
     /// Who the key of that id stands for, if it still opens anything: for who has shown it before.
     pub(crate) fn caller_of(&self, id: &str, now: u64) -> Result<Option<Caller>, ServingError> {
-        self.caller(self.store.key(id)?.filter(|row| is_usable(row, now)))
+        self.caller_on(self.store.key(id)?.filter(|row| is_usable(row, now)), now)
     }
 
     /// The database that the keys stand in.
@@ -186,7 +334,7 @@ fn is_usable(row: &KeyRow, now: u64) -> bool {
 }
 
 /// What a key's row permits; a role that this program does not know opens nothing.
-fn rights(row: KeyRow) -> Option<(KeyRow, Role, Scopes)> {
+fn scopes_of(row: &KeyRow) -> Option<(Role, Scopes)> {
     let role = Role::from_name(&row.role)?;
     let scopes = match &row.scopes {
         None => role.scopes(),
@@ -195,7 +343,25 @@ fn rights(row: KeyRow) -> Option<(KeyRow, Role, Scopes)> {
             role.scopes().and(Scopes::of(&named))
         }
     };
-    Some((row, role, scopes))
+    Some((role, scopes))
+}
+
+/// A key's id, however it was written.
+fn bare_id(id: &str) -> String {
+    id.strip_prefix(PREFIX).unwrap_or(id).chars().take(ID_LENGTH).collect()
+}
+
+/// A whole new key.
+struct Secret(String);
+
+impl Secret {
+    fn new() -> Result<Secret, ServingError> {
+        Ok(Secret(format!("{PREFIX}{}", random_base62(ID_LENGTH + SECRET_LENGTH)?)))
+    }
+
+    fn id(&self) -> &str {
+        &self.0[PREFIX.len()..PREFIX.len() + ID_LENGTH]
+    }
 }
 
 fn salted_digest(salt: &str, key: &str) -> String {
@@ -205,6 +371,21 @@ fn salted_digest(salt: &str, key: &str) -> String {
 fn equal_in_constant_time(left: &[u8], right: &[u8]) -> bool {
     let difference = left.iter().zip(right).fold(0u8, |difference, (a, b)| difference | (a ^ b));
     left.len() == right.len() && std::hint::black_box(difference) == 0
+}
+
+fn check_label(label: &str) -> Result<(), ServingError> {
+    if label.is_empty() { Ok(()) } else { check_name("label", label) }
+}
+
+fn check_expiry(expires_at: Option<u64>, now: u64) -> Result<(), ServingError> {
+    match expires_at {
+        Some(expires_at) if expires_at <= now => Err(ServingError::BadName {
+            what: "expiry",
+            found: timestamp(expires_at),
+            expected: "a time to come",
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Names go into lists and terminals: short, visible characters of any script.
@@ -317,6 +498,72 @@ mod tests {
         assert!(matches!(keys.revoke("unknown1", 101), Err(ServingError::NoSuchKey { .. })));
         keys.revoke(&format!("eu-{}", new.id), 101).unwrap();
         assert_eq!(keys.list().unwrap()[0].revoked_at, Some(101));
+    }
+
+    #[test]
+    fn a_rotated_key_hands_over_and_ends() {
+        let (_folder, keys) = keys();
+        let order = KeyOrder {
+            scopes: Some(Scopes::of(&[Scope::Status])),
+            expires_at: Some(1_100),
+            ..KeyOrder::new("Úrad", "a", Role::User)
+        };
+        let old = keys.make(&order, 100).unwrap();
+        let new = keys.rotate(&old.id, 50, 200).unwrap();
+        assert!(new.id != old.id && keys.authenticate(&new.key, 200).unwrap().is_some());
+        assert!(keys.authenticate(&old.key, 249).unwrap().is_some());
+        assert!(keys.authenticate(&old.key, 250).unwrap().is_none());
+        let record = keys.show(&new.id).unwrap();
+        assert_eq!((record.expires_at, record.replaces), (Some(1_200), Some(old.id.clone())));
+        assert_eq!((record.tenant.as_str(), record.scopes), ("Úrad", vec![Scope::Status]));
+        assert!(matches!(keys.rotate(&old.id, 50, 250), Err(ServingError::NoSuchKey { .. })));
+        // A grace beyond the old key's own end does not lengthen its life.
+        let third = keys.rotate(&new.id, 9_999, 300).unwrap();
+        assert_eq!(keys.show(&new.id).unwrap().expires_at, Some(1_200));
+        keys.revoke(&third.id, 301).unwrap();
+        assert!(keys.rotate(&third.id, 1, 302).is_err());
+    }
+
+    #[test]
+    fn scopes_narrow_and_never_widen() {
+        let (_folder, keys) = keys();
+        let ordered = |role, scopes: &[Scope]| KeyOrder {
+            scopes: Some(Scopes::of(scopes)),
+            ..KeyOrder::new("a", "", role)
+        };
+        let new = keys.make(&ordered(Role::Admin, &[Scope::Audit]), 1).unwrap();
+        let caller = keys.authenticate(&new.key, 2).unwrap().unwrap();
+        assert!(caller.scopes.iter().eq([Scope::Audit]));
+        for (role, scopes) in
+            [(Role::User, &[Scope::Administer][..]), (Role::User, &[]), (Role::Metrics, &Scope::ALL)]
+        {
+            assert!(matches!(keys.make(&ordered(role, scopes), 1), Err(ServingError::BadName { .. })));
+        }
+    }
+
+    #[test]
+    fn the_day_of_use_is_remembered() {
+        let (_folder, keys) = keys();
+        let new = keys.new_key("a", "b", Role::User, None, 100).unwrap();
+        keys.write_used().unwrap();
+        assert_eq!(keys.show(&new.id).unwrap().last_used_on, None);
+        keys.authenticate(&new.key, 1_795_217_940).unwrap();
+        keys.write_used().unwrap();
+        assert_eq!(keys.show(&new.id).unwrap().last_used_on.as_deref(), Some("2026-11-20"));
+        keys.authenticate(&new.key, 1_795_217_941).unwrap();
+        assert!(keys.used.lock().unwrap().is_empty(), "once a day");
+    }
+
+    #[test]
+    fn a_key_gets_another_label_and_end() {
+        let (_folder, keys) = keys();
+        let new = keys.new_key("a", "b", Role::User, None, 100).unwrap();
+        keys.change(&new.id, Some("čítáreň"), None, 101).unwrap();
+        keys.change(&new.id, None, Some(200), 101).unwrap();
+        let record = keys.show(&new.id).unwrap();
+        assert_eq!((record.label.as_str(), record.expires_at), ("čítáreň", Some(200)));
+        assert!(keys.change(&new.id, None, Some(5), 101).is_err());
+        assert!(keys.change("unknown1", Some("c"), None, 101).is_err());
     }
 
     #[test]

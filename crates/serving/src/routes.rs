@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{Method, StatusCode};
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{MethodRouter, delete, get, patch, post};
 
 use crate::api::failure::ApiFailure;
-use crate::api::{chat, completions, embeddings, models, tokens};
+use crate::api::{admin, chat, completions, embeddings, models, tokens};
 use crate::guard;
 use crate::identity::Scope;
 use crate::openapi;
@@ -128,6 +128,83 @@ pub static ROUTES: &[Route] = &[
         name: "POST /detokenize",
         scope: Some(Scope::Inference),
         handler: || post(tokens::detokenize),
+    },
+    Route {
+        method: Method::GET,
+        path: "/admin/v1/tenants",
+        name: "GET /admin/v1/tenants",
+        scope: Some(Scope::Administer),
+        handler: || get(admin::list_tenants),
+    },
+    Route {
+        method: Method::POST,
+        path: "/admin/v1/tenants",
+        name: "POST /admin/v1/tenants",
+        scope: Some(Scope::Administer),
+        handler: || post(admin::new_tenant),
+    },
+    Route {
+        method: Method::GET,
+        path: "/admin/v1/tenants/{name}",
+        name: "GET /admin/v1/tenants/{name}",
+        scope: Some(Scope::Administer),
+        handler: || get(admin::show_tenant),
+    },
+    Route {
+        method: Method::PATCH,
+        path: "/admin/v1/tenants/{name}",
+        name: "PATCH /admin/v1/tenants/{name}",
+        scope: Some(Scope::Administer),
+        handler: || patch(admin::change_tenant),
+    },
+    Route {
+        method: Method::DELETE,
+        path: "/admin/v1/tenants/{name}",
+        name: "DELETE /admin/v1/tenants/{name}",
+        scope: Some(Scope::Administer),
+        handler: || delete(admin::remove_tenant),
+    },
+    Route {
+        method: Method::GET,
+        path: "/admin/v1/keys",
+        name: "GET /admin/v1/keys",
+        scope: Some(Scope::Administer),
+        handler: || get(admin::list_keys),
+    },
+    Route {
+        method: Method::POST,
+        path: "/admin/v1/keys",
+        name: "POST /admin/v1/keys",
+        scope: Some(Scope::Administer),
+        handler: || post(admin::new_key),
+    },
+    Route {
+        method: Method::GET,
+        path: "/admin/v1/keys/{id}",
+        name: "GET /admin/v1/keys/{id}",
+        scope: Some(Scope::Administer),
+        handler: || get(admin::show_key),
+    },
+    Route {
+        method: Method::PATCH,
+        path: "/admin/v1/keys/{id}",
+        name: "PATCH /admin/v1/keys/{id}",
+        scope: Some(Scope::Administer),
+        handler: || patch(admin::change_key),
+    },
+    Route {
+        method: Method::DELETE,
+        path: "/admin/v1/keys/{id}",
+        name: "DELETE /admin/v1/keys/{id}",
+        scope: Some(Scope::Administer),
+        handler: || delete(admin::revoke_key),
+    },
+    Route {
+        method: Method::POST,
+        path: "/admin/v1/keys/{id}/rotate",
+        name: "POST /admin/v1/keys/{id}/rotate",
+        scope: Some(Scope::Administer),
+        handler: || post(admin::rotate_key),
     },
 ];
 

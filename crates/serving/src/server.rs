@@ -126,6 +126,7 @@ pub fn serve_with(
     runtime.shutdown_timeout(Duration::from_secs(1));
     server.note_strangers(server.strangers_since(0));
     server.note_refused();
+    server.note_used_keys();
     let report = ServeReport {
         connections,
         requests: server.requests.load(Ordering::Relaxed),
@@ -208,6 +209,9 @@ async fn count_strangers(server: Arc<Server>) {
         noted += since;
         server.note_strangers(since);
         server.note_refused();
+        let writing = server.clone();
+        // Writing waits for the disk: not on the threads that serve connections.
+        let _ = tokio::task::spawn_blocking(move || writing.note_used_keys()).await;
     }
 }
 
@@ -313,6 +317,12 @@ impl Server {
                 .with("limit", refused.limit)
                 .with("count", count);
             self.audit.append(event, |_| {});
+        }
+    }
+
+    fn note_used_keys(&self) {
+        if let Err(error) = self.keys.write_used() {
+            tracing::warn!(problem = %error, "the days on which keys were last used cannot be written down");
         }
     }
 

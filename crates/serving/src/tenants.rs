@@ -41,7 +41,7 @@ impl TenantStore {
         policy: &TenantPolicy,
         now: u64,
     ) -> Result<TenantRecord, ServingError> {
-        new_tenant(&self.store, name, policy, now)
+        new_tenant(&self.store, &random_hex(8)?, name, policy, now)
     }
 
     /// All tenants by name, removed ones included.
@@ -68,12 +68,13 @@ impl TenantStore {
 /// See [`TenantStore::new_tenant`]; the same for a store that is open already, as all of these.
 pub(crate) fn new_tenant(
     store: &Store,
+    new_id: &str,
     name: &str,
     policy: &TenantPolicy,
     now: u64,
 ) -> Result<TenantRecord, ServingError> {
     check_name("tenant", name)?;
-    if !store.add_tenant(name, &random_hex(8)?, now, policy)? {
+    if !store.add_tenant(name, new_id, now, policy)? {
         return Err(ServingError::TenantTwice { name: name.to_string() });
     }
     show(store, name)
@@ -129,7 +130,10 @@ impl TenantPolicy {
             place = fields.entry(part).or_insert(Value::Object(serde_json::Map::new()));
         }
         *place = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
-        serde_json::from_value(whole).map_err(|error| trouble(format!("`{change}`: {error}")))
+        let policy: TenantPolicy =
+            serde_json::from_value(whole).map_err(|error| trouble(format!("`{change}`: {error}")))?;
+        policy.check()?;
+        Ok(policy)
     }
 }
 

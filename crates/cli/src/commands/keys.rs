@@ -2,7 +2,7 @@
 
 use provenance::context::timestamp;
 use serde_json::{Value, json};
-use serving::{KeyStore, Role};
+use serving::{KeyOrder, KeyStore, NewKey, Role, Scope, Scopes};
 
 use crate::arguments::{KeysAction, KeysArguments};
 use crate::console;
@@ -12,20 +12,25 @@ use crate::run::World;
 pub fn keys(arguments: &KeysArguments, json: bool, world: &World) -> anyhow::Result<Value> {
     let now = seconds_since_1970(world);
     match &arguments.action {
-        KeysAction::New { state, label, tenant, role, expires } => {
-            let store = KeyStore::open(state)?;
-            let expires_at = expires.map(|days| now.saturating_add(days.saturating_mul(86_400)));
-            let made = store.new_key(tenant, label, *role, expires_at, now)?;
-            world.console.say(&format!(
-                "Key {} of tenant {tenant}. It is shown this once; only its hash is kept.",
-                made.id
-            ));
-            if !json {
-                println!("{}", made.key);
-            }
-            Ok(
-                json!({ "id": made.id, "key": made.key, "tenant": tenant, "role": role, "expires_at": expires_at }),
-            )
+        KeysAction::New { state, label, tenant, role, scopes, expires } => {
+            let order = KeyOrder {
+                scopes: (!scopes.is_empty()).then(|| Scopes::of(scopes)),
+                expires_at: expires.map(|days| now.saturating_add(days.saturating_mul(86_400))),
+                ..KeyOrder::new(tenant, label, *role)
+            };
+            let made = KeyStore::open(state)?.make(&order, now)?;
+            let made_for = format!("Key {} of tenant {tenant}.", made.id);
+            hand_over(&made, &made_for, json, world);
+            Ok(json!({
+                "id": made.id, "key": made.key, "tenant": tenant, "role": role, "expires_at": order.expires_at,
+            }))
+        }
+        KeysAction::Rotate { id, grace, state } => {
+            let made = KeyStore::open(state)?.rotate(id, grace.saturating_mul(3_600), now)?;
+            let made_for =
+                format!("Key {} in the place of {id}, which opens for {grace} hours more.", made.id);
+            hand_over(&made, &made_for, json, world);
+            Ok(json!({ "id": made.id, "key": made.key, "replaces": id }))
         }
         KeysAction::List { state } => {
             let keys = KeyStore::open(state)?.list()?;
@@ -38,14 +43,17 @@ pub fn keys(arguments: &KeysArguments, json: bool, world: &World) -> anyhow::Res
                         key.tenant.clone(),
                         key.label.clone(),
                         key.role.clone(),
+                        key.scopes.iter().map(|scope| scope.name()).collect::<Vec<_>>().join(" "),
                         timestamp(key.created_at),
                         date(key.expires_at),
                         date(key.revoked_at),
+                        key.last_used_on.clone().unwrap_or_else(|| "–".to_string()),
                     ]
                 })
                 .collect();
-            let header = ["id", "tenant", "label", "role", "made", "expires", "revoked"];
-            world.console.say(&console::table(&header, &rows, 7));
+            let header =
+                ["id", "tenant", "label", "role", "scopes", "made", "expires", "revoked", "last used"];
+            world.console.say(&console::table(&header, &rows, 9));
             Ok(json!({ "keys": keys }))
         }
         KeysAction::Revoke { id, state } => {
@@ -54,6 +62,20 @@ pub fn keys(arguments: &KeysArguments, json: bool, world: &World) -> anyhow::Res
             Ok(json!({ "revoked": id }))
         }
     }
+}
+
+/// Says what was made; the key goes to standard output, unless the result as JSON holds it.
+fn hand_over(made: &NewKey, made_for: &str, json: bool, world: &World) {
+    world.console.say(&format!("{made_for} It is shown this once; only its hash is kept."));
+    if !json {
+        println!("{}", made.key);
+    }
+}
+
+/// A scope by its name, for the command line.
+pub fn scope(name: &str) -> Result<Scope, String> {
+    Scope::from_name(name)
+        .ok_or_else(|| format!("expected one of {}", Scope::ALL.map(Scope::name).join(", ")))
 }
 
 /// A role by its name, for the command line.

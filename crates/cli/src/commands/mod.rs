@@ -25,4 +25,5 @@ pub mod run;
 pub mod sample;
 pub mod score;
 pub mod serve;
+pub mod tenants;
 pub mod verify;

@@ -1,5 +1,6 @@
 //! The routes: OpenAI's models, completions, chat completions and embeddings; tokens as vLLM has them.
 
+pub mod admin;
 pub mod answer;
 pub mod chat;
 pub mod completions;

@@ -125,6 +125,11 @@ impl Scopes {
         Scopes(self.0 & other.0)
     }
 
+    /// Their names with spaces between them, as the database has them.
+    pub fn names(self) -> String {
+        self.iter().map(Scope::name).collect::<Vec<_>>().join(" ")
+    }
+
     /// The scopes, in the order of [`Scope::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Scope> {
         Scope::ALL.into_iter().filter(move |&scope| self.contains(scope))

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::audit_policy::AuditPolicy;
+use crate::error::ServingError;
 use crate::limits::policy::LimitsPolicy;
 
 /// The policy of one tenant.
@@ -19,6 +20,11 @@ pub struct TenantPolicy {
 }
 
 impl TenantPolicy {
+    /// Refuses what cannot hold, naming the field.
+    pub fn check(&self) -> Result<(), ServingError> {
+        self.limits.check()
+    }
+
     /// Whether the tenant may know of the model of that name.
     pub fn allows_model(&self, name: &str) -> bool {
         self.models.as_ref().is_none_or(|models| models.iter().any(|model| model == name))

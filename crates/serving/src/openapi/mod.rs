@@ -2,23 +2,26 @@
 //!
 //! A route that is not described here fails a test, and so does an answer that is not as described.
 
+mod administration;
 mod operations;
 mod schemas;
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
+use axum::{Extension, Json};
 use serde_json::{Map, Value, json};
 
+use crate::account::Account;
 use crate::routes::{ROUTES, Route};
 use crate::server::Server;
 use crate::settings::ServeSettings;
 use operations::{Answer, Operation};
 
 /// `GET /openapi.json`
-pub async fn serve(State(server): State<Arc<Server>>) -> Json<Value> {
-    let models: Vec<&str> = server.models.iter().map(|model| model.name.as_str()).collect();
+pub async fn serve(State(server): State<Arc<Server>>, Extension(account): Extension<Account>) -> Json<Value> {
+    let models: Vec<&str> =
+        server.models.allowed(&account.caller().policy).map(|model| model.name.as_str()).collect();
     Json(document(&server.settings(), &models))
 }
 

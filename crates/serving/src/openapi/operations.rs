@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::administration::list_of;
 use super::schemas::{any, named, object};
 
 /// What the document says of one route.
@@ -79,6 +80,31 @@ pub fn describe(route: &str) -> Option<Operation> {
             "Tokens become a text",
             "DetokenizeRequest",
             Answer::Json(object(&[("prompt", json!({"type": "string"}))])),
+        ),
+        "GET /admin/v1/tenants" => Operation::plain("All tenants", list_of("Tenant")),
+        "POST /admin/v1/tenants" => {
+            Operation::asked("A new tenant", "TenantRequest", Answer::Json(named("Tenant")))
+        }
+        "GET /admin/v1/tenants/{name}" => Operation::plain("One tenant", named("Tenant")),
+        "PATCH /admin/v1/tenants/{name}" => {
+            Operation::asked("A tenant gets another policy", "TenantChange", Answer::Json(named("Tenant")))
+        }
+        "DELETE /admin/v1/tenants/{name}" => {
+            Operation::plain("A tenant is removed, its keys are revoked", any())
+        }
+        "GET /admin/v1/keys" => Operation::plain("All keys, never with their secrets", list_of("Key")),
+        "POST /admin/v1/keys" => {
+            Operation::asked("A new key, shown this once", "KeyRequest", Answer::Json(named("NewKey")))
+        }
+        "GET /admin/v1/keys/{id}" => Operation::plain("One key", named("Key")),
+        "PATCH /admin/v1/keys/{id}" => {
+            Operation::asked("A key gets another label or end", "KeyChange", Answer::Json(named("Key")))
+        }
+        "DELETE /admin/v1/keys/{id}" => Operation::plain("A key is revoked", named("Key")),
+        "POST /admin/v1/keys/{id}/rotate" => Operation::asked(
+            "A key in the place of another, shown this once",
+            "KeyRotation",
+            Answer::Json(named("NewKey")),
         ),
         _ => return None,
     })

@@ -30,7 +30,7 @@ pub fn or_null(schema: Value) -> Value {
 }
 
 /// A request with these properties and no others; all but `required` may be absent.
-fn request(required: &[&str], properties: Vec<(&str, Value)>) -> Value {
+pub fn request(required: &[&str], properties: Vec<(&str, Value)>) -> Value {
     let property = |(name, schema): (&str, Value)| {
         let schema = if required.contains(&name) { schema } else { or_null(schema) };
         (name.to_string(), schema)
@@ -83,6 +83,7 @@ pub fn all(settings: &ServeSettings, models: &[&str]) -> Value {
     let mut all = requests(settings.maximum_choices);
     all.insert("ModelName".into(), one_of(models));
     all.extend(answers());
+    all.extend(super::administration::all());
     Value::Object(all)
 }
 

@@ -26,17 +26,24 @@ pub struct KeyRow {
     pub scopes: Option<String>,
     /// The tenant's policy, as JSON.
     pub policy: String,
+    /// Days since 1970; `None` for a key that never opened anything.
+    pub last_used_day: Option<u64>,
+    /// The key that this one came after.
+    pub replaces: Option<String>,
 }
 
 impl Store {
-    /// Adds a key. `Ok(false)` if its id is taken.
-    pub fn add_key(&self, key: &KeyRow) -> Result<bool, ServingError> {
-        let added = self
-            .connection()
+    /// Adds a key. `Ok(false)` if its id is taken. If it replaces another, that one ends at `old_ends_at` at the latest, and
+    /// its limits become those of the new key too.
+    pub fn add_key(&self, key: &KeyRow, old_ends_at: u64) -> Result<bool, ServingError> {
+        let mut connection = self.connection();
+        let adding = || at(&self.path, "adding a key");
+        let transaction = connection.transaction().map_err(adding())?;
+        let added = transaction
             .execute(
                 "INSERT INTO api_keys (id, tenant_id, label, salt, digest, created_at, expires_at, revoked_at, role,
-                                       scopes)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO NOTHING",
+                                       scopes, replaces)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (id) DO NOTHING",
                 params![
                     key.id,
                     key.tenant_id,
@@ -47,10 +54,26 @@ impl Store {
                     key.expires_at.map(signed),
                     key.revoked_at.map(signed),
                     key.role,
-                    key.scopes
+                    key.scopes,
+                    key.replaces
                 ],
             )
-            .map_err(at(&self.path, "adding a key"))?;
+            .map_err(adding())?;
+        if let (1, Some(old)) = (added, &key.replaces) {
+            transaction
+                .execute(
+                    "UPDATE api_keys SET expires_at = ?2 WHERE id = ?1 AND (expires_at IS NULL OR expires_at > ?2)",
+                    params![old, signed(old_ends_at)],
+                )
+                .map_err(adding())?;
+            transaction
+                .execute(
+                    "INSERT INTO key_limits (key_id, limits) SELECT ?1, limits FROM key_limits WHERE key_id = ?2",
+                    params![key.id, old],
+                )
+                .map_err(adding())?;
+        }
+        transaction.commit().map_err(adding())?;
         Ok(added == 1)
     }
 
@@ -73,6 +96,36 @@ impl Store {
         rows.collect::<Result<_, _>>().map_err(at(&self.path, "listing keys"))
     }
 
+    /// Gives a key another label or end. `Ok(false)` if there is no such key.
+    pub fn change_key(
+        &self,
+        id: &str,
+        label: Option<&str>,
+        expires_at: Option<u64>,
+    ) -> Result<bool, ServingError> {
+        let changed = self
+            .connection()
+            .execute(
+                "UPDATE api_keys SET label = COALESCE(?2, label), expires_at = COALESCE(?3, expires_at) WHERE id = ?1",
+                params![id, label, expires_at.map(signed)],
+            )
+            .map_err(at(&self.path, "changing a key"))?;
+        Ok(changed == 1)
+    }
+
+    /// Remembers the days on which keys were last used.
+    pub fn note_used(&self, days: &[(String, u64)]) -> Result<(), ServingError> {
+        let mut connection = self.connection();
+        let noting = || at(&self.path, "noting the use of keys");
+        let transaction = connection.transaction().map_err(noting())?;
+        for (id, day) in days {
+            transaction
+                .execute("UPDATE api_keys SET last_used_day = ?2 WHERE id = ?1", params![id, signed(*day)])
+                .map_err(noting())?;
+        }
+        transaction.commit().map_err(noting())
+    }
+
     /// Revokes a key; one that is revoked already keeps its date. `Ok(false)` if there is no such key.
     pub fn revoke_key(&self, id: &str, now: u64) -> Result<bool, ServingError> {
         let changed = self
@@ -89,7 +142,7 @@ impl Store {
 const SELECT_KEYS: &str = "
     SELECT api_keys.id, api_keys.tenant_id, tenants.name, api_keys.label, api_keys.salt, api_keys.digest,
            api_keys.created_at, api_keys.expires_at, api_keys.revoked_at,
-           api_keys.role, api_keys.scopes, tenants.policy
+           api_keys.role, api_keys.scopes, tenants.policy, api_keys.last_used_day, api_keys.replaces
     FROM api_keys JOIN tenants ON tenants.id = api_keys.tenant_id";
 
 fn key_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<KeyRow> {
@@ -106,5 +159,7 @@ fn key_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<KeyRow> {
         role: row.get(9)?,
         scopes: row.get(10)?,
         policy: row.get(11)?,
+        last_used_day: row.get::<_, Option<i64>>(12)?.map(unsigned),
+        replaces: row.get(13)?,
     })
 }

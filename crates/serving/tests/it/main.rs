@@ -2,6 +2,7 @@
 
 mod answers;
 mod client;
+mod identity;
 mod limits;
 mod metrics;
 mod openapi;

@@ -1,0 +1,62 @@
+//! `eulalia tenants`: who shares a server, and what each may use.
+
+use provenance::context::timestamp;
+use serde_json::{Value, json};
+use serving::{ServingError, TenantPolicy, TenantRecord, TenantStore};
+
+use crate::arguments::{TenantsAction, TenantsArguments};
+use crate::commands::keys::seconds_since_1970;
+use crate::console;
+use crate::run::World;
+
+pub fn tenants(arguments: &TenantsArguments, world: &World) -> anyhow::Result<Value> {
+    let now = seconds_since_1970(world);
+    match &arguments.action {
+        TenantsAction::New { name, changes, state } => {
+            let policy = changed(TenantPolicy::default(), changes)?;
+            let made = TenantStore::open(state)?.new_tenant(name, &policy, now)?;
+            world.console.say(&format!("Tenant {name}; in the audit log it is called {}.", made.id));
+            Ok(json!(made))
+        }
+        TenantsAction::List { state } => {
+            let tenants = TenantStore::open(state)?.list()?;
+            let rows: Vec<Vec<String>> = tenants.iter().map(row).collect();
+            let header = ["name", "in the audit log", "made", "removed", "models"];
+            world.console.say(&console::table(&header, &rows, 5));
+            Ok(json!({ "tenants": tenants }))
+        }
+        TenantsAction::Show { name, state } => {
+            let tenant = TenantStore::open(state)?.show(name)?;
+            world.console.say(&format!("{name} ({}), made {}", tenant.id, timestamp(tenant.created_at)));
+            world.console.say(&serde_json::to_string_pretty(&tenant.policy)?);
+            Ok(json!(tenant))
+        }
+        TenantsAction::Set { name, changes, state } => {
+            let tenants = TenantStore::open(state)?;
+            let policy = changed(tenants.show(name)?.policy, changes)?;
+            tenants.set_policy(name, &policy)?;
+            world.console.say(&format!("The policy of {name} holds from the next request on."));
+            Ok(json!(tenants.show(name)?))
+        }
+        TenantsAction::Remove { name, state } => {
+            TenantStore::open(state)?.remove(name, now)?;
+            world.console.say(&format!("Tenant {name} is removed; its keys open nothing any more."));
+            Ok(json!({ "removed": name }))
+        }
+    }
+}
+
+fn changed(policy: TenantPolicy, changes: &[String]) -> Result<TenantPolicy, ServingError> {
+    changes.iter().try_fold(policy, |policy, change| policy.with(change))
+}
+
+fn row(tenant: &TenantRecord) -> Vec<String> {
+    let models = tenant.policy.models.as_ref().map_or_else(|| "all".to_string(), |models| models.join(", "));
+    vec![
+        tenant.name.clone(),
+        tenant.id.clone(),
+        timestamp(tenant.created_at),
+        tenant.removed_at.map_or_else(|| "–".to_string(), timestamp),
+        models,
+    ]
+}
