@@ -19,14 +19,14 @@ use crate::settings::{
 };
 use crate::stage::{Output, Stage, Stop};
 
-/// The chains of everybody and of the tenants whose filters differ. Cheap to clone.
+/// The chain of everybody and those that differ from it. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Chains {
     everybody: Arc<Chain>,
-    tenants: Arc<BTreeMap<String, Arc<Chain>>>,
+    named: Arc<BTreeMap<String, Arc<Chain>>>,
 }
 
-/// The filters for one tenant: what goes in, what comes out.
+/// The filters for what goes in and for what comes out.
 #[derive(Default)]
 pub struct Chain {
     input: Vec<Arc<Filter>>,
@@ -76,37 +76,40 @@ impl Chains {
             input: settings.input.iter().map(Filter::compile).collect::<Result<_, _>>()?,
             output: settings.output.iter().map(Filter::compile).collect::<Result<_, _>>()?,
         };
-        let mut tenants = BTreeMap::new();
-        for (tenant, own) in &settings.tenants {
-            check_names(&format!("filters.tenants.{tenant}.input"), &own.input)?;
-            check_names(&format!("filters.tenants.{tenant}.output"), &own.output)?;
+        let mut named = BTreeMap::new();
+        for (name, own) in &settings.chains {
+            check_names(&format!("filters.chains.{name}.input"), &own.input)?;
+            check_names(&format!("filters.chains.{name}.output"), &own.output)?;
             let known: BTreeSet<&str> =
                 settings.input.iter().chain(&settings.output).map(FilterSettings::name).collect();
-            if let Some(name) = own.without.iter().find(|name| !known.contains(name.as_str())) {
-                return Err(FilterError::NoSuchFilter { tenant: tenant.clone(), name: name.clone() });
+            if let Some(filter) = own.without.iter().find(|filter| !known.contains(filter.as_str())) {
+                return Err(FilterError::NoSuchFilter { chain: name.clone(), name: filter.clone() });
             }
             let chain = Chain {
                 input: differing(&everybody.input, &own.input, &own.without)?,
                 output: differing(&everybody.output, &own.output, &own.without)?,
             };
-            tenants.insert(tenant.clone(), Arc::new(chain));
+            named.insert(name.clone(), Arc::new(chain));
         }
-        Ok(Chains { everybody: Arc::new(everybody), tenants: Arc::new(tenants) })
+        Ok(Chains { everybody: Arc::new(everybody), named: Arc::new(named) })
     }
 
-    /// The chain of the tenant of this name.
-    pub fn of(&self, tenant: &str) -> &Arc<Chain> {
-        self.tenants.get(tenant).unwrap_or(&self.everybody)
+    /// The chain of this name, or without one that of everybody. `None` if there is no chain of the name.
+    pub fn of(&self, name: Option<&str>) -> Option<&Arc<Chain>> {
+        match name {
+            None => Some(&self.everybody),
+            Some(name) => self.named.get(name),
+        }
     }
 
-    /// What all filters did so far: those of everybody, then those that are a tenant's own, as `tenant/filter`.
+    /// What all filters did so far: those of everybody, then those that other chains have alone, as `chain/filter`.
     pub fn counts(&self) -> Vec<Count> {
         let mut counts = self.everybody.counts_with("");
         let shared: BTreeSet<*const Filter> =
             self.everybody.filters().map(|(_, filter)| Arc::as_ptr(filter)).collect();
-        for (tenant, chain) in self.tenants.iter() {
+        for (name, chain) in self.named.iter() {
             let own = chain.filters().filter(|(_, filter)| !shared.contains(&Arc::as_ptr(filter)));
-            counts.extend(own.map(|(place, filter)| filter.count(place, &format!("{tenant}/"))));
+            counts.extend(own.map(|(place, filter)| filter.count(place, &format!("{name}/"))));
         }
         counts
     }
@@ -134,7 +137,7 @@ fn check_names(place: &str, filters: &[FilterSettings]) -> Result<(), FilterErro
     Ok(())
 }
 
-/// The filters of everybody with a tenant's own in their places or after them.
+/// The filters of everybody with a chain's own in their places or after them.
 fn differing(
     everybody: &[Arc<Filter>],
     own: &[FilterSettings],
@@ -158,9 +161,9 @@ fn differing(
 }
 
 impl Chain {
-    /// The chain of settings without tenants.
+    /// The chain of everybody alone.
     pub fn compile(settings: &Settings) -> Result<Chain, FilterError> {
-        let chains = Chains::compile(&Settings { tenants: BTreeMap::new(), ..settings.clone() })?;
+        let chains = Chains::compile(&Settings { chains: BTreeMap::new(), ..settings.clone() })?;
         Ok(Arc::try_unwrap(chains.everybody).unwrap_or_default())
     }
 

@@ -11,8 +11,8 @@ pub enum FilterError {
     Pattern { name: String, key: &'static str, pattern: String, problem: String },
     #[error("filter name `{name}` is given twice in `{place}`; names must differ")]
     NameTwice { name: String, place: String },
-    #[error("tenant `{tenant}`: `without` names `{name}`, but there is no filter of that name")]
-    NoSuchFilter { tenant: String, name: String },
+    #[error("chain `{chain}`: `without` names `{name}`, but there is no filter of that name")]
+    NoSuchFilter { chain: String, name: String },
     #[error("passages file {path}: {problem}")]
     Passages { path: PathBuf, problem: String },
 }

@@ -22,9 +22,10 @@ pub use chain::{Chain, Chains, FilterStream, Refusal, Stopped, Verdict};
 pub use counts::Count;
 pub use error::FilterError;
 pub use passages::{PassageSet, WORDS_IN_A_PASSAGE, normalised_words};
+pub use personal_data::PersonalData;
 pub use settings::{
-    Action, FilterSettings, HiddenCharacters, InvisibleSettings, LengthSettings, PassagesSettings,
-    PatternsSettings, PersonalDataSettings, ScriptsSettings, Settings, TenantSettings,
+    Action, ChainSettings, FilterSettings, HiddenCharacters, InvisibleSettings, LengthSettings,
+    PassagesSettings, PatternsSettings, PersonalDataSettings, ScriptsSettings, Settings,
 };
 
 #[cfg(test)]

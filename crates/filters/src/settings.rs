@@ -12,7 +12,7 @@
 //! kind = "personal_data"
 //! action = "replace"
 //!
-//! [filters.tenants.archive]
+//! [filters.chains.archive]
 //! without = ["people"]
 //! ```
 
@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use personal_data::PersonalData;
 use serde::{Deserialize, Serialize};
 
-/// The filters of everybody, and how those of single tenants differ.
+/// The filters of everybody, and chains that differ from them, which tenants can be given by name.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
@@ -30,17 +30,30 @@ pub struct Settings {
     pub input: Vec<FilterSettings>,
     /// For what models answer, in this order.
     pub output: Vec<FilterSettings>,
-    /// By the tenant's name.
-    pub tenants: BTreeMap<String, TenantSettings>,
+    /// By the name that a tenant's policy gives.
+    pub chains: BTreeMap<String, ChainSettings>,
 }
 
-/// How a tenant's filters differ: one with the name of a filter of everybody stands in its place, others come after.
+impl Settings {
+    /// Every path that the settings name.
+    pub fn files_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let of_chains =
+            self.chains.values_mut().flat_map(|chain| chain.input.iter_mut().chain(&mut chain.output));
+        let filters = self.input.iter_mut().chain(&mut self.output).chain(of_chains);
+        filters.filter_map(|filter| match filter {
+            FilterSettings::Passages(settings) => Some(&mut settings.file),
+            _ => None,
+        })
+    }
+}
+
+/// How a chain differs: a filter with the name of one of everybody's stands in its place, others come after.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct TenantSettings {
+pub struct ChainSettings {
     pub input: Vec<FilterSettings>,
     pub output: Vec<FilterSettings>,
-    /// Names of filters of everybody that this tenant goes without.
+    /// Names of filters of everybody that this chain goes without.
     pub without: Vec<String>,
 }
 
@@ -69,7 +82,7 @@ pub enum FilterSettings {
 }
 
 impl FilterSettings {
-    /// The name that metrics, refusals and tenants call it by.
+    /// The name that metrics, refusals and other chains call it by.
     pub fn name(&self) -> &str {
         match self {
             FilterSettings::Length(settings) => &settings.name,

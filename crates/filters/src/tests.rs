@@ -373,21 +373,25 @@ fn passages_of_opted_out_texts_are_found() {
 }
 
 #[test]
-fn tenants_differ_by_name() {
+fn chains_differ_by_name() {
     let settings = settings(
         "[[input]]\nname = 'a'\nkind = 'length'\naction = 'refuse'\nmaximum_characters = 3\n\
          [[input]]\nname = 'b'\nkind = 'invisible'\naction = 'refuse'\n\
-         [[tenants.court.input]]\nname = 'a'\nkind = 'length'\naction = 'refuse'\nmaximum_characters = 9\n\
-         [tenants.archive]\nwithout = ['b']\n",
+         [[chains.court.input]]\nname = 'a'\nkind = 'length'\naction = 'refuse'\nmaximum_characters = 9\n\
+         [chains.archive]\nwithout = ['b']\n",
     );
     let chains = Chains::compile(&settings).unwrap();
-    let passes = |tenant: &str, text: &str| matches!(chains.of(tenant).input(text), Verdict::Pass(_));
-    assert!(!passes("other", "12345") && passes("court", "12345") && !passes("archive", "12345"));
-    assert!(!passes("other", "\u{202E}") && !passes("court", "\u{202E}") && passes("archive", "\u{202E}"));
+    let passes = |name: &str, text: &str| {
+        let chain = chains.of(Some(name).filter(|name| !name.is_empty())).unwrap();
+        matches!(chain.input(text), Verdict::Pass(_))
+    };
+    assert!(chains.of(Some("nobody")).is_none());
+    assert!(!passes("", "12345") && passes("court", "12345") && !passes("archive", "12345"));
+    assert!(!passes("", "\u{202E}") && !passes("court", "\u{202E}") && passes("archive", "\u{202E}"));
     let names: Vec<String> = chains.counts().into_iter().map(|count| count.filter).collect();
     assert_eq!(names, ["a", "b", "court/a"]);
     let mut unknown = settings.clone();
-    unknown.tenants.get_mut("archive").unwrap().without.push("c".to_string());
+    unknown.chains.get_mut("archive").unwrap().without.push("c".to_string());
     assert!(matches!(Chains::compile(&unknown), Err(FilterError::NoSuchFilter { .. })));
     let mut twice = settings.clone();
     twice.input.push(twice.input[0].clone());

@@ -59,6 +59,10 @@ pub enum ServingError {
     Bind { address: SocketAddr, source: std::io::Error },
     #[error("TLS file {path}: {problem}")]
     Tls { path: PathBuf, problem: String },
+    #[error("upstream `{name}`: {problem}")]
+    Upstream { name: String, problem: String },
+    #[error(transparent)]
+    Filters(#[from] filters::FilterError),
     #[error("there is no model to serve")]
     NoModel,
     #[error("model name `{name}` is given twice; names must differ")]

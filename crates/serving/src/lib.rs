@@ -28,6 +28,7 @@ mod settings;
 mod store;
 mod tenants;
 mod tls;
+mod upstream;
 
 use std::path::{Path, PathBuf};
 
@@ -49,6 +50,7 @@ pub use settings::{
     ServeSettings, TlsSettings, TlsVersion,
 };
 pub use tenants::{TenantRecord, TenantStore};
+pub use upstream::UpstreamSettings;
 
 /// Whether this is the state folder of a server, with an audit log, or a copy of such a log.
 pub fn has_audit_log(folder: &Path) -> bool {

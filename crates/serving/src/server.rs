@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
+use filters::{Chain, Chains};
 use provenance::digest::keyed_digest;
 use provenance::{Cancellation, Clock, Context};
 use serde::Serialize;
@@ -20,6 +21,7 @@ use crate::api::models::{Models, ServedModel};
 use crate::audit::{AuditEvent, AuditLog};
 use crate::connection::{self, Listening};
 use crate::error::ServingError;
+use crate::identity::Caller;
 use crate::keys::{KeyStore, random_hex, random_seed};
 use crate::limits::Limiter;
 use crate::live::Live;
@@ -31,6 +33,7 @@ use crate::routes;
 use crate::settings::ServeSettings;
 use crate::store::Store;
 use crate::tls::Certificates;
+use crate::upstream::Upstreams;
 
 /// Folder of the audit log inside the state folder.
 pub const AUDIT_FOLDER: &str = "audit";
@@ -64,6 +67,9 @@ pub struct Server {
     pub audit: Arc<AuditLog>,
     pub metrics: Arc<Metrics>,
     pub limiter: Arc<Limiter>,
+    /// Engines that run elsewhere.
+    pub upstreams: Upstreams,
+    pub filters: Chains,
     clock: Clock,
     /// Keys the digests of clients' own user names.
     user_secret: String,
@@ -156,6 +162,7 @@ async fn listen(
     tracing::info!(%address, tls = server.certificates.is_some(), "listening");
     bound(address);
     let (stop, stopping) = watch::channel(false);
+    server.upstreams.watch();
     let background =
         [tokio::spawn(count_strangers(server.clone())), tokio::spawn(keep_up(server.clone(), controls))];
     let main = Listening {
@@ -223,8 +230,12 @@ impl Server {
     ) -> Result<Server, ServingError> {
         let state_folder = settings.state.as_path();
         let certificates = settings.tls.as_ref().map(Certificates::load).transpose()?.map(Arc::new);
-        let models = Models::new(models)?;
-        let metrics = Arc::new(Metrics::new(models.iter().map(|model| model.name.as_str())));
+        let upstreams = Upstreams::open(&settings.upstreams)?;
+        let models = Models::new(models, upstreams.models().map(|model| model.name.clone()).collect())?;
+        let filters = Chains::compile(&settings.filters)?;
+        let names = models.iter().map(|model| model.name.as_str());
+        let elsewhere = upstreams.models().map(|model| model.name.as_str());
+        let metrics = Arc::new(Metrics::new(names.chain(elsewhere)));
         let keys = KeyStore::open(state_folder)?;
         let lock = lock_state(state_folder)?;
         if keys.usable(seconds(&context.clock))? == 0 {
@@ -250,6 +261,8 @@ impl Server {
             audit: Arc::new(audit),
             metrics,
             limiter: Arc::new(Limiter::new(Store::open(state_folder)?, context.clock.clone())),
+            upstreams,
+            filters,
             clock: context.clock.clone(),
             user_secret,
             requests: AtomicU64::new(0),
@@ -288,14 +301,34 @@ impl Server {
 
     /// Puts into the account which model answers, and for whom.
     pub fn describe(&self, account: &Account, model: &ServedModel, user: Option<&str>) {
-        let pseudonym = user.map(|user| {
-            let named = format!("{}\n{user}", account.caller().tenant);
-            keyed_digest(self.user_secret.as_bytes(), named.as_bytes()).short()
-        });
+        let pseudonym = user.map(|user| self.pseudonym(account, user));
         let mut details = account.details();
         details.model.clone_from(&model.name);
         details.digest.clone_from(&model.digest);
         details.user = pseudonym;
+    }
+
+    /// The same for a model of an engine elsewhere, whose weights nobody here has seen.
+    pub fn describe_upstream(&self, account: &Account, model: &str, user: Option<&str>) {
+        let pseudonym = user.map(|user| self.pseudonym(account, user));
+        let mut details = account.details();
+        details.model = model.to_string();
+        details.user = pseudonym;
+    }
+
+    fn pseudonym(&self, account: &Account, user: &str) -> String {
+        let named = format!("{}\n{user}", account.caller().tenant);
+        keyed_digest(self.user_secret.as_bytes(), named.as_bytes()).short()
+    }
+
+    /// The filters for what this caller sends and is answered. A tenant whose policy names a chain that there is not is
+    /// answered nothing: without its filters it might be answered too much.
+    pub fn filters_for(&self, caller: &Caller) -> Result<Arc<Chain>, ApiFailure> {
+        let name = caller.policy.filters.as_deref();
+        self.filters.of(name).cloned().ok_or_else(|| {
+            let name = name.unwrap_or_default();
+            ApiFailure::internal(&format!("tenant {}: there are no filters `{name}`", caller.tenant))
+        })
     }
 
     fn started(&self) -> AuditEvent {

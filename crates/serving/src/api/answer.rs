@@ -11,6 +11,7 @@ use axum::body::{Body, Bytes};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use filters::Chain;
 use inference::{Engine, Event, Request, RunningRequest};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{Sender, UnboundedReceiver, channel, unbounded_channel};
@@ -38,6 +39,8 @@ pub struct Job {
     pub stream_usage: bool,
     /// The field that complaints about the prompt name.
     pub prompt_field: &'static str,
+    /// What answers are filtered by.
+    pub chain: Arc<Chain>,
 }
 
 /// One of the answers that a request asks for.
@@ -149,7 +152,7 @@ impl Work {
         let (mut running, mut choices) = (Vec::new(), Vec::new());
         for (number, choice) in job.choices.into_iter().enumerate() {
             let tokenizer = job.model.engine.tokenizer();
-            choices.push(ChoiceText::new(&choice, tokenizer));
+            choices.push(ChoiceText::new(&choice, tokenizer, &job.chain));
             let sender = sender.clone();
             let deliver = move |event| {
                 // Nobody listens any more: the request is being cancelled.
@@ -166,7 +169,13 @@ impl Work {
         if self.choices.iter().all(ChoiceText::has_ended) {
             return Ok(None);
         }
-        let Some((number, event)) = self.events.recv().await else { return Err(ApiFailure::stopping()) };
+        let (number, event) = loop {
+            let Some((number, event)) = self.events.recv().await else { return Err(ApiFailure::stopping()) };
+            // A filter may have ended it before its engine did.
+            if !self.choices[number].has_ended() {
+                break (number, event);
+            }
+        };
         if let Event::Failed(failure) = &event {
             return Err(ApiFailure::from_request(failure));
         }

@@ -15,6 +15,7 @@ use super::failure::ApiFailure;
 use super::fields::{Fields, kind_of, shown};
 use super::models::ServedModel;
 use super::options::{MOST_ALTERNATIVES, Options, refuse_unsupported};
+use super::relay;
 use super::render::Kind;
 use crate::account::Account;
 use crate::body::Body;
@@ -34,7 +35,15 @@ pub async fn complete(
     Extension(account): Extension<Account>,
     Body(body): Body,
 ) -> Result<Response, ApiFailure> {
-    let chat = Chat::read(&body, server.settings().maximum_choices)?;
+    if let Some(model) = relay::model_of(&server, &account, &body) {
+        return relay::respond(&server, account, model, relay::Kind::Chat, &body).await;
+    }
+    let mut chat = Chat::read(&body, server.settings().maximum_choices)?;
+    let chain = server.filters_for(account.caller())?;
+    for (number, message) in chat.messages.iter_mut().enumerate() {
+        relay::filter(&mut message.content, &format!("messages[{number}].content"), &chain)?;
+    }
+    relay::refuse_logprobs(&chain, chat.logprobs.is_some())?;
     let model = server.models.find(&chat.options.model, &account.caller().policy)?.clone();
     server.describe(&account, &model, chat.options.user.as_deref());
     let seed = server.seed(chat.options.seed)?;
@@ -51,6 +60,7 @@ pub async fn complete(
             choices,
             prompt_tokens,
             prompt_field: "messages",
+            chain,
         })
     });
     let job = job.await.map_err(|error| ApiFailure::internal(&error.to_string()))??;

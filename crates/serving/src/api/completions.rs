@@ -14,6 +14,7 @@ use super::answer::{Choice, Job, refuse_too_long, respond};
 use super::failure::ApiFailure;
 use super::fields::{Fields, shown, whole};
 use super::options::{MOST_ALTERNATIVES, Options, refuse_unsupported};
+use super::relay;
 use super::render::Kind;
 use crate::account::Account;
 use crate::body::Body;
@@ -43,7 +44,13 @@ pub async fn complete(
     Extension(account): Extension<Account>,
     Body(body): Body,
 ) -> Result<Response, ApiFailure> {
-    let completion = Completion::read(&body, server.settings().maximum_choices)?;
+    if let Some(model) = relay::model_of(&server, &account, &body) {
+        return relay::respond(&server, account, model, relay::Kind::Completion, &body).await;
+    }
+    let mut completion = Completion::read(&body, server.settings().maximum_choices)?;
+    let chain = server.filters_for(account.caller())?;
+    relay::filter_prompts(&mut completion.prompts, "prompt", &chain)?;
+    relay::refuse_logprobs(&chain, completion.logprobs.is_some())?;
     let model = server.models.find(&completion.options.model, &account.caller().policy)?.clone();
     server.describe(&account, &model, completion.options.user.as_deref());
     let seed = server.seed(completion.options.seed)?;
@@ -60,6 +67,7 @@ pub async fn complete(
             choices,
             prompt_tokens,
             prompt_field: "prompt",
+            chain,
         })
     });
     let job = job.await.map_err(|error| ApiFailure::internal(&error.to_string()))??;

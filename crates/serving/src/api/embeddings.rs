@@ -15,6 +15,7 @@ use super::failure::ApiFailure;
 use super::fields::Fields;
 use super::models::ServedModel;
 use super::options::user;
+use super::relay;
 use crate::account::Account;
 use crate::base64::base64;
 use crate::body::Body;
@@ -41,7 +42,11 @@ pub async fn embed(
     Extension(account): Extension<Account>,
     Body(body): Body,
 ) -> Result<Response, ApiFailure> {
-    let wanted = Embeddings::read(&body)?;
+    if let Some(model) = relay::model_of(&server, &account, &body) {
+        return relay::respond(&server, account, model, relay::Kind::Embedding, &body).await;
+    }
+    let mut wanted = Embeddings::read(&body)?;
+    relay::filter_prompts(&mut wanted.inputs, "input", server.filters_for(account.caller())?.as_ref())?;
     let model = server.models.find(&wanted.model, &account.caller().policy)?.clone();
     server.describe(&account, &model, wanted.user.as_deref());
     let deadline = Instant::now() + server.settings().request_time();

@@ -9,5 +9,6 @@ pub mod failure;
 pub mod fields;
 pub mod models;
 pub mod options;
+pub mod relay;
 pub mod render;
 pub mod tokens;

@@ -30,21 +30,31 @@ pub struct ServedModel {
 }
 
 /// Models by name.
-pub struct Models(BTreeMap<String, ServedModel>);
+pub struct Models {
+    own: BTreeMap<String, ServedModel>,
+    /// Names of those that engines elsewhere have.
+    elsewhere: Vec<String>,
+}
 
 impl Models {
-    pub fn new(models: Vec<ServedModel>) -> Result<Models, ServingError> {
+    pub fn new(models: Vec<ServedModel>, elsewhere: Vec<String>) -> Result<Models, ServingError> {
         let mut by_name = BTreeMap::new();
         for model in models {
             if let Some(twice) = by_name.insert(model.name.clone(), model) {
                 return Err(ServingError::ModelTwice { name: twice.name });
             }
         }
-        if by_name.is_empty() { Err(ServingError::NoModel) } else { Ok(Models(by_name)) }
+        if let Some(name) = elsewhere.iter().find(|name| by_name.contains_key(*name)) {
+            return Err(ServingError::ModelTwice { name: name.clone() });
+        }
+        match by_name.is_empty() && elsewhere.is_empty() {
+            true => Err(ServingError::NoModel),
+            false => Ok(Models { own: by_name, elsewhere }),
+        }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &ServedModel> {
-        self.0.values()
+        self.own.values()
     }
 
     /// The models that a tenant may know of.
@@ -55,9 +65,11 @@ impl Models {
     /// The model of that name; models are never addressed by a path or anything else that a client makes up. One that the
     /// tenant may not use is answered like one that there is not.
     pub fn find(&self, name: &str, policy: &TenantPolicy) -> Result<&ServedModel, ApiFailure> {
-        self.0.get(name).filter(|model| policy.allows_model(&model.name)).ok_or_else(|| {
+        self.own.get(name).filter(|model| policy.allows_model(&model.name)).ok_or_else(|| {
             let shown: String = name.chars().take(100).collect();
-            let names: Vec<&str> = self.allowed(policy).map(|model| model.name.as_str()).collect();
+            let elsewhere = self.elsewhere.iter().filter(|name| policy.allows_model(name));
+            let own = self.allowed(policy).map(|model| model.name.as_str());
+            let names: Vec<&str> = own.chain(elsewhere.map(String::as_str)).collect();
             let names = if names.is_empty() { "none".to_string() } else { names.join(", ") };
             let message = format!("there is no model `{shown}`; you may use: {names}");
             ApiFailure {
@@ -70,7 +82,10 @@ impl Models {
 
 /// `GET /v1/models`
 pub async fn list(State(server): State<Arc<Server>>, Extension(account): Extension<Account>) -> Response {
-    let models: Vec<Value> = server.models.allowed(&account.caller().policy).map(description).collect();
+    let policy = &account.caller().policy;
+    let elsewhere = server.upstreams.models().filter(|model| policy.allows_model(&model.name));
+    let elsewhere = elsewhere.map(|model| description_elsewhere(&model.name));
+    let models: Vec<Value> = server.models.allowed(policy).map(description).chain(elsewhere).collect();
     Json(json!({"object": "list", "data": models})).into_response()
 }
 
@@ -80,7 +95,16 @@ pub async fn show(
     Extension(account): Extension<Account>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiFailure> {
-    server.models.find(&name, &account.caller().policy).map(|model| Json(description(model)))
+    let policy = &account.caller().policy;
+    if policy.allows_model(&name) && server.upstreams.find(&name).is_some() {
+        return Ok(Json(description_elsewhere(&name)));
+    }
+    server.models.find(&name, policy).map(|model| Json(description(model)))
+}
+
+/// A model of an engine elsewhere: when it was made and what it can hold, nobody here knows.
+fn description_elsewhere(name: &str) -> Value {
+    json!({"id": name, "object": "model", "created": 0, "owned_by": "upstream"})
 }
 
 fn description(model: &ServedModel) -> Value {

@@ -1,5 +1,6 @@
 //! How an answer looks: OpenAI's `text_completion` and `chat.completion`, whole and in chunks.
 
+use filters::{Chain, FilterStream};
 use inference::{Alternative, Event, FinishReason, TokenLogprob};
 use serde_json::{Map, Value, json};
 use tokenizer::Tokenizer;
@@ -40,6 +41,9 @@ pub struct ChoiceText {
     offset: usize,
     completion_tokens: usize,
     reason: Option<FinishReason>,
+    /// What the text goes through, where there are filters.
+    filter: Option<FilterStream>,
+    is_refused: bool,
 }
 
 /// A token as log probabilities show it.
@@ -50,7 +54,7 @@ struct ScoredToken {
 }
 
 impl ChoiceText {
-    pub fn new(choice: &Choice, tokenizer: &Tokenizer) -> ChoiceText {
+    pub fn new(choice: &Choice, tokenizer: &Tokenizer, chain: &Chain) -> ChoiceText {
         let with_prompt_logprobs = choice.request.prompt_logprobs.is_some();
         let first = choice.request.prompt.first().copied();
         let first_bytes = first.and_then(|first| tokenizer.decode(&[first]).ok()).map(String::into_bytes);
@@ -68,6 +72,8 @@ impl ChoiceText {
             offset: 0,
             completion_tokens: 0,
             reason: None,
+            filter: (!chain.passes_output()).then(|| chain.stream()),
+            is_refused: false,
         }
     }
 
@@ -83,7 +89,7 @@ impl ChoiceText {
             }
             Event::Prompt { .. } | Event::Embedding { .. } | Event::Failed(_) => {}
             Event::Token { text, ids, logprobs } => {
-                self.new_text.push_str(&text);
+                self.pass(Some(&text));
                 self.completion_tokens += ids.len();
                 self.new_tokens.extend(logprobs.into_iter().map(|logprob| ScoredToken {
                     bytes: logprob.token.bytes.clone(),
@@ -91,8 +97,25 @@ impl ChoiceText {
                 }));
             }
             Event::Finished { reason, usage } => {
+                self.pass(None);
                 self.completion_tokens = usage.completion_tokens;
                 self.reason = Some(reason);
+            }
+        }
+    }
+
+    /// Lets a piece of the answer, or at its end what was held back, through the filters.
+    fn pass(&mut self, piece: Option<&str>) {
+        let released = match (&mut self.filter, piece) {
+            (None, piece) => Ok(piece.unwrap_or_default().to_string()),
+            (Some(filter), Some(piece)) => filter.push(piece),
+            (Some(filter), None) => filter.finish(),
+        };
+        match released {
+            Ok(text) => self.new_text.push_str(&text),
+            Err(stopped) => {
+                self.new_text.push_str(&stopped.released);
+                self.is_refused = true;
             }
         }
     }
@@ -104,7 +127,7 @@ impl ChoiceText {
     }
 
     pub fn has_ended(&self) -> bool {
-        self.reason.is_some()
+        self.reason.is_some() || self.is_refused
     }
 
     pub fn completion_tokens(&self) -> usize {
@@ -112,6 +135,9 @@ impl ChoiceText {
     }
 
     fn finish_reason(&self) -> Option<&'static str> {
+        if self.is_refused {
+            return Some("content_filter");
+        }
         self.reason.map(|reason| match reason {
             FinishReason::EndOfText | FinishReason::StopString => "stop",
             FinishReason::MaxTokens | FinishReason::ContextLength => "length",

@@ -18,12 +18,15 @@ pub async fn live() -> Response {
 
 /// Whether the server takes requests, and how busy the engines are that the caller may know of.
 pub async fn ready(State(server): State<Arc<Server>>, Extension(account): Extension<Account>) -> Response {
-    let models: Vec<_> = server
+    let mut models: Vec<_> = server
         .models
         .allowed(&account.caller().policy)
         .map(|model| (model, model.engine.load()))
         .map(|(model, load)| json!({"id": model.name, "alive": load.alive, "running": load.running, "waiting": load.waiting}))
         .collect();
+    let policy = &account.caller().policy;
+    let elsewhere = server.upstreams.models().filter(|model| policy.allows_model(&model.name));
+    models.extend(elsewhere.map(|model| json!({"id": model.name, "alive": model.is_available()})));
     let (status, word) = state(&server);
     (status, Json(json!({"status": word, "models": models}))).into_response()
 }
@@ -37,9 +40,17 @@ pub async fn ready_or_not(State(server): State<Arc<Server>>) -> Response {
 fn state(server: &Server) -> (StatusCode, &'static str) {
     if server.is_draining() {
         (StatusCode::SERVICE_UNAVAILABLE, "stopping")
-    } else if server.models.iter().all(|model| model.engine.load().alive) {
+    } else if answers(server) {
         (StatusCode::OK, "ready")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready")
     }
+}
+
+/// An engine elsewhere that is down is no reason to send nobody here for the other models.
+fn answers(server: &Server) -> bool {
+    let mut own = server.models.iter().peekable();
+    let has_own = own.peek().is_some();
+    own.all(|model| model.engine.load().alive)
+        && (has_own || server.upstreams.models().any(|model| model.is_available()))
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ServingError;
+use crate::upstream::UpstreamSettings;
 
 pub use audit::{AuditSettings, Durability};
 pub use limits::LimitsSettings;
@@ -71,6 +72,10 @@ pub struct ServeSettings {
     pub audit: AuditSettings,
     /// What tenants and keys may use where nothing else is said of them.
     pub limits: LimitsSettings,
+    /// Engines that run elsewhere, whose models are served here.
+    pub upstreams: Vec<UpstreamSettings>,
+    /// What is looked for in requests and answers.
+    pub filters: filters::Settings,
 }
 
 impl Default for ServeSettings {
@@ -97,6 +102,8 @@ impl Default for ServeSettings {
             log: LogSettings::default(),
             audit: AuditSettings::default(),
             limits: LimitsSettings::default(),
+            upstreams: Vec::new(),
+            filters: filters::Settings::default(),
         }
     }
 }
@@ -112,6 +119,8 @@ impl ServeSettings {
         let resolve = |path: &mut PathBuf| *path = folder.join(&*path);
         resolve(&mut settings.state);
         settings.models.iter_mut().for_each(|model| resolve(&mut model.path));
+        settings.upstreams.iter_mut().for_each(|upstream| upstream.resolve(folder));
+        settings.filters.files_mut().for_each(resolve);
         if let Some(tls) = &mut settings.tls {
             resolve(&mut tls.certificate);
             resolve(&mut tls.private_key);

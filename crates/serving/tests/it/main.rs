@@ -10,6 +10,8 @@ mod page;
 mod quotas;
 mod reloads;
 mod secrets;
+mod stub;
 mod tokens;
 mod transport;
+mod upstreams;
 mod walls;

@@ -7,17 +7,19 @@ use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use filters::Count;
 use inference::EngineLoad;
 
 use super::exposition::Exposition;
 use super::histogram::Histogram;
 use super::{Metrics, OfModel, process};
 use crate::server::Server;
+use crate::upstream::{BreakerState, Endpoint};
 
 const CONTENT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 /// Name, and what is read.
-type Count = (&'static str, fn(&OfModel) -> u64);
+type OfModels = (&'static str, fn(&OfModel) -> u64);
 /// Name, help, and what is read.
 type Times = (&'static str, &'static str, fn(&OfModel) -> &Histogram);
 /// Name, kind, help, and what is read.
@@ -29,6 +31,8 @@ pub async fn page(State(server): State<Arc<Server>>) -> Response {
     requests(&mut text, &server);
     times(&mut text, &server.metrics);
     engines(&mut text, &server);
+    upstreams(&mut text, &server);
+    filters(&mut text, &server);
     house(&mut text, &server);
     process::write(&mut text);
     let mut response = text.into_text().into_response();
@@ -54,7 +58,7 @@ fn requests(text: &mut Exposition, server: &Server) {
     }
     let help = "Requests without a valid credential";
     text.single("eulalia_strangers_total", "counter", help, server.strangers.load(Ordering::Relaxed));
-    let tokens: [Count; 2] = [
+    let tokens: [OfModels; 2] = [
         ("eulalia_prompt_tokens_total", |of| of.prompt_tokens.load(Ordering::Relaxed)),
         ("eulalia_completion_tokens_total", |of| of.completion_tokens.load(Ordering::Relaxed)),
     ];
@@ -78,6 +82,55 @@ fn times(text: &mut Exposition, metrics: &Metrics) {
         text.family(name, "histogram", help);
         for (model, of_model) in metrics.models.iter().zip(&metrics.by_model) {
             text.histogram(name, &[("model", model)], histogram(of_model));
+        }
+    }
+}
+
+fn upstreams(text: &mut Exposition, server: &Server) {
+    type OfUpstream = (&'static str, &'static str, &'static str, fn(&Endpoint) -> u64);
+    let families: [OfUpstream; 5] = [
+        ("eulalia_upstream_up", "gauge", "Whether the last health check succeeded", |upstream| {
+            u64::from(upstream.is_healthy())
+        }),
+        (
+            "eulalia_upstream_breaker_open",
+            "gauge",
+            "Whether the circuit breaker keeps requests back",
+            |upstream| u64::from(upstream.breaker_state() != BreakerState::Closed),
+        ),
+        ("eulalia_upstream_running_requests", "gauge", "Requests that the upstream answers", |upstream| {
+            upstream.running() as u64
+        }),
+        ("eulalia_upstream_requests_total", "counter", "Requests that the upstream was sent", |upstream| {
+            upstream.counts().requests
+        }),
+        (
+            "eulalia_upstream_failures_total",
+            "counter",
+            "Refused connections, 5xx, late and broken answers",
+            |upstream| upstream.counts().failures,
+        ),
+    ];
+    for (name, kind, help, value) in families {
+        text.family(name, kind, help);
+        for upstream in server.upstreams.endpoints() {
+            text.sample(name, &[("upstream", upstream.name())], value(upstream));
+        }
+    }
+}
+
+fn filters(text: &mut Exposition, server: &Server) {
+    type OfFilter = (&'static str, &'static str, fn(&Count) -> u64);
+    let counts = server.filters.counts();
+    let families: [OfFilter; 3] = [
+        ("eulalia_filter_texts_total", "Texts that a filter looked at", |count| count.texts),
+        ("eulalia_filter_findings_total", "What a filter found", |count| count.found),
+        ("eulalia_filter_refusals_total", "Texts that a filter refused", |count| count.refused),
+    ];
+    for (name, help, value) in families {
+        text.family(name, "counter", help);
+        for count in &counts {
+            text.sample(name, &[("place", count.place), ("filter", &count.filter)], value(count));
         }
     }
 }
