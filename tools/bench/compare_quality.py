@@ -46,12 +46,11 @@ def compare(arguments, folder: pathlib.Path) -> None:
     rows = []
     for text in arguments.texts:
         base = folder / "base"
-        found = perplexity(arguments, full, ["-f", text, "--kl-divergence-base", base])
-        reference = float(re.search(r"Final estimate: PPL = ([\d.]+)", found).group(1))
+        (reference,) = perplexity(arguments, full, ["-f", text, "--kl-divergence-base", base], ["Final estimate: PPL"])
         for name in formats:
-            found = perplexity(arguments, files[name], ["--kl-divergence-base", base, "--kl-divergence"])
-            number = lambda label: float(re.search(re.escape(label) + r"\s*:\s*([-\d.]+)", found).group(1))
-            rows.append((name, text.stem, reference, number("Mean PPL(Q)"), number("Mean    KLD"), number("Same top p")))
+            labels = ["Mean PPL(Q)", "Mean    KLD", "Same top p"]
+            figures = perplexity(arguments, files[name], ["--kl-divergence-base", base, "--kl-divergence"], labels)
+            rows.append((name, text.stem, reference, *figures))
             print(*rows[-1], file=sys.stderr, flush=True)
         base.unlink()
     report(formats, rows, prompts, answers)
@@ -82,9 +81,16 @@ def ours(arguments, more) -> dict:
     return {format_["format"]: {text["text"]: text for text in format_["texts"]} for format_ in found["formats"]}
 
 
-def perplexity(arguments, model, more) -> str:
-    window = str(arguments.window)
-    return llama(arguments, "llama-perplexity", ["-m", model, "-c", window, "-b", window, "-t", arguments.threads, *more])
+def perplexity(arguments, model, more, labels) -> list:
+    """The numbers behind some words of what llama-perplexity says."""
+    command = ["-m", model, "-c", arguments.window, "-b", arguments.window, "-t", arguments.threads, *more]
+    # It sometimes ends before all of it is written.
+    for _ in range(5):
+        said = llama(arguments, "llama-perplexity", command)
+        found = [re.search(re.escape(label) + r"\s*[:=]\s*([-\d.]+)", said) for label in labels]
+        if all(found):
+            return [float(match.group(1)) for match in found]
+    raise SystemExit(f"llama-perplexity does not say {labels}:\n{said}")
 
 
 def llama(arguments, program, more) -> str:

@@ -121,3 +121,18 @@ fn the_validator_finds_faults() {
         assert_eq!(fault(&schema, text).is_none(), valid, "{text}: {:?}", fault(&schema, text));
     }
 }
+
+/// What the answers are judged by judges as `jsonschema` of Python does: tools/oracles/make_schema_verdicts.py.
+#[test]
+fn the_validator_agrees_with_an_independent_one() {
+    let schemas: Vec<Value> = serde_json::from_str(include_str!("../golden/schemas.json")).unwrap();
+    let golden: Value = serde_json::from_str(include_str!("../golden/schema_verdicts.json")).unwrap();
+    let verdicts = golden["verdicts"].as_array().unwrap();
+    assert_eq!(verdicts.len(), schemas.len());
+    for (schema, verdicts) in schemas.iter().zip(verdicts) {
+        let found: String = (golden["values"].as_array().unwrap().iter())
+            .map(|value| if fault(schema, &value.to_string()).is_none() { '1' } else { '0' })
+            .collect();
+        assert_eq!(found, verdicts.as_str().unwrap(), "{schema}");
+    }
+}
