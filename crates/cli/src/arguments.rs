@@ -7,11 +7,11 @@ use std::path::PathBuf;
 
 use clap::builder::styling::Styles;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches};
-use model::WeightFormat;
+use model::{CacheFormat, WeightFormat};
 use provenance::Digest;
 use serving::{Role, Scope};
 
-use crate::commands::answering::{AnswerArguments, weight_format};
+use crate::commands::answering::{AnswerArguments, cache_format, weight_format};
 use crate::commands::keys::{role, scope};
 use crate::kinds::{KINDS, Kind};
 use crate::recipe::Override;
@@ -306,6 +306,9 @@ pub struct ServeArguments {
     /// those of a GGUF file as they are, of a folder f32 [default: stored]
     #[arg(long, value_name = "FORMAT", value_parser = weight_format)]
     pub weights: Option<WeightFormat>,
+    /// The numbers that keys and values are kept in: f32, bf16 or q8_0 [default: f32 with weights in f32, else bf16]
+    #[arg(long, value_name = "FORMAT", value_parser = cache_format)]
+    pub kv_cache: Option<CacheFormat>,
     /// Guess up to so many tokens of each answer ahead from its own text; answers stay the same [default: 0]
     #[arg(long, value_name = "N")]
     pub speculation: Option<usize>,
@@ -551,6 +554,9 @@ pub struct BenchInferenceArguments {
     /// Numbers that the weights are kept in, separated by commas: f32, bf16, q8_0, q4_0, stored
     #[arg(long, value_name = "FORMATS", value_delimiter = ',', default_value = "q8_0", value_parser = weight_format)]
     pub weights: Vec<WeightFormat>,
+    /// Numbers that keys and values are kept in: f32, bf16 or q8_0 [default: f32 with weights in f32, else bf16]
+    #[arg(long, value_name = "FORMAT", value_parser = cache_format)]
+    pub kv_cache: Option<CacheFormat>,
     /// Lengths of prompts
     #[arg(long, value_name = "TOKENS", value_delimiter = ',', default_value = "512", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub prefill: Vec<u64>,

@@ -24,7 +24,7 @@ pub mod embedding;
 pub mod float16;
 pub mod lanes;
 pub mod machine;
-mod memory;
+pub mod memory;
 pub mod muon;
 pub mod normalisation;
 pub mod optimiser;

@@ -68,6 +68,12 @@ impl Lines {
     }
 
     /// The bytes as floats.
+    pub fn floats(&self) -> &[f32] {
+        // SAFETY: a line is 16 floats, aligned; any bits are one.
+        unsafe { std::slice::from_raw_parts(self.pointer().cast(), self.length / 4) }
+    }
+
+    /// The bytes as floats.
     pub fn floats_mut(&mut self) -> &mut [f32] {
         // SAFETY: as above, and borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(self.pointer_mut().cast(), self.length / 4) }

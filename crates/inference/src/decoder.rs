@@ -73,18 +73,18 @@ pub struct ModelDecoder {
     model: Arc<InferenceModel>,
     adapters: Vec<Adapter>,
     cache: KvCache,
-    blocks: usize,
     context_length: usize,
     workspace: InferenceWorkspace,
 }
 
 impl ModelDecoder {
-    /// `adapters` are PEFT folders by name; chunks refer to them by their place in this order.
+    /// `adapters` are PEFT folders by name; chunks refer to them by their place in this order. `cache` is one of this model's;
+    /// calls have up to `rows` rows.
     pub fn new(
         model: Arc<InferenceModel>,
         adapters: &[(String, PathBuf)],
         context_length: usize,
-        blocks: usize,
+        cache: KvCache,
         rows: usize,
         threads: usize,
     ) -> Result<ModelDecoder, EngineError> {
@@ -96,8 +96,8 @@ impl ModelDecoder {
                     .map_err(|source| EngineError::Adapter { name: name.clone(), source })
             })
             .collect::<Result<_, _>>()?;
-        let (cache, workspace) = (model.new_cache(blocks), model.new_workspace(rows, threads));
-        Ok(ModelDecoder { model, adapters, cache, blocks, context_length, workspace })
+        let workspace = model.new_workspace(rows, threads);
+        Ok(ModelDecoder { model, adapters, cache, context_length, workspace })
     }
 }
 
@@ -108,7 +108,7 @@ impl Decoder for ModelDecoder {
             hidden_size: self.model.config().hidden_size,
             context_length: self.context_length,
             block_positions: model::BLOCK_POSITIONS,
-            blocks: self.blocks,
+            blocks: self.cache.blocks(),
         }
     }
 

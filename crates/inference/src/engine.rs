@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use model::{InferenceModel, WeightFormat};
+use model::{CacheFormat, InferenceModel, WeightFormat};
 use serde::{Deserialize, Serialize};
 use tokenizer::Tokenizer;
 
@@ -25,7 +25,7 @@ use crate::queue::FairQueue;
 use crate::request::{Event, FinishReason, Request, TokenLogprob, Usage};
 use crate::worker::{Waiting, Worker};
 
-/// How an engine runs. None of it but `weights` changes a bit of any answer.
+/// How an engine runs. None of it but `weights` and `kv_cache` changes a bit of any answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EngineSettings {
@@ -33,6 +33,8 @@ pub struct EngineSettings {
     pub threads: usize,
     /// The numbers that weights are kept in.
     pub weights: WeightFormat,
+    /// The numbers that keys and values are kept in; `None`: f32 with weights in f32, else bf16.
+    pub kv_cache: Option<CacheFormat>,
     /// Memory for weights and cache together; `None`: as much as the requests that may run can fill, with a cache of at
     /// most 4 GiB.
     pub memory_bytes: Option<u64>,
@@ -64,6 +66,7 @@ impl Default for EngineSettings {
         EngineSettings {
             threads: 1,
             weights: WeightFormat::F32,
+            kv_cache: None,
             memory_bytes: None,
             context_length: None,
             running_requests: 16,
@@ -77,6 +80,11 @@ impl Default for EngineSettings {
 }
 
 impl EngineSettings {
+    /// The numbers that keys and values are kept in.
+    pub fn cache_format(&self) -> CacheFormat {
+        self.kv_cache.unwrap_or(CacheFormat::beside(self.weights))
+    }
+
     /// Refuses what cannot work, naming the setting.
     pub fn check(&self) -> Result<(), EngineError> {
         let settings = [
@@ -194,9 +202,10 @@ impl Engine {
             settings.adapters.iter().map(|(name, folder)| (name.clone(), folder.clone())).collect();
         let defaults = GenerationDefaults::load(model_folder)?;
         let end_tokens = defaults.all_end_tokens(&model.config().end_tokens, &tokenizer);
+        let cache = model.new_cache_as(plan.blocks, settings.cache_format());
         let rows = settings.tokens_per_step;
         let decoder =
-            ModelDecoder::new(model, &adapters, plan.context_length, plan.blocks, rows, settings.threads)?;
+            ModelDecoder::new(model, &adapters, plan.context_length, cache, rows, settings.threads)?;
         let names = adapters.into_iter().map(|(name, _)| name).collect();
         let mut engine = Engine::over(Box::new(decoder), names, tokenizer, end_tokens, settings)?;
         engine.memory = plan.memory;

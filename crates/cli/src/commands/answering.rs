@@ -12,7 +12,7 @@ use inference::{
     AnswerFormat, Engine, EngineSettings, Event, FinishReason, Request, RequestFailure, RequestHandle,
     Sampling, Usage,
 };
-use model::WeightFormat;
+use model::{CacheFormat, WeightFormat};
 use provenance::Cancelled;
 use serde_json::{Value, json};
 
@@ -68,6 +68,9 @@ pub struct AnswerArguments {
     /// those of a GGUF file as they are, of a folder f32
     #[arg(long, value_name = "FORMAT", default_value = "stored", value_parser = weight_format)]
     pub weights: WeightFormat,
+    /// The numbers that keys and values are kept in: f32, bf16 or q8_0 [default: f32 with weights in f32, else bf16]
+    #[arg(long, value_name = "FORMAT", value_parser = cache_format)]
+    pub kv_cache: Option<CacheFormat>,
     /// Guess up to so many tokens ahead from the text itself; the answer stays the same
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub speculation: usize,
@@ -77,6 +80,12 @@ pub struct AnswerArguments {
 pub fn weight_format(name: &str) -> Result<WeightFormat, String> {
     let names = || WeightFormat::ALL.map(WeightFormat::name).join(", ");
     WeightFormat::of_name(name).ok_or_else(|| format!("expected one of {}, stored", names()))
+}
+
+/// A format of the cache by its name.
+pub fn cache_format(name: &str) -> Result<CacheFormat, String> {
+    CacheFormat::of_name(name)
+        .ok_or_else(|| format!("expected one of {}", CacheFormat::ALL.map(CacheFormat::name).join(", ")))
 }
 
 /// A model that answers.
@@ -104,6 +113,7 @@ impl Answering {
         let mut settings = EngineSettings {
             threads: world.threads,
             weights: arguments.weights,
+            kv_cache: arguments.kv_cache,
             speculation: arguments.speculation,
             ..EngineSettings::default()
         };

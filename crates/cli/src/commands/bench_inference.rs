@@ -4,7 +4,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::bail;
-use model::{BLOCK_POSITIONS, InferenceModel, InferenceWorkspace, KvCache, LogitRows, SequenceChunk};
+use model::{
+    BLOCK_POSITIONS, CacheFormat, InferenceModel, InferenceWorkspace, KvCache, LogitRows, SequenceChunk,
+};
 use serde_json::{Value, json};
 
 use crate::arguments::BenchInferenceArguments;
@@ -51,6 +53,8 @@ pub fn inference(arguments: &BenchInferenceArguments, world: &World) -> anyhow::
         }
         results.push(json!({
             "format": format.name(),
+            "kv_cache": bench.cache.format().name(),
+            "kv_cache_bytes_per_position": model.cache_block_bytes(bench.cache.format()) / BLOCK_POSITIONS,
             "load_seconds": load_seconds,
             "weight_bytes": model.weight_bytes(),
             "bytes_per_token": bytes,
@@ -100,13 +104,14 @@ impl<'a> Bench<'a> {
         if positions > context {
             bail!("{}: has a context of {context} tokens, these settings need {positions}", folder.display());
         }
+        let cache = arguments.kv_cache.unwrap_or(CacheFormat::beside(model.format()));
         let sequences = longest(&arguments.batches).max(1);
         let each = positions.div_ceil(BLOCK_POSITIONS);
         let blocks =
             (0..sequences).map(|s| (s * each..(s + 1) * each).map(|block| block as u32).collect()).collect();
         Ok(Bench {
             model,
-            cache: model.new_cache(sequences * each),
+            cache: model.new_cache_as(sequences * each, cache),
             workspace: model.new_workspace(TOKENS_PER_STEP, threads),
             blocks,
         })

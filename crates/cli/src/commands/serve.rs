@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use serving::{KeyStore, ModelSettings, Role, ServeSettings, ServedModel, TlsSettings};
 
 use crate::arguments::ServeArguments;
+use crate::commands::answering::cache_format;
 use crate::commands::keys::seconds_since_1970;
 use crate::commands::load;
 use crate::errors::Usage;
@@ -74,6 +75,9 @@ fn settings(arguments: &ServeArguments) -> anyhow::Result<ServeSettings> {
         if let Some(weights) = arguments.weights {
             model.weights = Some(weights.name().to_string());
         }
+        if let Some(format) = arguments.kv_cache {
+            model.kv_cache = Some(format.name().to_string());
+        }
         model.memory = arguments.memory.or(model.memory);
         model.speculation = arguments.speculation.or(model.speculation);
         model.allow_unverified |= arguments.allow_unverified;
@@ -96,6 +100,7 @@ fn model_argument(argument: &str) -> anyhow::Result<ModelSettings> {
         name,
         path: PathBuf::from(path),
         weights: None,
+        kv_cache: None,
         memory: None,
         speculation: None,
         prefix_cache: None,
@@ -114,9 +119,15 @@ fn load_model(settings: &ModelSettings, world: &World) -> anyhow::Result<Vec<Ser
         })?,
         None => WeightFormat::Stored,
     };
+    let kv_cache = settings.kv_cache.as_ref().map(|format| {
+        cache_format(format)
+            .map_err(|expected| Usage(format!("model {name}: kv_cache: {expected}, found {format}")))
+    });
+    let kv_cache = kv_cache.transpose()?;
     let mut engine_settings = EngineSettings {
         threads: world.threads,
         weights,
+        kv_cache,
         speculation: settings.speculation.unwrap_or(0),
         prefix_cache: settings.prefix_cache.unwrap_or(true),
         ..EngineSettings::default()

@@ -1,6 +1,6 @@
 //! The matrix unit of Intel's processors (AMX): eight tiles of 16 rows by 64 bytes, four of them sums.
 
-use super::{COLUMNS, Part, STEP_NUMBERS, TILE, TILE_NUMBERS};
+use super::{Part, STEP_NUMBERS, Sums, TILE, TILE_NUMBERS};
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 use std::sync::OnceLock;
@@ -70,44 +70,95 @@ impl Drop for Tiles {
     }
 }
 
-/// All rows of x against one panel.
+/// All rows of x against the panels of `parts`, added to the sums, or from zero on.
 ///
 /// # Safety
-/// [`Tiles::configure`] was called in this thread.
-pub unsafe fn multiply(part: &Part, sums: &mut [f32]) {
-    let rows = part.x.rows();
-    let steps = part.weights.len() / STEP_NUMBERS;
-    let tile = |row: usize| {
-        let first = (row / TILE * part.x.steps() + part.first) * TILE_NUMBERS;
-        part.x.numbers.numbers()[first..][..steps * TILE_NUMBERS].as_ptr()
+/// [`Tiles::configure`] was called in this thread; x has the tiles that it says and the sums have whole tiles.
+pub unsafe fn multiply(parts: &[Part], sums: &mut Sums, fresh: bool) {
+    let rows = parts.first().map_or(0, |part| part.x.rows);
+    let line = 4 * sums.stride;
+    for row in (0..rows).step_by(2 * TILE) {
+        let both = rows - row > TILE;
+        let place = sums.numbers[row * sums.stride..].as_mut_ptr();
+        // SAFETY: the pointers to x and W have `steps` tiles each, a tile apart in x and a step apart in W; the sums have 16
+        // rows here, or 32 where there are rows below.
+        unsafe {
+            if fresh {
+                clear();
+            } else {
+                load(place, line, both);
+            }
+            for part in parts {
+                let steps = part.weights.len() / STEP_NUMBERS;
+                let first = (row / TILE * part.x.steps + part.first) * TILE_NUMBERS;
+                let above = part.x.numbers[first..].as_ptr();
+                let below = above.wrapping_add(part.x.steps * TILE_NUMBERS);
+                match (steps, both) {
+                    (0, _) => {}
+                    (_, true) => square(above, below, part.weights.as_ptr(), steps),
+                    (_, false) => upper_half(above, part.weights.as_ptr(), steps),
+                }
+            }
+            store(place, line, both);
+        }
+    }
+}
+
+/// Tiles 0 to 3, the sums, become zero.
+///
+/// # Safety
+/// The tiles are configured.
+#[inline(always)]
+unsafe fn clear() {
+    // SAFETY: the tiles are no registers that compiled code knows.
+    unsafe {
+        asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack, nomem))
     };
-    for (pair, sums) in sums.as_chunks_mut::<{ 4 * TILE * TILE }>().0.iter_mut().enumerate() {
-        let row = pair * 2 * TILE;
-        let (above, below) = (tile(row), if rows - row > TILE { tile(row + TILE) } else { tile(row) });
-        // SAFETY: the pointers to x and W have `steps` tiles each, a tile apart in x and a step apart in W.
-        unsafe { square(above, below, part.weights.as_ptr(), steps, sums) };
+}
+
+/// Reads the sums: 16 rows of 32, `line` bytes apart, or 32.
+///
+/// # Safety
+/// The tiles are configured; the rows are there.
+#[inline(always)]
+unsafe fn load(sums: *const f32, line: usize, both: bool) {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        asm!("tileloadd tmm0, [{sums} + {line}]", "tileloadd tmm1, [{sums} + {line} + 64]",
+            sums = in(reg) sums, line = in(reg) line, options(nostack, readonly));
+        if both {
+            asm!("tileloadd tmm2, [{sums} + {line}]", "tileloadd tmm3, [{sums} + {line} + 64]",
+                sums = in(reg) sums.byte_add(TILE * line), line = in(reg) line, options(nostack, readonly));
+        }
+    }
+}
+
+/// Writes the sums.
+///
+/// # Safety
+/// The tiles are configured; the rows are there.
+#[inline(always)]
+unsafe fn store(sums: *mut f32, line: usize, both: bool) {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        asm!("tilestored [{sums} + {line}], tmm0", "tilestored [{sums} + {line} + 64], tmm1",
+            sums = in(reg) sums, line = in(reg) line, options(nostack));
+        if both {
+            asm!("tilestored [{sums} + {line}], tmm2", "tilestored [{sums} + {line} + 64], tmm3",
+                sums = in(reg) sums.byte_add(TILE * line), line = in(reg) line, options(nostack));
+        }
     }
 }
 
 /// Adds to 2 × 2 tiles of sums.
 ///
 /// # Safety
-/// The tiles are configured; `above` and `below` have `steps` tiles, `weights` two tiles each step.
+/// The tiles are configured; `above` and `below` have `steps` tiles, `weights` two tiles each step; there is a step.
 #[inline(always)]
-unsafe fn square(
-    above: *const u16,
-    below: *const u16,
-    weights: *const u16,
-    steps: usize,
-    sums: &mut [f32; 4 * TILE * TILE],
-) {
+unsafe fn square(above: *const u16, below: *const u16, weights: *const u16, steps: usize) {
     // SAFETY: as promised by the caller. The tiles are no registers that compiled code knows.
     unsafe {
         asm!(
-            "tileloadd tmm0, [{sums} + {row}]",
-            "tileloadd tmm1, [{sums} + {row} + 64]",
-            "tileloadd tmm2, [{sums} + {row} + {half}]",
-            "tileloadd tmm3, [{sums} + {row} + {half} + 64]",
             "2:",
             "tileloadd tmm4, [{above} + {line}]",
             "tileloadd tmm6, [{weights} + {line}]",
@@ -122,14 +173,35 @@ unsafe fn square(
             "add {weights}, {step}",
             "dec {steps}",
             "jnz 2b",
-            "tilestored [{sums} + {row}], tmm0",
-            "tilestored [{sums} + {row} + 64], tmm1",
-            "tilestored [{sums} + {row} + {half}], tmm2",
-            "tilestored [{sums} + {row} + {half} + 64], tmm3",
             above = inout(reg) above => _, below = inout(reg) below => _, weights = inout(reg) weights => _,
-            steps = inout(reg) steps => _, sums = in(reg) sums.as_mut_ptr(), line = in(reg) 64usize,
-            row = in(reg) 4 * COLUMNS, half = const 4 * TILE * COLUMNS, tile = const 2 * TILE_NUMBERS,
-            step = const 2 * STEP_NUMBERS, options(nostack),
+            steps = inout(reg) steps => _, line = in(reg) 64usize, tile = const 2 * TILE_NUMBERS,
+            step = const 2 * STEP_NUMBERS, options(nostack, readonly),
+        );
+    }
+}
+
+/// Adds to two tiles of sums beside each other.
+///
+/// # Safety
+/// The tiles are configured; `above` has `steps` tiles, `weights` two tiles each step; there is a step.
+#[inline(always)]
+unsafe fn upper_half(above: *const u16, weights: *const u16, steps: usize) {
+    // SAFETY: as promised by the caller. The tiles are no registers that compiled code knows.
+    unsafe {
+        asm!(
+            "2:",
+            "tileloadd tmm4, [{above} + {line}]",
+            "tileloadd tmm6, [{weights} + {line}]",
+            "tileloadd tmm7, [{weights} + {line} + {tile}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "add {above}, {tile}",
+            "add {weights}, {step}",
+            "dec {steps}",
+            "jnz 2b",
+            above = inout(reg) above => _, weights = inout(reg) weights => _, steps = inout(reg) steps => _,
+            line = in(reg) 64usize, tile = const 2 * TILE_NUMBERS, step = const 2 * STEP_NUMBERS,
+            options(nostack, readonly),
         );
     }
 }

@@ -1,6 +1,6 @@
 //! The chain of the matrix unit by AVX-512: for processors without one, and for few rows.
 
-use super::{COLUMNS, DEPTH, Part, STEP_NUMBERS, TILE, TILE_NUMBERS};
+use super::{COLUMNS, DEPTH, Part, STEP_NUMBERS, Sums, TILE, TILE_NUMBERS};
 use std::arch::x86_64::*;
 
 /// Vectors of sixteen columns in a panel.
@@ -12,9 +12,8 @@ const AHEAD: usize = 4096;
 ///
 /// # Safety
 /// The processor has AVX-512 F.
-pub unsafe fn multiply(part: &Part, sums: &mut [f32]) {
-    let rows = part.x.rows();
-    let sums = sums.as_chunks_mut::<COLUMNS>().0;
+pub unsafe fn multiply(part: &Part, sums: &mut Sums) {
+    let rows = part.x.rows;
     for row in (0..rows).step_by(6) {
         // SAFETY: passed on.
         unsafe {
@@ -32,7 +31,7 @@ pub unsafe fn multiply(part: &Part, sums: &mut [f32]) {
 
 /// `R` rows from `row` on.
 #[target_feature(enable = "avx512f")]
-fn run<const R: usize>(part: &Part, row: usize, sums: &mut [[f32; COLUMNS]]) {
+fn run<const R: usize>(part: &Part, row: usize, sums: &mut Sums) {
     let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
     for (step, weights) in part.weights.as_chunks::<STEP_NUMBERS>().0.iter().enumerate() {
         let x: [&[u16; DEPTH]; R] = std::array::from_fn(|r| part.x.part(row + r, part.first + step));
@@ -62,7 +61,7 @@ fn run<const R: usize>(part: &Part, row: usize, sums: &mut [[f32; COLUMNS]]) {
             }
         }
         for r in 0..R {
-            for (v, sums) in sums[row + r].as_chunks_mut::<TILE>().0.iter_mut().enumerate() {
+            for (v, sums) in sums.row(row + r).as_chunks_mut::<TILE>().0.iter_mut().enumerate() {
                 // SAFETY: sixteen floats.
                 unsafe {
                     let before = _mm512_loadu_ps(sums.as_ptr());

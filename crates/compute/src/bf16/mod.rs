@@ -28,13 +28,13 @@ use std::cell::RefCell;
 /// Inputs that a tile covers.
 pub(crate) const DEPTH: usize = 32;
 /// Rows of a tile of x, and columns of a tile of W.
-const TILE: usize = 16;
+pub(crate) const TILE: usize = 16;
 /// Numbers of a tile.
 const TILE_NUMBERS: usize = TILE * DEPTH;
 /// Outputs of a panel: two tiles.
-const COLUMNS: usize = 2 * TILE;
+pub(crate) const COLUMNS: usize = 2 * TILE;
 /// Numbers of one step of 32 inputs in a panel.
-const STEP_NUMBERS: usize = COLUMNS * DEPTH;
+pub(crate) const STEP_NUMBERS: usize = COLUMNS * DEPTH;
 /// Steps that are taken at a time: 8 steps of a panel are 16 KiB, a third of the L1 cache. Without effect on the bits.
 const STEPS: usize = 8;
 /// Panels whose sums are written to y together: a row of y is in another page than the next, so each visit has to be worth it.
@@ -121,7 +121,7 @@ impl Bf16Matrix {
 }
 
 /// Where a weight stands in its panel.
-fn place(k: usize, column: usize) -> usize {
+pub(crate) fn place(k: usize, column: usize) -> usize {
     let (step, k) = (k / DEPTH, k % DEPTH);
     step * STEP_NUMBERS + column / TILE * TILE_NUMBERS + (k / 2 * TILE + column % TILE) * 2 + k % 2
 }
@@ -195,10 +195,39 @@ impl Bf16Rows {
         self.width.div_ceil(DEPTH)
     }
 
+    fn tiles(&self) -> TileRows<'_> {
+        TileRows { numbers: self.numbers.numbers(), rows: self.rows, steps: self.steps() }
+    }
+}
+
+/// Rows in tiles of 16 rows by 32 columns, as the kernels read them: tile by tile of a row of tiles, those one behind another.
+#[derive(Clone, Copy)]
+pub(crate) struct TileRows<'a> {
+    pub numbers: &'a [u16],
+    pub rows: usize,
+    /// Tiles beside each other.
+    pub steps: usize,
+}
+
+impl<'a> TileRows<'a> {
     /// 32 numbers of a row.
-    fn part(&self, row: usize, step: usize) -> &[u16; DEPTH] {
-        let tile = (row / TILE * self.steps() + step) * TILE;
-        &self.numbers.numbers().as_chunks::<DEPTH>().0[tile + row % TILE]
+    fn part(&self, row: usize, step: usize) -> &'a [u16; DEPTH] {
+        let tile = (row / TILE * self.steps + step) * TILE;
+        &self.numbers.as_chunks::<DEPTH>().0[tile + row % TILE]
+    }
+}
+
+/// Sums that products are added to: rows of 32, up to the next multiple of 16 rows.
+pub(crate) struct Sums<'a> {
+    pub numbers: &'a mut [f32],
+    /// From row to row.
+    pub stride: usize,
+}
+
+impl Sums<'_> {
+    fn row(&mut self, row: usize) -> &mut [f32; COLUMNS] {
+        let (row, _) = self.numbers[row * self.stride..][..COLUMNS].as_chunks_mut::<COLUMNS>();
+        &mut row[0]
     }
 }
 
@@ -277,12 +306,81 @@ impl<'a> Weights<'a> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kernel {
+pub(crate) enum Kernel {
     #[cfg(target_arch = "x86_64")]
     Amx,
     #[cfg(target_arch = "x86_64")]
     Avx512,
     Portable,
+}
+
+impl Kernel {
+    /// The fastest where weights stand ready in bf16 and there are few sums: for any number of rows.
+    pub fn for_attention() -> Kernel {
+        Kernel::for_rows(ROWS_WORTH_TILES)
+    }
+
+    /// The fastest for so many rows.
+    pub fn for_rows(rows: usize) -> Kernel {
+        match CpuPath::current() {
+            #[cfg(target_arch = "x86_64")]
+            CpuPath::Avx512 if rows >= ROWS_WORTH_TILES && amx::is_ready() => Kernel::Amx,
+            #[cfg(target_arch = "x86_64")]
+            CpuPath::Avx512 => Kernel::Avx512,
+            _ => Kernel::Portable,
+        }
+    }
+}
+
+/// The processor's unit, ready for a kernel that needs it, while the value lives.
+pub(crate) struct Ready {
+    #[cfg(target_arch = "x86_64")]
+    _tiles: Option<amx::Tiles>,
+    kernel: Kernel,
+}
+
+impl Ready {
+    pub fn new(kernel: Kernel) -> Ready {
+        Ready {
+            // SAFETY: the kernel is chosen only where the unit is ready.
+            #[cfg(target_arch = "x86_64")]
+            _tiles: (kernel == Kernel::Amx).then(|| unsafe { amx::Tiles::configure() }),
+            kernel,
+        }
+    }
+
+    /// Adds `parts`, which have the same rows, to the sums, which begin at zero if `fresh`.
+    pub fn add(&self, parts: &[Part], sums: &mut Sums, fresh: bool) {
+        let rows = parts.first().map_or(0, |part| part.x.rows);
+        // The matrix unit is given bare addresses.
+        for Part { x, first, weights } in parts {
+            let tiles = x.rows.div_ceil(TILE) * x.steps * TILE_NUMBERS;
+            assert!(x.rows == rows && first + weights.len() / STEP_NUMBERS <= x.steps);
+            assert!(x.numbers.len() >= tiles);
+        }
+        assert!(rows == 0 || sums.numbers.len() >= (rows.next_multiple_of(TILE) - 1) * sums.stride + COLUMNS);
+        match self.kernel {
+            // SAFETY: the tiles are configured; rows, steps and sums are there.
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Amx => unsafe { amx::multiply(parts, sums, fresh) },
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512 => {
+                clear(sums, if fresh { rows } else { 0 });
+                // SAFETY: the processor has AVX-512.
+                parts.iter().for_each(|part| unsafe { avx512::multiply(part, sums) });
+            }
+            Kernel::Portable => {
+                clear(sums, if fresh { rows } else { 0 });
+                parts.iter().for_each(|part| portable::multiply(part, sums));
+            }
+        }
+    }
+}
+
+fn clear(sums: &mut Sums, rows: usize) {
+    for row in 0..rows {
+        sums.row(row).fill(0.0);
+    }
 }
 
 fn multiply(team: &Team, x: &Bf16Rows, weights: Weights, y: &mut [f32]) {
@@ -291,13 +389,7 @@ fn multiply(team: &Team, x: &Bf16Rows, weights: Weights, y: &mut [f32]) {
     if x.rows == 0 {
         return;
     }
-    let kernel = match CpuPath::current() {
-        #[cfg(target_arch = "x86_64")]
-        CpuPath::Avx512 if x.rows >= ROWS_WORTH_TILES && amx::is_ready() => Kernel::Amx,
-        #[cfg(target_arch = "x86_64")]
-        CpuPath::Avx512 => Kernel::Avx512,
-        _ => Kernel::Portable,
-    };
+    let kernel = Kernel::for_rows(x.rows);
     let target = Target::new(MatrixMut::new(y, x.rows, outputs));
     let panels = weights.panels();
     let threads = if x.rows * inputs * outputs >= WORTH_A_TEAM { team.threads() } else { 1 };
@@ -326,9 +418,7 @@ unsafe fn multiply_panels(
     panels: std::ops::Range<usize>,
     y: Target,
 ) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: the kernel is chosen only where the unit is ready.
-    let _tiles = (kernel == Kernel::Amx).then(|| unsafe { amx::Tiles::configure() });
+    let unit = Ready::new(kernel);
     BUFFERS.with_borrow_mut(|(buffer, sums)| {
         let length = x.rows.next_multiple_of(2 * TILE) * COLUMNS;
         if sums.floats_mut().len() < TOGETHER * length {
@@ -338,13 +428,13 @@ unsafe fn multiply_panels(
         for panel in panels.step_by(TOGETHER) {
             let count = TOGETHER.min(end - panel);
             let sums = &mut sums.floats_mut()[..count * length];
-            sums.fill(0.0);
             // Steps outside, panels inside: the part of x that these steps need stays in the L2 cache.
             for first in (0..x.steps()).step_by(STEPS) {
                 let count = STEPS.min(x.steps() - first);
                 for (index, sums) in sums.chunks_exact_mut(length).enumerate() {
-                    let part = Part { x, first, weights: weights.steps(panel + index, first, count, buffer) };
-                    add(kernel, &part, sums);
+                    let weights = weights.steps(panel + index, first, count, buffer);
+                    let mut sums = Sums { numbers: sums, stride: COLUMNS };
+                    unit.add(&[Part { x: x.tiles(), first, weights }], &mut sums, first == 0);
                 }
             }
             for row in 0..x.rows {
@@ -368,26 +458,13 @@ unsafe fn multiply_panels(
     });
 }
 
-/// Adds a part to the sums [rows, 32].
-fn add(kernel: Kernel, part: &Part, sums: &mut [f32]) {
-    match kernel {
-        // SAFETY: the tiles are configured.
-        #[cfg(target_arch = "x86_64")]
-        Kernel::Amx => unsafe { amx::multiply(part, sums) },
-        // SAFETY: the processor has AVX-512.
-        #[cfg(target_arch = "x86_64")]
-        Kernel::Avx512 => unsafe { avx512::multiply(part, sums) },
-        Kernel::Portable => portable::multiply(part, sums),
-    }
-}
-
 /// Some steps of all rows of x against one panel, to be added to the sums [rows, 32].
-struct Part<'a> {
-    x: &'a Bf16Rows,
+pub(crate) struct Part<'a> {
+    pub x: TileRows<'a>,
     /// The first step.
-    first: usize,
+    pub first: usize,
     /// The panel's steps from there on.
-    weights: &'a [u16],
+    pub weights: &'a [u16],
 }
 
 #[cfg(test)]

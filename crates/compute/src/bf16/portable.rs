@@ -1,18 +1,18 @@
 //! The chain of the matrix unit in plain Rust.
 
-use super::{COLUMNS, DEPTH, Part, STEP_NUMBERS, TILE, TILE_NUMBERS};
+use super::{DEPTH, Part, STEP_NUMBERS, Sums, TILE, TILE_NUMBERS};
 use crate::float16::bf16_value;
 use crate::path::vectorised;
 
 vectorised! {
     /// All rows of x against one panel.
-    pub fn multiply(part: &Part<'_>, sums: &mut [f32]) {
-        let tiles = sums.as_chunks_mut::<TILE>().0;
-        for row in 0..part.x.rows() {
+    pub fn multiply(part: &Part<'_>, sums: &mut Sums<'_>) {
+        for row in 0..part.x.rows {
+            let tiles = sums.row(row).as_chunks_mut::<TILE>().0;
             for (step, weights) in part.weights.as_chunks::<STEP_NUMBERS>().0.iter().enumerate() {
                 let x = part.x.part(row, part.first + step);
                 for (tile, weights) in weights.as_chunks::<TILE_NUMBERS>().0.iter().enumerate() {
-                    add(x, weights, &mut tiles[row * (COLUMNS / TILE) + tile]);
+                    add(x, weights, &mut tiles[tile]);
                 }
             }
         }

@@ -10,7 +10,7 @@ use inference::{
     Answer, AnswerFormat, Engine, EngineSettings, ModelDecoder, Pooling, Request, RequestHandle, Sampling,
     seed_of_answer,
 };
-use model::{InferenceModel, WeightFormat};
+use model::{CacheFormat, InferenceModel, WeightFormat};
 use serde_json::json;
 
 use crate::real::{Folders, folders, start};
@@ -149,11 +149,13 @@ fn request_of_ids(random: &mut Random) -> Request {
 fn engine_over(model: &Arc<InferenceModel>, settings: &EngineSettings) -> Engine {
     let context = model.config().maximum_positions;
     let (rows, threads) = (settings.tokens_per_step, settings.threads);
-    let decoder = ModelDecoder::new(model.clone(), &[], context, 24, rows, threads).unwrap();
+    let format = settings.kv_cache.unwrap_or(CacheFormat::beside(model.format()));
+    let cache = model.new_cache_as(24, format);
+    let decoder = ModelDecoder::new(model.clone(), &[], context, cache, rows, threads).unwrap();
     Engine::over(Box::new(decoder), Vec::new(), Arc::new(byte_tokenizer()), vec![], settings).unwrap()
 }
 
-/// Windows, latent attention, experts, biases, every format of weights: nothing of a model lets company show.
+/// Windows, latent attention, experts, biases, every format of weights and of the cache: nothing of a model lets company show.
 #[test]
 fn every_family_in_every_format_keeps_the_promise() {
     let families = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/golden/families");
@@ -166,7 +168,9 @@ fn every_family_in_every_format_keeps_the_promise() {
         for (place, format) in WeightFormat::ALL.into_iter().enumerate() {
             let model = Arc::new(InferenceModel::load_as(folder, format).unwrap());
             let requests: Vec<Request> = (0..8).map(|_| request_of_ids(&mut random)).collect();
-            let plain = EngineSettings { prefix_cache: false, ..EngineSettings::default() };
+            // Over the families, each format of weights meets each format of the cache.
+            let kv_cache = Some(CacheFormat::ALL[(number + place) % CacheFormat::ALL.len()]);
+            let plain = EngineSettings { kv_cache, prefix_cache: false, ..EngineSettings::default() };
             let engine = engine_over(&model, &plain);
             let alone: Vec<Answer> = requests
                 .iter()
@@ -176,6 +180,7 @@ fn every_family_in_every_format_keeps_the_promise() {
                 })
                 .collect();
             let settings = EngineSettings {
+                kv_cache,
                 threads: 1 + (number + place) % 2,
                 tokens_per_step: random.one_of(&[5, 33, 512]),
                 speculation: random.one_of(&[0, 4]),

@@ -16,7 +16,7 @@ mod rotations;
 mod table;
 mod weight;
 
-pub use cache::KvCache;
+pub use cache::{CacheFormat, KvCache};
 pub use load::load_parameters;
 pub use weight::WeightFormat;
 
@@ -27,7 +27,7 @@ use crate::decoder::{fused_columns, head_spans};
 use compute::Team;
 use compute::activations::{Xielu, geglu, xielu};
 use compute::attention::AttentionShape;
-use compute::cached_attention::{BLOCK_POSITIONS, Queries, block_floats, cached_attention, store};
+use compute::cached_attention::{BLOCK_POSITIONS, Queries, cached_attention, store};
 use compute::elementary::ln;
 use compute::elementwise;
 use compute::normalisation::{rms_norm, rms_norm_in_place};
@@ -255,21 +255,6 @@ impl InferenceModel {
     /// Names the file and what does not fit.
     pub fn load_adapter(&self, folder: &Path) -> Result<Adapter, ModelError> {
         Adapter::load(self.config(), folder)
-    }
-
-    /// A pool of `blocks` blocks; each holds 64 positions of one sequence in all layers.
-    pub fn new_cache(&self, blocks: usize) -> KvCache {
-        let mut layer_offsets = vec![0];
-        for layer in 0..self.layers.len() {
-            layer_offsets.push(layer_offsets[layer] + block_floats(self.shape(layer)));
-        }
-        let block_floats = layer_offsets[self.layers.len()];
-        KvCache { data: vec![0.0; blocks * block_floats], blocks, layer_offsets, block_floats }
-    }
-
-    /// Bytes of one cache block.
-    pub fn cache_block_bytes(&self) -> usize {
-        (0..self.layers.len()).map(|layer| block_floats(self.shape(layer)) * 4).sum()
     }
 
     /// Buffers for calls of up to `maximum_rows` rows (more let them grow), whose products run on `threads` threads.
@@ -675,8 +660,7 @@ impl InferenceModel {
                 return fail(format!("chunk {index} comes with an adapter of another model"));
             }
         }
-        let layers = self.layers.len();
-        if cache.layer_offsets.len() != layers + 1 || cache.block_floats * 4 != self.cache_block_bytes() {
+        if !self.fits(cache) {
             return fail("the cache was made for another model".into());
         }
         Ok(())

@@ -16,6 +16,9 @@ pub struct ModelSettings {
     /// Numbers that weights are kept in, such as `q8_0`.
     #[serde(default)]
     pub weights: Option<String>,
+    /// Numbers that keys and values are kept in, such as `bf16`.
+    #[serde(default)]
+    pub kv_cache: Option<String>,
     /// For weights and caches, in MiB.
     #[serde(default)]
     pub memory: Option<u64>,
