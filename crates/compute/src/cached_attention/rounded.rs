@@ -8,7 +8,7 @@
 //! by those of values.
 
 use super::blocks::{BLOCK_STEPS, head_numbers, head_of, head_steps, split_codes};
-use super::online_softmax::{RunningRows, scale_columns, shrink, weigh, weigh_scaled};
+use super::online_softmax::{RunningRows, SpanScores, scale_columns, shrink, weigh};
 use super::{BLOCK_POSITIONS, CacheBlock, Queries, ScoreRule};
 use crate::attention::AttentionShape;
 use crate::bf16::{COLUMNS, DEPTH, Kernel, Part, Ready, STEP_NUMBERS, Sums, TILE, TileRows};
@@ -151,17 +151,17 @@ impl Task {
                     scores[..from].fill(f32::NEG_INFINITY);
                     scores[to..width].fill(f32::NEG_INFINITY);
                 }
-                let (largest, sums) = (&mut running.largest[part.clone()], &mut running.sums[part.clone()]);
-                let (factors, weights) = (&mut running.factors[part.clone()], weights.numbers_mut());
-                let exponent = factor * std::f32::consts::LOG2_E;
-                if scaled {
-                    let scales = &scales[1];
-                    weigh_scaled(
-                        scores, SPAN, width, exponent, scales, largest, sums, factors, weights, SPAN_STEPS,
-                    );
-                } else {
-                    weigh(scores, SPAN, width, exponent, largest, sums, factors, weights, SPAN_STEPS);
-                }
+                let mut span = SpanScores {
+                    scores: &scores[..part.len() * SPAN],
+                    stride: SPAN,
+                    width,
+                    exponent: factor * std::f32::consts::LOG2_E,
+                    value_scales: scaled.then_some(&scales[1]),
+                    weights: weights.numbers_mut(),
+                    tiles: SPAN_STEPS,
+                };
+                weigh(&mut span, running, first);
+                let (factors, weights) = (&running.factors[part.clone()], weights.numbers());
                 let stride = head_steps(self.shape) * DEPTH;
                 let values = &mut values.floats_mut()[first * stride..];
                 shrink(values, stride, stride, factors);
