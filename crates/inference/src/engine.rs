@@ -80,9 +80,9 @@ impl Default for EngineSettings {
 }
 
 impl EngineSettings {
-    /// The numbers that keys and values are kept in.
-    pub fn cache_format(&self) -> CacheFormat {
-        self.kv_cache.unwrap_or(CacheFormat::beside(self.weights))
+    /// The numbers that a model's keys and values are kept in.
+    pub fn cache_format(&self, model: &InferenceModel) -> CacheFormat {
+        self.kv_cache.unwrap_or(model.default_cache_format())
     }
 
     /// Refuses what cannot work, naming the setting.
@@ -202,7 +202,7 @@ impl Engine {
             settings.adapters.iter().map(|(name, folder)| (name.clone(), folder.clone())).collect();
         let defaults = GenerationDefaults::load(model_folder)?;
         let end_tokens = defaults.all_end_tokens(&model.config().end_tokens, &tokenizer);
-        let cache = model.new_cache_as(plan.blocks, settings.cache_format());
+        let cache = model.new_cache_as(plan.blocks, settings.cache_format(&model));
         let rows = settings.tokens_per_step;
         let decoder =
             ModelDecoder::new(model, &adapters, plan.context_length, cache, rows, settings.threads)?;

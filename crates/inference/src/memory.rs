@@ -31,7 +31,7 @@ pub(crate) fn plan_memory(
     let model_context = model.config().maximum_positions;
     let context = settings.context_length.map_or(model_context, |wanted| wanted.min(model_context));
     let blocks_wanted = settings.running_requests * context.div_ceil(model::BLOCK_POSITIONS);
-    let format = settings.cache_format();
+    let format = settings.cache_format(model);
     let (weights, block) = (model.weight_bytes() as u64, model.cache_block_bytes(format) as u64);
     let without_budget = block.saturating_mul(blocks_wanted as u64).min(MOST_CACHE_WITHOUT_BUDGET);
     let budget = settings.memory_bytes.unwrap_or(weights.saturating_add(without_budget));

@@ -4,9 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::bail;
-use model::{
-    BLOCK_POSITIONS, CacheFormat, InferenceModel, InferenceWorkspace, KvCache, LogitRows, SequenceChunk,
-};
+use model::{BLOCK_POSITIONS, InferenceModel, InferenceWorkspace, KvCache, LogitRows, SequenceChunk};
 use serde_json::{Value, json};
 
 use crate::arguments::BenchInferenceArguments;
@@ -104,7 +102,7 @@ impl<'a> Bench<'a> {
         if positions > context {
             bail!("{}: has a context of {context} tokens, these settings need {positions}", folder.display());
         }
-        let cache = arguments.kv_cache.unwrap_or(CacheFormat::beside(model.format()));
+        let cache = arguments.kv_cache.unwrap_or(model.default_cache_format());
         let sequences = longest(&arguments.batches).max(1);
         let each = positions.div_ceil(BLOCK_POSITIONS);
         let blocks =

@@ -149,7 +149,7 @@ fn request_of_ids(random: &mut Random) -> Request {
 fn engine_over(model: &Arc<InferenceModel>, settings: &EngineSettings) -> Engine {
     let context = model.config().maximum_positions;
     let (rows, threads) = (settings.tokens_per_step, settings.threads);
-    let format = settings.kv_cache.unwrap_or(CacheFormat::beside(model.format()));
+    let format = settings.cache_format(model);
     let cache = model.new_cache_as(24, format);
     let decoder = ModelDecoder::new(model.clone(), &[], context, cache, rows, threads).unwrap();
     Engine::over(Box::new(decoder), Vec::new(), Arc::new(byte_tokenizer()), vec![], settings).unwrap()

@@ -1,6 +1,7 @@
 //! Keys and values of running sequences, in blocks.
 
-use super::{InferenceModel, WeightFormat};
+use super::InferenceModel;
+use super::weight::Weight;
 use compute::attention::AttentionShape;
 use compute::cached_attention::{CacheBlock, CacheBlockMut, block_floats, block_numbers, code_block_bytes};
 use compute::memory::Lines;
@@ -38,14 +39,6 @@ impl CacheFormat {
         CacheFormat::ALL.into_iter().find(|format| format.name() == name)
     }
 
-    /// What goes with weights in `weights`, where nothing else is said: f32 with f32, else bf16.
-    pub fn beside(weights: WeightFormat) -> CacheFormat {
-        match weights {
-            WeightFormat::F32 => CacheFormat::F32,
-            WeightFormat::Bf16 | WeightFormat::Q8 | WeightFormat::Q4 => CacheFormat::Bf16,
-        }
-    }
-
     fn block_bytes(self, shape: AttentionShape) -> usize {
         match self {
             CacheFormat::F32 => 4 * block_floats(shape),
@@ -62,10 +55,19 @@ type LayerOffsets = Vec<usize>;
 const ALIGNMENT: usize = 64;
 
 impl InferenceModel {
+    /// What goes with the weights, where nothing else is said: f32 with f32, else bf16.
+    pub fn default_cache_format(&self) -> CacheFormat {
+        // Of weights as a file stores them, one matrix stands for all.
+        match self.layers.first().map(|layer| &layer.output) {
+            Some(Weight::F32(_)) | None => CacheFormat::F32,
+            Some(_) => CacheFormat::Bf16,
+        }
+    }
+
     /// A pool of `blocks` blocks in the format that goes with the weights; each holds 64 positions of one sequence in all
     /// layers.
     pub fn new_cache(&self, blocks: usize) -> KvCache {
-        self.new_cache_as(blocks, CacheFormat::beside(self.format()))
+        self.new_cache_as(blocks, self.default_cache_format())
     }
 
     /// As [`InferenceModel::new_cache`], in `format`. The system gives the memory when it is first written to.
