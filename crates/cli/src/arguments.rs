@@ -39,6 +39,8 @@ pub enum Command {
     Keys(KeysArguments),
     Tenants(TenantsArguments),
     Audit(AuditArguments),
+    Usage(UsageArguments),
+    Limits(LimitsArguments),
     OptOut(OptOutArguments),
     Plot(PlotArguments),
     Bench(BenchArguments),
@@ -389,6 +391,34 @@ pub enum AuditAction {
     },
 }
 
+/// Show what tenants have used of a server, by day, key and model.
+#[derive(Args)]
+pub struct UsageArguments {
+    /// Folder of the server's state
+    #[arg(default_value = "eulalia-state", value_name = "STATE")]
+    pub state: PathBuf,
+    /// Only this tenant, by its name
+    #[arg(long)]
+    pub tenant: Option<String>,
+    /// The last so many days (UTC), today included
+    #[arg(long, default_value_t = 30, value_name = "DAYS")]
+    pub days: u64,
+}
+
+/// Give a key limits of its own; without any, those of the settings and of its tenant hold.
+#[derive(Args)]
+pub struct LimitsArguments {
+    /// The key's id, as `keys list` shows it
+    pub key: String,
+    /// requests_per_minute, tokens_per_minute, tokens_per_day, concurrent_requests, prompt_tokens, answer_tokens or
+    /// answers; these replace what the key had
+    #[arg(value_name = "LIMIT=NUMBER")]
+    pub limits: Vec<String>,
+    /// Folder of the server's state
+    #[arg(long, default_value = "eulalia-state", value_name = "DIR")]
+    pub state: PathBuf,
+}
+
 /// Make, list, rotate and revoke the keys of a server.
 #[derive(Args)]
 pub struct KeysArguments {
@@ -663,6 +693,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Call, clap
         "keys" => Command::Keys(KeysArguments::from_arg_matches(inner)?),
         "tenants" => Command::Tenants(TenantsArguments::from_arg_matches(inner)?),
         "audit" => Command::Audit(AuditArguments::from_arg_matches(inner)?),
+        "usage" => Command::Usage(UsageArguments::from_arg_matches(inner)?),
+        "limits" => Command::Limits(LimitsArguments::from_arg_matches(inner)?),
         "opt-out" => Command::OptOut(OptOutArguments::from_arg_matches(inner)?),
         "plot" => Command::Plot(PlotArguments::from_arg_matches(inner)?),
         "bench" => Command::Bench(BenchArguments::from_arg_matches(inner)?),
@@ -796,6 +828,14 @@ pub fn program() -> clap::Command {
         .subcommand(with_example(
             TenantsArguments::augment_args(clap::Command::new("tenants")),
             "eulalia tenants new library --set 'models=[\"small\"]' --set limits.tokens_per_minute=6000",
+        ))
+        .subcommand(with_example(
+            UsageArguments::augment_args(clap::Command::new("usage")),
+            "eulalia usage eulalia-state --tenant \"reading room\" --days 7",
+        ))
+        .subcommand(with_example(
+            LimitsArguments::augment_args(clap::Command::new("limits")),
+            "eulalia limits 4fGh72Kq requests_per_minute=60 tokens_per_day=200000",
         ))
         .subcommand(with_example(
             AuditArguments::augment_args(clap::Command::new("audit")),

@@ -112,6 +112,8 @@ fn command(call: &Call, world: &World) -> anyhow::Result<serde_json::Value> {
         Command::Keys(arguments) => commands::keys::keys(arguments, call.json, world),
         Command::Audit(arguments) => commands::audit::audit(arguments, call.json),
         Command::Tenants(arguments) => commands::tenants::tenants(arguments, world),
+        Command::Usage(arguments) => commands::usage::usage(arguments, world),
+        Command::Limits(arguments) => commands::limits::limits(arguments, world),
         Command::OptOut(arguments) => commands::opt_out::opt_out(arguments, world),
         Command::Convert(arguments) => commands::convert::convert(arguments, world),
         Command::Quantize(arguments) => commands::quantize::quantize(arguments, world),

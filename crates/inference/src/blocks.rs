@@ -93,7 +93,12 @@ impl Blocks {
     /// Whether `count` more private blocks could be had beside `found`, were these held.
     pub fn has_room(&self, found: &[u32], count: usize) -> bool {
         let held_anew = found.iter().filter(|&&block| self.users(block) == 0).count();
-        count + held_anew <= self.free.len() + self.unused
+        count + held_anew <= self.available()
+    }
+
+    /// Blocks that could be had as private ones now.
+    pub fn available(&self) -> usize {
+        self.free.len() + self.unused
     }
 
     /// Reads kept blocks from now on.

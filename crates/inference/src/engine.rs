@@ -40,7 +40,8 @@ pub struct EngineSettings {
     pub memory_bytes: Option<u64>,
     /// Longest sequence, if shorter than the model's own.
     pub context_length: Option<usize>,
-    /// Requests that are computed together. A tenant alone may fill three quarters.
+    /// Requests that are computed together. A tenant may hold three times as many places as are free: alone, three
+    /// quarters.
     pub running_requests: usize,
     /// Requests of one tenant that may wait; of all tenants together, four times as many.
     pub queued_requests: usize,
@@ -278,15 +279,26 @@ impl Engine {
         if inbox.stopping {
             return Err(SubmitError::Stopped);
         }
-        let limit = self.settings.queued_requests;
-        if inbox.queue.waiting_of(&waiting.request.tenant) >= limit || inbox.queue.waiting() >= 4 * limit {
-            return Err(SubmitError::QueueFull { waiting: inbox.queue.waiting() });
-        }
+        self.check_queue(&inbox, &waiting.request.tenant)?;
         let tenant = waiting.request.tenant.clone();
-        inbox.queue.push(&tenant, waiting);
+        inbox.queue.push(&tenant, waiting.blocks, waiting, Instant::now());
         drop(inbox);
         self.shared.changed.notify_one();
         Ok(running)
+    }
+
+    /// Whether a request of this tenant would find a place in the queue now: to be asked before work on its prompt.
+    pub fn has_room_for(&self, tenant: &str) -> Result<(), SubmitError> {
+        self.check_queue(&self.shared.inbox(), tenant)
+    }
+
+    fn check_queue(&self, inbox: &Inbox, tenant: &str) -> Result<(), SubmitError> {
+        let limit = self.settings.queued_requests;
+        let waiting = inbox.queue.waiting();
+        if inbox.queue.waiting_of(tenant) >= limit || waiting >= limit.saturating_mul(4) {
+            return Err(SubmitError::QueueFull { waiting });
+        }
+        Ok(())
     }
 
     /// Checks a request at the edge, so that nothing inside has to doubt it.

@@ -96,6 +96,11 @@ impl Sequence {
         self.waiting.request.prompt_logprobs.is_some() && self.computed < self.waiting.request.prompt.len()
     }
 
+    /// Whether its prompt is read, so that its next rows are rows of the answer.
+    pub fn is_answering(&self) -> bool {
+        !self.draft.is_empty()
+    }
+
     /// Positions in the cache.
     pub fn computed(&self) -> usize {
         self.computed

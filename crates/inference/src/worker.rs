@@ -1,14 +1,16 @@
 //! The engine's thread: continuous batching.
 //!
 //! Each step is one forward pass over rows of several sequences: one row for every answer under way, and with what is
-//! left of the step's rows, pieces of the prompts that are being read, shared evenly so that a long prompt does not keep
-//! short ones waiting. Answers join and leave between steps. A request is let in when the cache has blocks for all that
-//! it may come to need, so that nothing ever has to be thrown out again.
+//! left of the step's rows, pieces of the prompts that are being read. Prompts of the tenant that has used least come
+//! first; those of one tenant share evenly, so that a long one does not keep short ones waiting. While several tenants are
+//! there, steps are short: whoever comes waits for the one under way. Answers join and leave between steps. A request is
+//! let in when the cache has blocks for all that it may come to need, so that nothing ever has to be thrown out again.
 //!
 //! A prompt that begins like an earlier text of its tenant starts with that text's blocks. Where the other text is still
 //! being computed (several answers to one prompt, asked for together), it waits for it and then takes its blocks; the one
 //! in which they part is copied.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
@@ -20,11 +22,16 @@ use crate::decoder::{Chunk, Decoder, Rows};
 use crate::engine::{EngineFigures, EngineSettings, Shared};
 use crate::error::RequestFailure;
 use crate::format::Form;
+use crate::queue::Room;
 use crate::request::{Event, Pooling, Request};
 use crate::sequence::{Awaited, Sequence};
 
 /// Most logits that a step may ask of one prompt whose probabilities are wanted: 16 M of f32 are 64 MiB.
 const PROMPT_LOGITS_PER_STEP: usize = 16 << 20;
+
+/// Most rows of prompts in a step while several tenants are there: a newcomer's first token waits for at most one such
+/// step of somebody else. 128 rows share one reading of the weights, which is most of what larger steps would gain.
+const SHARED_PROMPT_ROWS: usize = 128;
 
 /// A request that was checked and queued.
 pub(crate) struct Waiting {
@@ -146,15 +153,15 @@ impl Worker {
         }
         let now = Instant::now();
         let gone = inbox.queue.remove(|waiting| waiting.gone(now).is_some());
-        // One tenant leaves room, so that another one's request starts at once.
-        let most_of_one_tenant = (self.running_requests - self.running_requests / 4).max(1);
         while self.running.len() < self.running_requests {
             let blocks = &self.blocks;
             let fits = |waiting: &Waiting| {
                 let found = waiting.find(blocks);
                 blocks.has_room(&found, waiting.blocks - found.len())
             };
-            let Some(waiting) = inbox.queue.take(most_of_one_tenant, fits) else { break };
+            let room =
+                Room { places: self.running_requests - self.running.len(), blocks: blocks.available() };
+            let Some(waiting) = inbox.queue.take(room, fits) else { break };
             self.begin(waiting);
         }
         inbox.running = self.running.len();
@@ -339,17 +346,45 @@ impl Worker {
         }
     }
 
-    /// Rows of each running sequence in the next pass: one each, then even shares of what is left; none for those that
-    /// wait for another.
+    /// Rows of each running sequence in the next pass; none for those that wait for another. Every answer gets one; what
+    /// is left goes to prompts (and guesses), tenant by tenant from the one that has used least, and evenly within each.
     fn chunk_lengths(&self) -> Vec<usize> {
-        let mut lengths: Vec<usize> =
-            self.running.iter().map(|sequence| usize::from(sequence.awaited.is_none())).collect();
+        let mut lengths: Vec<usize> = self
+            .running
+            .iter()
+            .map(|sequence| usize::from(sequence.awaited.is_none() && sequence.is_answering()))
+            .collect();
         let mut budget = self.tokens_per_step.saturating_sub(lengths.iter().sum());
+        let mut tenants: BTreeMap<&str, u64> =
+            self.running.iter().map(|sequence| (sequence.waiting.request.tenant.as_str(), 0)).collect();
+        {
+            let inbox = self.shared.inbox();
+            if inbox.queue.is_shared(Instant::now()) {
+                budget = budget.min(SHARED_PROMPT_ROWS);
+            }
+            for (tenant, used) in &mut tenants {
+                *used = inbox.queue.used_tokens(tenant);
+            }
+        }
+        // Also when answers alone fill the step: else prompts might never be read.
+        budget = budget.max(1);
+        let mut order: Vec<(&str, u64)> = tenants.into_iter().collect();
+        order.sort_by_key(|(_, used)| *used);
+        for (tenant, _) in order {
+            budget = self.share_rows(tenant, budget, &mut lengths);
+        }
+        lengths
+    }
+
+    /// Gives the sequences of one tenant even shares of `budget` rows. Returns what is left of them.
+    fn share_rows(&self, tenant: &str, mut budget: usize, lengths: &mut [usize]) -> usize {
         loop {
-            let hungry: Vec<usize> =
-                (0..lengths.len()).filter(|&index| lengths[index] < self.most_rows(index)).collect();
+            let hungry: Vec<usize> = (0..lengths.len())
+                .filter(|&index| self.running[index].waiting.request.tenant == tenant)
+                .filter(|&index| lengths[index] < self.most_rows(index))
+                .collect();
             if hungry.is_empty() || budget == 0 {
-                return lengths;
+                return budget;
             }
             let share = (budget / hungry.len()).max(1);
             for index in hungry {
@@ -379,7 +414,7 @@ impl Worker {
             let (kept, own) = sequence.blocks.split_at(sequence.kept);
             self.blocks.leave(kept);
             self.blocks.give_back(own);
-            inbox.queue.finished(&sequence.waiting.request.tenant);
+            inbox.queue.finished(&sequence.waiting.request.tenant, sequence.waiting.blocks);
         }
         inbox.running = self.running.len();
     }

@@ -29,6 +29,8 @@ mod store;
 mod tenants;
 mod tls;
 mod upstream;
+mod usage;
+mod usage_report;
 
 use std::path::{Path, PathBuf};
 
@@ -51,6 +53,7 @@ pub use settings::{
 };
 pub use tenants::{TenantRecord, TenantStore};
 pub use upstream::UpstreamSettings;
+pub use usage_report::usage;
 
 /// Whether this is the state folder of a server, with an audit log, or a copy of such a log.
 pub fn has_audit_log(folder: &Path) -> bool {

@@ -9,7 +9,7 @@ use axum::http::{Method, StatusCode};
 use axum::routing::{MethodRouter, delete, get, patch, post};
 
 use crate::api::failure::ApiFailure;
-use crate::api::{admin, chat, completions, embeddings, models, tokens};
+use crate::api::{admin, chat, completions, embeddings, models, tokens, usage};
 use crate::guard;
 use crate::identity::Scope;
 use crate::openapi;
@@ -205,6 +205,20 @@ pub static ROUTES: &[Route] = &[
         name: "POST /admin/v1/keys/{id}/rotate",
         scope: Some(Scope::Administer),
         handler: || post(admin::rotate_key),
+    },
+    Route {
+        method: Method::GET,
+        path: "/v1/usage",
+        name: "GET /v1/usage",
+        scope: Some(Scope::Inference),
+        handler: || get(usage::own),
+    },
+    Route {
+        method: Method::GET,
+        path: "/admin/v1/usage",
+        name: "GET /admin/v1/usage",
+        scope: Some(Scope::Audit),
+        handler: || get(usage::all),
     },
 ];
 

@@ -3,8 +3,8 @@
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use filters::{Chain, Chains};
@@ -34,6 +34,7 @@ use crate::settings::ServeSettings;
 use crate::store::Store;
 use crate::tls::Certificates;
 use crate::upstream::Upstreams;
+use crate::usage::UsageCounter;
 
 /// Folder of the audit log inside the state folder.
 pub const AUDIT_FOLDER: &str = "audit";
@@ -70,6 +71,7 @@ pub struct Server {
     /// Engines that run elsewhere.
     pub upstreams: Upstreams,
     pub filters: Chains,
+    usage: Arc<Mutex<UsageCounter>>,
     clock: Clock,
     /// Keys the digests of clients' own user names.
     user_secret: String,
@@ -142,6 +144,7 @@ pub fn serve_with(
         .with("requests", report.requests)
         .with("refused_strangers", report.refused_strangers);
     server.audit.append_and_wait(stopped)?;
+    server.usage.lock().unwrap_or_else(PoisonError::into_inner).catch_up()?;
     tracing::info!(report.connections, report.requests, report.refused_strangers, "stopped");
     Ok(report)
 }
@@ -219,6 +222,7 @@ async fn count_strangers(server: Arc<Server>) {
         let writing = server.clone();
         // Writing waits for the disk: not on the threads that serve connections.
         let _ = tokio::task::spawn_blocking(move || writing.note_used_keys()).await;
+        server.count_usage().await;
     }
 }
 
@@ -251,6 +255,9 @@ impl Server {
             context.storage.clone(),
             context.clock.clone(),
         )?;
+        // What a server that was killed left uncounted: daily limits begin with the truth.
+        let mut usage = UsageCounter::new(&folder, Store::open(state_folder)?);
+        usage.catch_up()?;
         Ok(Server {
             settings: Arc::new(Live::new(settings.clone())),
             certificates,
@@ -263,6 +270,7 @@ impl Server {
             limiter: Arc::new(Limiter::new(Store::open(state_folder)?, context.clock.clone())),
             upstreams,
             filters,
+            usage: Arc::new(Mutex::new(usage)),
             clock: context.clock.clone(),
             user_secret,
             requests: AtomicU64::new(0),
@@ -339,6 +347,17 @@ impl Server {
 
     fn strangers_since(&self, noted: u64) -> u64 {
         self.strangers.load(Ordering::Relaxed) - noted
+    }
+
+    /// Counts what the audit log has said since the last time. What fails is tried again: nothing is lost by waiting.
+    async fn count_usage(&self) {
+        let usage = self.usage.clone();
+        let counting = tokio::task::spawn_blocking(move || {
+            usage.lock().unwrap_or_else(PoisonError::into_inner).follow()
+        });
+        if let Ok(Err(error)) = counting.await {
+            tracing::warn!(problem = %error, "usage cannot be counted now");
+        }
     }
 
     /// Requests refused for a limit, counted like strangers: a tenant that floods must not fill the disk either.

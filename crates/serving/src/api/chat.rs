@@ -21,6 +21,9 @@ use crate::account::Account;
 use crate::body::Body;
 use crate::server::Server;
 
+/// Messages of one request: the template goes over each, however empty.
+pub const MOST_MESSAGES: usize = 2_048;
+
 /// What a request asks beyond the options.
 struct Chat {
     options: Options,
@@ -49,8 +52,12 @@ pub async fn complete(
     let seed = server.seed(chat.options.seed)?;
     let time_limit = server.settings().request_time();
     let tenant = account.caller().tenant.clone();
+    // Before work on the prompt: refusing must cost little.
+    model.engine.has_room_for(&tenant).map_err(|error| ApiFailure::from_submit(error, "messages"))?;
+    let turn = account.admission().encoding_turn().await;
     // The template and long prompts take a while: not on the threads that serve connections.
     let job = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
         let (choices, prompt_tokens) = chat.choices(&model, seed, &tenant, time_limit)?;
         Ok(Job {
             kind: Kind::Chat,
@@ -147,6 +154,13 @@ fn logprobs(fields: &mut Fields) -> Result<Option<usize>, ApiFailure> {
 /// `messages`, at least one.
 pub fn messages(fields: &mut Fields) -> Result<Vec<Message>, ApiFailure> {
     let values = match fields.take("messages") {
+        Some(Value::Array(values)) if values.len() > MOST_MESSAGES => {
+            return Err(ApiFailure::field(
+                "messages",
+                format!("at most {MOST_MESSAGES} messages"),
+                values.len(),
+            ));
+        }
         Some(Value::Array(values)) if !values.is_empty() => values,
         Some(other) => return Err(fields.wrong("messages", "an array of at least one message", &other)),
         None => {

@@ -56,8 +56,12 @@ pub async fn complete(
     let seed = server.seed(completion.options.seed)?;
     let time_limit = server.settings().request_time();
     let tenant = account.caller().tenant.clone();
+    // Before work on the prompt: refusing must cost little.
+    model.engine.has_room_for(&tenant).map_err(|error| ApiFailure::from_submit(error, "prompt"))?;
+    let turn = account.admission().encoding_turn().await;
     // Long prompts take a while to encode: not on the threads that serve connections.
     let job = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
         let (choices, prompt_tokens) = completion.choices(&model, seed, &tenant, time_limit)?;
         Ok(Job {
             kind: Kind::Completion,

@@ -53,7 +53,11 @@ pub async fn embed(
     let Embeddings { inputs, pooling, base64, .. } = wanted;
     let engine = model.engine.clone();
     // Long texts take a while to encode: not on the threads that serve connections.
+    let tenant = &account.caller().tenant;
+    model.engine.has_room_for(tenant).map_err(|error| ApiFailure::from_submit(error, "input"))?;
+    let turn = account.admission().encoding_turn().await;
     let encoding = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
         inputs.iter().map(|input| input.tokens(&engine, "input")).collect::<Result<Vec<_>, _>>()
     });
     let texts = encoding.await.map_err(|error| ApiFailure::internal(&error.to_string()))??;

@@ -12,3 +12,4 @@ pub mod options;
 pub mod relay;
 pub mod render;
 pub mod tokens;
+pub mod usage;

@@ -12,6 +12,10 @@ use super::fields::{Fields, shown, whole};
 /// Stop strings of one request; OpenAI allows 4.
 pub const MOST_STOPS: usize = 16;
 /// In bytes.
+/// Entries of `logit_bias`: each is looked at for every token.
+pub const MOST_BIASES: usize = 1_024;
+/// How deep a schema may nest.
+pub const DEEPEST_SCHEMA: usize = 32;
 pub const LONGEST_STOP: usize = 256;
 /// OpenAI's, for models whose makers say nothing.
 const DEFAULT_TEMPERATURE: f32 = 1.0;
@@ -161,6 +165,11 @@ fn format(fields: &mut Fields) -> Result<Option<AnswerFormat>, ApiFailure> {
             named.flag("strict")?;
             let schema = named.take("schema").unwrap_or_else(|| json!({}));
             named.finish()?;
+            let place = "response_format.json_schema.schema";
+            if is_deeper(&schema, DEEPEST_SCHEMA) {
+                let expected = format!("at most {DEEPEST_SCHEMA} levels");
+                return Err(ApiFailure::field(place, expected, "more"));
+            }
             Some(AnswerFormat::JsonSchema(schema))
         }
         Some("regex") => {
@@ -180,10 +189,24 @@ fn format(fields: &mut Fields) -> Result<Option<AnswerFormat>, ApiFailure> {
     Ok(found)
 }
 
+/// Whether a value nests deeper than `levels`. Parsing a body has bounded the depth already.
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    let inner = |value: &Value| levels == 0 || is_deeper(value, levels - 1);
+    match value {
+        Value::Array(values) => values.iter().any(inner),
+        Value::Object(fields) => fields.values().any(inner),
+        _ => false,
+    }
+}
+
 fn logit_bias(fields: &mut Fields) -> Result<BTreeMap<u32, f32>, ApiFailure> {
     let expected = "an object of token ids and numbers from -100 to 100, such as {\"17\": -100}";
     let Some(value) = fields.take("logit_bias") else { return Ok(BTreeMap::new()) };
     let Value::Object(object) = &value else { return Err(fields.wrong("logit_bias", expected, &value)) };
+    if object.len() > MOST_BIASES {
+        let expected = format!("at most {MOST_BIASES} tokens");
+        return Err(ApiFailure::field("logit_bias", expected, object.len()));
+    }
     object
         .iter()
         .map(|(token, bias)| {

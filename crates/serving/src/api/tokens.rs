@@ -41,7 +41,9 @@ pub async fn tokenize(
     let model = server.models.find(&model, &account.caller().policy)?.clone();
     server.describe(&account, &model, None);
     // Long texts take a while to encode: not on the threads that serve connections.
+    let turn = account.admission().encoding_turn().await;
     let encoding = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
         let engine = &model.engine;
         let tokenizer = engine.tokenizer();
         let tokens = match &source {

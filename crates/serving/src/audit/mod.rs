@@ -14,7 +14,7 @@ pub mod events;
 mod head;
 mod key;
 mod retention;
-mod segment;
+pub mod segment;
 mod verify;
 mod writer;
 

@@ -1,11 +1,16 @@
 //! What one tenant or one key has used of its limits.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
 
 use super::bucket::Bucket;
 use super::policy::LimitsPolicy;
 use super::refusal::Refusal;
 
+/// Prompts of one tenant that are encoded at once.
+const ENCODING_TURNS: usize = 2;
 /// Days whose tokens are remembered: today, and those that a clock that is set back and forth passes.
 const DAYS: usize = 4;
 const SECONDS_PER_DAY: u64 = 86_400;
@@ -42,6 +47,7 @@ pub struct UsageAccount {
     /// Tokens used or reserved, by day.
     days: Vec<(u64, u64)>,
     touched: Instant,
+    encoding: Arc<Semaphore>,
 }
 
 impl UsageAccount {
@@ -54,7 +60,13 @@ impl UsageAccount {
             running: 0,
             days: Vec::new(),
             touched: now,
+            encoding: Arc::new(Semaphore::new(ENCODING_TURNS)),
         }
+    }
+
+    /// Turns to encode prompts.
+    pub fn encoding_turns(&self) -> Arc<Semaphore> {
+        self.encoding.clone()
     }
 
     /// Sets the limits that hold from now on, and lets in what time has brought.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::account::UsageAccount;
 use super::bucket::Bucket;
@@ -57,6 +58,14 @@ impl Admission {
         Ok(())
     }
 
+    /// A turn to encode a prompt. A tenant has few at once: the others' prompts must not wait for all of its own.
+    pub async fn encoding_turn(&self) -> Option<OwnedSemaphorePermit> {
+        let (limiter, subjects) = self.limiter.as_ref()?;
+        let turns = lock(&limiter.accounts).by_subject.get(&subjects[0]).map(UsageAccount::encoding_turns)?;
+        // They are never closed.
+        turns.acquire_owned().await.ok()
+    }
+
     /// The request has ended and used so many tokens. Only the first call counts.
     pub fn settle(&self, used: usize) {
         if self.ended.swap(true, Ordering::Relaxed) {
@@ -64,6 +73,8 @@ impl Admission {
         }
         if let Some((limiter, subjects)) = &self.limiter {
             let reserved = self.reserved.load(Ordering::Relaxed);
+            // Without a reservation nothing was computed: tokens were counted for the one who asked how many there are.
+            let used = if reserved == 0 { 0 } else { used };
             let day = match self.day.load(Ordering::Relaxed) {
                 0 => limiter.now().day(),
                 day => day,

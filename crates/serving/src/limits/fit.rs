@@ -19,7 +19,7 @@ pub fn fit(admission: &Admission, job: &mut Job) -> Result<(), ApiFailure> {
     {
         return Err(too_large("n", "answers", most, job.choices.len(), "answers"));
     }
-    let (mut firm, mut soft) = (job.prompt_tokens, 0);
+    let (mut firm, mut soft) = (job.prompt_tokens, 0usize);
     for choice in &mut job.choices {
         let request = &mut choice.request;
         fit_prompt(admission, request.prompt.len(), job.prompt_field)?;
@@ -28,14 +28,14 @@ pub fn fit(admission: &Admission, job: &mut Job) -> Result<(), ApiFailure> {
             (Some(wanted), Some(most)) if wanted as u64 > most => {
                 return Err(too_large("max_tokens", "answer_tokens", most, wanted, "tokens"));
             }
-            (Some(wanted), _) => firm += wanted,
+            (Some(wanted), _) => firm = firm.saturating_add(wanted),
             (None, Some(most)) => {
                 let most = usize::try_from(most).unwrap_or(usize::MAX).min(room);
                 // An answer that the context cuts anyway ends for that reason.
                 request.max_tokens = (most < room).then_some(most);
-                soft += most.min(UNNAMED_ANSWER);
+                soft = soft.saturating_add(most.min(UNNAMED_ANSWER));
             }
-            (None, None) => soft += room.min(UNNAMED_ANSWER),
+            (None, None) => soft = soft.saturating_add(room.min(UNNAMED_ANSWER)),
         }
     }
     admission.reserve(firm, soft)

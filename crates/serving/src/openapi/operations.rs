@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::administration::list_of;
 use super::schemas::{any, named, object};
+use crate::usage_report::MOST_DAYS;
 
 /// What the document says of one route.
 pub struct Operation {
@@ -106,6 +107,23 @@ pub fn describe(route: &str) -> Option<Operation> {
             "KeyRotation",
             Answer::Json(named("NewKey")),
         ),
+        "GET /v1/usage" => Operation {
+            query: vec![days()],
+            ..Operation::plain("What the caller's tenant has used, by day, key and model", named("UsageList"))
+        },
+        "GET /admin/v1/usage" => Operation {
+            query: vec![
+                days(),
+                json!({"name": "tenant", "in": "query", "description": "Name or id; without it, all tenants.",
+                       "schema": {"type": "string"}}),
+            ],
+            ..Operation::plain("What all tenants have used, by day, key and model", named("UsageList"))
+        },
         _ => return None,
     })
+}
+
+fn days() -> Value {
+    json!({"name": "days", "in": "query", "description": "The last so many days, today included.",
+           "schema": {"type": "integer", "minimum": 1, "maximum": MOST_DAYS, "default": 30}})
 }

@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::api::chat::MOST_MESSAGES;
 use crate::api::embeddings::MOST_INPUTS;
-use crate::api::options::{LONGEST_STOP, LONGEST_USER, MOST_ALTERNATIVES, MOST_STOPS};
+use crate::api::options::{LONGEST_STOP, LONGEST_USER, MOST_ALTERNATIVES, MOST_BIASES, MOST_STOPS};
 use crate::settings::ServeSettings;
 
 /// A reference to a schema of [`all`].
@@ -78,6 +79,15 @@ fn prompts(most: usize) -> Value {
     json!({"anyOf": [text(), several(text()), tokens, several(list(token_id()))]})
 }
 
+/// What one key used of one model on one day.
+fn usage_entry() -> Value {
+    let mut entry = vec![("date", text()), ("tenant", text()), ("key", text()), ("model", text())];
+    let counts = ["requests", "refused", "prompt_tokens", "cached_prompt_tokens", "completion_tokens"];
+    entry.extend(counts.map(|name| (name, count(0))));
+    entry.push(("seconds", json!({"type": "number", "minimum": 0})));
+    object(&entry)
+}
+
 /// All of them, by name.
 pub fn all(settings: &ServeSettings, models: &[&str]) -> Value {
     let mut all = requests(settings.maximum_choices);
@@ -95,7 +105,8 @@ fn requests(choices: usize) -> Map<String, Value> {
         ("logprobs", json!({"type": "integer", "minimum": 0, "maximum": MOST_ALTERNATIVES})),
         ("best_of", json!({"const": 1})),
     ];
-    let turns = json!({"type": "array", "items": named("ChatMessage"), "minItems": 1});
+    let turns =
+        json!({"type": "array", "items": named("ChatMessage"), "minItems": 1, "maxItems": MOST_MESSAGES});
     let chat = vec![
         ("messages", turns.clone()),
         ("max_completion_tokens", count(1)),
@@ -150,6 +161,7 @@ fn options(choices: usize) -> Vec<(&'static str, Value)> {
         "type": "object",
         "propertyNames": {"pattern": "^[0-9]{1,9}$"},
         "additionalProperties": between(-100.0, 100.0),
+        "maxProperties": MOST_BIASES,
     });
     vec![
         ("model", named("ModelName")),
@@ -257,6 +269,7 @@ fn answers() -> Map<String, Value> {
         ("Completion", answer("text_completion", choice)),
         ("ChatCompletion", answer("chat.completion", chat_choice)),
         ("EmbeddingList", of_list(embedding)),
+        ("UsageList", object(&[("object", constant("list")), ("data", list(usage_entry()))])),
         (
             "Tokens",
             object(&[

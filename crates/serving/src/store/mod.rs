@@ -19,6 +19,7 @@ use crate::error::ServingError;
 
 pub use keys::KeyRow;
 pub use tenants::{TenantRow, parse_policy};
+pub use usage::{UsageRow, Used, UsedBy};
 
 /// Name of the database inside the state folder.
 pub const DATABASE_FILE: &str = "state.sqlite";

@@ -23,7 +23,7 @@ pub struct TestServer {
     pub key_id: String,
     pub engine: Arc<Engine>,
     pub state: PathBuf,
-    _folder: tempfile::TempDir,
+    folder: Arc<tempfile::TempDir>,
     cancellation: Cancellation,
     thread: Option<JoinHandle<Result<ServeReport, ServingError>>>,
 }
@@ -57,7 +57,15 @@ impl Default for Options {
 
 impl TestServer {
     pub fn start(options: Options) -> TestServer {
-        let folder = tempfile::tempdir().unwrap();
+        TestServer::start_in(Arc::new(tempfile::tempdir().unwrap()), options)
+    }
+
+    /// Another server on the state of this one, which must have stopped.
+    pub fn start_again(&self, options: Options) -> TestServer {
+        TestServer::start_in(self.folder.clone(), options)
+    }
+
+    fn start_in(folder: Arc<tempfile::TempDir>, options: Options) -> TestServer {
         write_byte_tokenizer(folder.path()).unwrap();
         let tokenizer = Tokenizer::load(folder.path()).unwrap();
         let engine = Arc::new(alphabet_engine_with(tokenizer, 64, options.step, &options.engine));
@@ -87,7 +95,7 @@ impl TestServer {
             key_id: new.id,
             engine,
             state,
-            _folder: folder,
+            folder,
             cancellation,
             thread: Some(thread),
         }

@@ -1,6 +1,7 @@
 //! The server from outside, over real sockets: who may pass, what is answered, what is refused, how it ends.
 
 mod answers;
+mod bombs;
 mod client;
 mod identity;
 mod limits;

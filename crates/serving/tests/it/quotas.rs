@@ -152,3 +152,49 @@ fn a_key_may_have_limits_of_its_own() {
     let nothing = LimitsPolicy { answers: Some(0), ..LimitsPolicy::default() };
     assert!(set_key_limits(&server.state, &server.key_id, Some(&nothing)).is_err());
 }
+
+#[test]
+fn usage_is_what_the_audit_log_says() {
+    let mut server = TestServer::start(Options::default());
+    let key = new_key(&server, "Bibliothèque");
+    for _ in 0..3 {
+        post_with(&server, &key, &completion(2)).check_ok();
+    }
+    server.post("/v1/completions", completion(1)).check_ok();
+    let of_tenant = |path: &str, key: &str| {
+        server.ask_with("GET", path, &format!("Authorization: Bearer {key}\r\n"), "").json()
+    };
+    server.wait_until("the lines are counted", |_| {
+        of_tenant("/v1/usage?days=2", &key)["data"][0]["requests"] == 3
+    });
+    let own = of_tenant("/v1/usage", &key);
+    let entry = &own["data"][0];
+    assert_eq!(own["data"].as_array().unwrap().len(), 1, "nothing of another tenant: {own}");
+    assert_eq!((&entry["tenant"], &entry["model"]), (&json!("Bibliothèque"), &json!("toy")));
+    assert_eq!((&entry["prompt_tokens"], &entry["completion_tokens"]), (&json!(6), &json!(6)));
+    let all = server.ask("GET", "/admin/v1/usage?tenant=Biblioth%C3%A8que", "").json();
+    assert_eq!(all["data"], own["data"]);
+    server.ask("GET", "/admin/v1/usage?weeks=2", "").check(400, Some("weeks"));
+    let forbidden =
+        server.ask_with("GET", "/admin/v1/usage", &format!("Authorization: Bearer {key}\r\n"), "");
+    forbidden.check(403, None);
+    server.stop();
+    let again = server.start_again(Options::default());
+    let rows = again.ask("GET", "/admin/v1/usage", "").json()["data"].clone();
+    let requests: u64 = rows.as_array().unwrap().iter().map(|row| row["requests"].as_u64().unwrap()).sum();
+    assert_eq!(requests, 4, "{rows:?}");
+}
+
+#[test]
+fn daily_limits_outlive_a_restart() {
+    let limits = LimitsPolicy { tokens_per_day: Some(10), ..LimitsPolicy::default() };
+    let settings = || limited(limits, LimitsPolicy::default());
+    let mut server = TestServer::start(settings());
+    server.post("/v1/completions", completion(5)).check_ok();
+    let refused = server.post("/v1/completions", completion(5));
+    assert!(check_refused(&refused, "tokens_per_day") <= 86_400);
+    server.stop();
+    let again = server.start_again(settings());
+    check_refused(&again.post("/v1/completions", completion(5)), "tokens_per_day");
+    again.post("/v1/completions", completion(1)).check_ok();
+}
