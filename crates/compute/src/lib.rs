@@ -9,7 +9,7 @@
 //!
 //! Kernels are plain functions over slices; they allocate nothing and start no threads (`multiply_parallel` alone spreads
 //! over the pool it is called in), so that a caller may run one in each of its threads. This crate alone contains `unsafe`: in the kernels of
-//! `product`, `quantised` and `bf16`, in the dispatch (`path`), in `team` and in `memory`.
+//! `product`, `quantised`, `bf16` and `cached_attention`, in the dispatch (`path`), in `team` and in `memory`.
 
 pub mod activations;
 pub mod attention;
