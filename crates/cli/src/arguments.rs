@@ -497,6 +497,18 @@ pub enum OptOutAction {
         #[arg(long, value_name = "SHA256")]
         since: Option<Digest>,
     },
+    /// Make the file that the server's filter for passages reads, from the texts themselves; it holds digests alone
+    Passages {
+        /// The ledger, JSON lines; it must name every one of the texts
+        #[arg(long, value_name = "FILE")]
+        ledger: PathBuf,
+        /// The file to make
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// The texts, a file each
+        #[arg(value_name = "FILE", required = true)]
+        texts: Vec<PathBuf>,
+    },
 }
 
 #[derive(Args)]

@@ -1,7 +1,12 @@
-//! `eulalia opt-out`: append to the ledger of opt-outs, and prove that it is sound.
+//! `eulalia opt-out`: append to the ledger of opt-outs, prove that it is sound, and make the file of passages from it that
+//! the server filters by.
 
-use anyhow::Context as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
 use corpus::opt_outs::{self, Request};
+use documents::Document;
+use filters::{PassageSet, WORDS_IN_A_PASSAGE};
 use provenance::context::timestamp;
 use serde_json::{Value, json};
 
@@ -24,7 +29,37 @@ pub fn opt_out(arguments: &OptOutArguments, world: &World) -> anyhow::Result<Val
             ));
             Ok(serde_json::to_value(summary)?)
         }
+        OptOutAction::Passages { ledger, out, texts } => passages(ledger, out, texts, world),
     }
+}
+
+/// Digests of the passages of texts that the ledger names. They are keyed with the ledger's digest: the same inputs make
+/// the same file.
+fn passages(ledger: &Path, out: &Path, texts: &[PathBuf], world: &World) -> anyhow::Result<Value> {
+    let digest = opt_outs::check(ledger, None)?.digest.context("the ledger is empty")?;
+    let key = digest.0.first_chunk().copied().unwrap_or_default();
+    let requests = opt_outs::Ledger::read(ledger)?;
+    let mut passages = PassageSet::new(key);
+    for path in texts {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        if requests.names(&Document::new("", &text)).is_none() {
+            bail!(
+                "{}: {} has no request for a text with these words: add it with `eulalia opt-out add --text`",
+                path.display(),
+                ledger.display()
+            );
+        }
+        if passages.add(&text) == 0 {
+            world.progress.warn(&format!(
+                "{}: fewer than {WORDS_IN_A_PASSAGE} words: nothing of it can be found",
+                path.display()
+            ));
+        }
+    }
+    world.storage.replace(out, &passages.to_bytes())?;
+    world.console.say(&format!("{}: {} passages of {} texts", out.display(), passages.len(), texts.len()));
+    Ok(json!({ "file": out, "passages": passages.len(), "texts": texts.len() }))
 }
 
 fn add(arguments: &OptOutAddArguments, world: &World) -> anyhow::Result<Value> {

@@ -36,7 +36,8 @@ pub fn serve(arguments: &ServeArguments, world: &World) -> anyhow::Result<Value>
     welcome_key(&settings.state, world)?;
     let context = world.context();
     let scheme = if settings.tls.is_some() { "https" } else { "http" };
-    let names: Vec<String> = models.iter().map(|model| model.name.clone()).collect();
+    let elsewhere = settings.upstreams.iter().flat_map(|upstream| upstream.models.keys().cloned());
+    let names: Vec<String> = models.iter().map(|model| model.name.clone()).chain(elsewhere).collect();
     let report = serving::serve(&settings, models, &context, |address| {
         world.console.say(&format!("Serving {} at {scheme}://{address}/v1", names.join(", ")));
         world.console.say("Ctrl-C or SIGTERM ends the server once the requests under way are answered.");
