@@ -9,7 +9,7 @@ use clap::builder::styling::Styles;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches};
 use model::{CacheFormat, WeightFormat};
 use provenance::Digest;
-use serving::{Role, Scope};
+use serving::{LogFormat, LogLevel, Role, Scope};
 
 use crate::commands::answering::{AnswerArguments, cache_format, weight_format};
 use crate::commands::keys::{role, scope};
@@ -275,7 +275,7 @@ pub struct QuantizeArguments {
 }
 
 /// Serve models over the OpenAI API: https or loopback, nothing without a key.
-#[derive(Args)]
+#[derive(Clone, Args)]
 pub struct ServeArguments {
     /// Releases, models in the Hugging Face layout or GGUF files; NAME=FOLDER gives one a name of your choice
     #[arg(required_unless_present = "config", value_name = "[NAME=]FOLDER")]
@@ -317,6 +317,23 @@ pub struct ServeArguments {
     /// Compute every prompt anew, even where it begins like an earlier one of its tenant
     #[arg(long)]
     pub no_prefix_cache: bool,
+    /// Check settings, certificates, state, models and ports, print what was found, and end
+    #[arg(long)]
+    pub check: bool,
+    /// How lines of the log are written: text or json [default: text]
+    #[arg(long, value_name = "FORMAT", value_parser = log_format)]
+    pub log_format: Option<LogFormat>,
+    /// What the log says: error, warn, info or debug [default: info]
+    #[arg(long, value_name = "LEVEL", value_parser = log_level)]
+    pub log_level: Option<LogLevel>,
+}
+
+fn log_format(name: &str) -> Result<LogFormat, String> {
+    LogFormat::from_name(name).ok_or_else(|| "expected text or json".to_string())
+}
+
+fn log_level(name: &str) -> Result<LogLevel, String> {
+    LogLevel::from_name(name).ok_or_else(|| "expected error, warn, info or debug".to_string())
 }
 
 /// Make, show, change and remove the tenants of a server: who shares it, and what each may use.

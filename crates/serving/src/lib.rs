@@ -34,6 +34,9 @@ mod usage_report;
 
 use std::path::{Path, PathBuf};
 
+pub use certificate_dates::Validity;
+pub use tls::check_certificates;
+
 pub use api::models::ServedModel;
 pub use audit::{AuditKey, AuditPublicKey, AuditSummary};
 pub use audit_policy::AuditPolicy;

@@ -114,6 +114,12 @@ impl Certificates {
     }
 }
 
+/// Whether chain and key can be read and belong together, and from when to when the certificate is valid, where it says
+/// so in a way that is understood.
+pub fn check_certificates(settings: &TlsSettings) -> Result<Option<Validity>, ServingError> {
+    read(settings).map(|in_use| in_use.validity)
+}
+
 fn stamps(settings: &TlsSettings) -> Vec<Option<Stamp>> {
     let stamp = |path: &PathBuf| {
         let of = |metadata: Metadata| Stamp {

@@ -5,7 +5,7 @@
 //! prefill multiplies them, so that its limit is the arithmetic. Both are limits and not promises.
 
 mod estimate;
-mod facts;
+pub mod facts;
 mod headers;
 mod speed;
 

@@ -26,6 +26,7 @@ pub mod run;
 pub mod sample;
 pub mod score;
 pub mod serve;
+pub mod serve_check;
 pub mod tenants;
 pub mod usage;
 pub mod verify;

@@ -13,12 +13,13 @@ use model::WeightFormat;
 use provenance::digest::{files_below, join, sha256_file, sha256_of_set};
 
 use serde_json::{Value, json};
-use serving::{KeyStore, ModelSettings, Role, ServeSettings, ServedModel, TlsSettings};
+use serving::{Controls, KeyStore, LogFormat, ModelSettings, Role, ServeSettings, ServedModel, TlsSettings};
 
 use crate::arguments::ServeArguments;
 use crate::commands::answering::cache_format;
 use crate::commands::keys::seconds_since_1970;
 use crate::commands::load;
+use crate::commands::serve_check;
 use crate::errors::Usage;
 use crate::run::World;
 
@@ -26,23 +27,35 @@ use crate::run::World;
 const ADAPTER: &str = "chat";
 
 pub fn serve(arguments: &ServeArguments, world: &World) -> anyhow::Result<Value> {
+    if arguments.check {
+        return Ok(serve_check::check(settings(arguments), world));
+    }
     let settings = settings(arguments)?;
     // Before anything is loaded: an address that must not be listened on is no reason to wait.
     settings.check()?;
+    // Before the models too: a wish to reload must not end a server that still loads.
+    let controls = controls(arguments)?;
+    serving::start_log(settings.log, world.clock.clone(), Box::new(std::io::stderr()));
     let mut models = Vec::new();
     for model in &settings.models {
         models.extend(load_model(model, world)?);
     }
     welcome_key(&settings.state, world)?;
     let context = world.context();
+    // A log in JSON is read by programs: it says the same, and nothing stands between its lines.
+    let say = |text: &str| {
+        if settings.log.format == LogFormat::Text {
+            world.console.say(text);
+        }
+    };
     let scheme = if settings.tls.is_some() { "https" } else { "http" };
     let elsewhere = settings.upstreams.iter().flat_map(|upstream| upstream.models.keys().cloned());
     let names: Vec<String> = models.iter().map(|model| model.name.clone()).chain(elsewhere).collect();
-    let report = serving::serve(&settings, models, &context, |address| {
-        world.console.say(&format!("Serving {} at {scheme}://{address}/v1", names.join(", ")));
-        world.console.say("Ctrl-C or SIGTERM ends the server once the requests under way are answered.");
+    let report = serving::serve_with(&settings, models, &context, controls, |address| {
+        say(&format!("Serving {} at {scheme}://{address}/v1", names.join(", ")));
+        say("Ctrl-C or SIGTERM ends the server once the requests under way are answered.");
     })?;
-    world.console.say(&format!(
+    say(&format!(
         "Served {} requests over {} connections; refused {} without a valid key.",
         report.requests, report.connections, report.refused_strangers
     ));
@@ -50,6 +63,17 @@ pub fn serve(arguments: &ServeArguments, world: &World) -> anyhow::Result<Value>
         "requests": report.requests, "connections": report.connections,
         "refused_strangers": report.refused_strangers,
     }))
+}
+
+/// SIGHUP reads the settings again, the command line included.
+fn controls(arguments: &ServeArguments) -> anyhow::Result<Controls> {
+    let arguments = arguments.clone();
+    let read = move || settings(&arguments).map_err(|error| format!("{error:#}"));
+    let controls = Controls { read_settings: Some(Box::new(read)), ..Controls::default() };
+    #[cfg(unix)]
+    signal_hook::flag::register(signal_hook::consts::SIGHUP, controls.reload.clone())
+        .context("cannot listen for SIGHUP")?;
+    Ok(controls)
 }
 
 /// What the file says, overruled by what the command line says.
@@ -67,6 +91,12 @@ fn settings(arguments: &ServeArguments) -> anyhow::Result<ServeSettings> {
     if let Some((certificate, private_key)) = arguments.tls_certificate.clone().zip(arguments.tls_key.clone())
     {
         settings.tls = Some(TlsSettings::new(certificate, private_key));
+    }
+    if let Some(format) = arguments.log_format {
+        settings.log.format = format;
+    }
+    if let Some(level) = arguments.log_level {
+        settings.log.level = level;
     }
     settings.allow_plain_http |= arguments.allow_plain_http;
     for argument in &arguments.models {

@@ -161,3 +161,42 @@ fn an_altered_release_is_not_loaded() {
     assert!(said.contains("does not verify") && said.contains("--allow-unverified"), "{said}");
     assert!(chat(&["--allow-unverified"]).status.success());
 }
+
+#[test]
+fn a_server_is_checked_before_it_starts() {
+    let (folder, release) = release();
+    let state = folder.path().join("state");
+    let check_at = |address: &str, arguments: &[&str]| {
+        let mut command = program();
+        command.arg("serve").arg(&release).args(["--check", "--json", "--listen", address, "--state"]);
+        let output = command.arg(&state).args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let result: serde_json::Value =
+            serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
+        let failed: Vec<String> = result["checks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|check| check["outcome"] == "failed")
+            .map(|check| {
+                format!("{}: {}", check["check"].as_str().unwrap(), check["found"].as_str().unwrap())
+            })
+            .collect();
+        assert_eq!(result["ok"], failed.is_empty());
+        assert_eq!(output.status.code(), Some(i32::from(!failed.is_empty())));
+        failed.join("; ")
+    };
+    let check = |arguments: &[&str]| check_at("127.0.0.1:0", arguments);
+    assert_eq!(check(&[]), "");
+    assert!(!state.exists(), "a check makes nothing");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    assert!(check_at(&address, &[]).contains(&address));
+    assert!(check(&["--tls-certificate", "none.pem", "--tls-key", "none.pem"]).contains("none.pem"));
+    assert!(check_at("0.0.0.0:0", &[]).contains("settings"), "plain http beyond loopback");
+
+    fs::write(release.join("model.safetensors"), "altered").unwrap();
+    assert!(check(&[]).contains("does not verify"));
+    fs::rename(release.join("model.safetensors"), release.join("pytorch_model.bin")).unwrap();
+    assert!(check(&["--allow-unverified"]).contains("pytorch_model.bin"));
+}

@@ -1,8 +1,10 @@
 //! The server from outside, over real sockets: who may pass, what is answered, what is refused, how it ends.
 
 mod answers;
+mod attacks;
 mod bombs;
 mod client;
+mod documents;
 mod identity;
 mod limits;
 mod metrics;

@@ -1,0 +1,276 @@
+//! `eulalia serve --check`: everything that would stop a server, or trouble it later, before it takes the place of one
+//! that runs. Reads and tries; changes nothing.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+
+use provenance::context::timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+use serving::{ModelSettings, ServeSettings, TlsSettings};
+
+use crate::commands::doctor::facts::{self, Facts};
+use crate::commands::load;
+use crate::console;
+use crate::machine;
+use crate::run::World;
+
+/// A certificate that ends sooner is worth a warning.
+const RENEW_WITHIN_DAYS: i64 = 30;
+const DAY_SECONDS: i64 = 86_400;
+/// A clock before this, the beginning of 2026, is wrong: this program was not there yet.
+const NOT_BEFORE: i64 = 1_767_225_600;
+/// The audit log and the database need room to grow.
+const STATE_BYTES: u64 = 1 << 30;
+/// Descriptors of a process beside those of its connections: files, sockets, the log.
+const OTHER_DESCRIPTORS: u64 = 64;
+
+/// How a check came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Outcome {
+    Ok,
+    Warning,
+    Failed,
+}
+
+#[derive(Debug, Serialize)]
+struct Check {
+    check: String,
+    outcome: Outcome,
+    /// What was found, and what to do about it.
+    found: String,
+}
+
+/// Checks what a server with these settings would need. The value's `ok` is false if anything failed.
+pub fn check(settings: anyhow::Result<ServeSettings>, world: &World) -> Value {
+    let mut checks = Checks::default();
+    let settings = settings.and_then(|settings| settings.check().map(|()| settings).map_err(Into::into));
+    match settings {
+        Err(error) => checks.failed("settings", format!("{error:#}")),
+        Ok(settings) => {
+            checks.ok("settings", "every value can be used".to_string());
+            let now =
+                world.clock.now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            let now = i64::try_from(now).unwrap_or(i64::MAX);
+            checks.clock(now);
+            checks.state(&settings.state);
+            checks.tls(&settings, now);
+            checks.address("address", settings.address);
+            if let Some(address) = settings.operations_address {
+                checks.address("operations_address", address);
+            }
+            checks.descriptors(settings.maximum_connections as u64);
+            checks.models(&settings.models, world);
+        }
+    }
+    let Checks(checks) = checks;
+    let rows: Vec<Vec<String>> = checks
+        .iter()
+        .map(|check| {
+            let outcome = match check.outcome {
+                Outcome::Ok => "ok",
+                Outcome::Warning => "warning",
+                Outcome::Failed => "FAILED",
+            };
+            vec![check.check.clone(), outcome.to_string(), check.found.clone()]
+        })
+        .collect();
+    world.console.say(&console::table(&["check", "", "found"], &rows, 3));
+    let ok = checks.iter().all(|check| check.outcome != Outcome::Failed);
+    json!({"ok": ok, "checks": checks})
+}
+
+#[derive(Default)]
+struct Checks(Vec<Check>);
+
+impl Checks {
+    fn add(&mut self, check: &str, outcome: Outcome, found: String) {
+        self.0.push(Check { check: check.to_string(), outcome, found });
+    }
+
+    fn ok(&mut self, check: &str, found: String) {
+        self.add(check, Outcome::Ok, found);
+    }
+
+    fn warn(&mut self, check: &str, found: String) {
+        self.add(check, Outcome::Warning, found);
+    }
+
+    fn failed(&mut self, check: &str, found: String) {
+        self.add(check, Outcome::Failed, found);
+    }
+
+    fn clock(&mut self, now: i64) {
+        let shown = timestamp(u64::try_from(now).unwrap_or(0));
+        if now < NOT_BEFORE {
+            self.failed("clock", format!("{shown} is before this program was made: set the clock"));
+        } else {
+            self.ok("clock", shown);
+        }
+    }
+
+    fn state(&mut self, folder: &Path) {
+        let shown = folder.display();
+        if !folder.exists() {
+            let parent = folder.ancestors().find(|parent| parent.is_dir()).unwrap_or(Path::new("."));
+            return match parent.metadata() {
+                Ok(metadata) if !metadata.permissions().readonly() => {
+                    self.ok("state", format!("{shown} is not there yet and will be made"));
+                }
+                _ => self.failed("state", format!("{shown} cannot be made in {}", parent.display())),
+            };
+        }
+        if !folder.is_dir() {
+            return self.failed("state", format!("{shown} is no folder"));
+        }
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let mode = folder.metadata().map_or(0, |metadata| metadata.mode() & 0o777);
+            if mode & 0o077 != 0 {
+                let found = format!("{shown}: others may enter it (mode {mode:04o}); run `chmod 700` on it");
+                return self.failed("state", found);
+            }
+        }
+        let database = folder.join("state.sqlite");
+        if database.exists()
+            && let Err(error) = std::fs::OpenOptions::new().read(true).append(true).open(&database)
+        {
+            return self.failed("state", format!("{}: {error}", database.display()));
+        }
+        if !database.exists() {
+            self.warn("state", format!("{shown} holds no keys yet: `eulalia keys new` makes one"));
+        }
+        match machine::free_bytes(folder) {
+            Some(free) if free < STATE_BYTES => {
+                self.warn("state", format!("{shown}: only {} are free", console::bytes(free)));
+            }
+            _ => self.ok("state", format!("{shown} is private")),
+        }
+    }
+
+    fn tls(&mut self, settings: &ServeSettings, now: i64) {
+        let Some(tls) = &settings.tls else {
+            return if settings.address.ip().is_loopback() {
+                self.ok("certificate", "plain http, on loopback".to_string());
+            } else {
+                let found =
+                    "plain http beyond loopback, as the settings name it: something else must encrypt";
+                self.warn("certificate", found.to_string());
+            };
+        };
+        match serving::check_certificates(tls) {
+            Err(error) => self.failed("certificate", error.to_string()),
+            Ok(None) => self.warn("certificate", "its dates cannot be read".to_string()),
+            Ok(Some(dates)) => {
+                let days = (dates.not_after - now).div_euclid(DAY_SECONDS);
+                let end = timestamp(u64::try_from(dates.not_after).unwrap_or(0));
+                if now > dates.not_after {
+                    self.failed("certificate", format!("it ended on {end}: renew it"));
+                } else if now < dates.not_before {
+                    self.failed("certificate", "it is not valid yet: is the clock right?".to_string());
+                } else if days < RENEW_WITHIN_DAYS {
+                    self.warn("certificate", format!("it ends in {days} days, on {end}: renew it"));
+                } else {
+                    self.ok("certificate", format!("it belongs to its key and ends on {end}"));
+                }
+            }
+        }
+        self.key_file(tls);
+    }
+
+    fn key_file(&mut self, tls: &TlsSettings) {
+        #[cfg(unix)]
+        if let Ok(metadata) = tls.private_key.metadata() {
+            use std::os::unix::fs::MetadataExt;
+            let mode = metadata.mode() & 0o777;
+            if mode & 0o007 != 0 {
+                let shown = tls.private_key.display();
+                self.warn("private key", format!("{shown}: everyone may read it (mode {mode:04o})"));
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = tls;
+    }
+
+    fn address(&mut self, name: &str, address: SocketAddr) {
+        match TcpListener::bind(address) {
+            Ok(_) => self.ok(name, format!("{address} is free")),
+            Err(error) => self.failed(name, format!("{address}: {error}")),
+        }
+    }
+
+    fn descriptors(&mut self, connections: u64) {
+        let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+        let most = limits.lines().find_map(|line| {
+            line.strip_prefix("Max open files")?.split_whitespace().next()?.parse::<u64>().ok()
+        });
+        match most {
+            Some(most) if most < connections + OTHER_DESCRIPTORS => {
+                let found = format!(
+                    "{most} file descriptors are too few for {connections} connections: raise LimitNOFILE, or lower \
+                     maximum_connections"
+                );
+                self.warn("descriptors", found);
+            }
+            Some(most) => self.ok("descriptors", format!("{most} for {connections} connections")),
+            None => {}
+        }
+    }
+
+    fn models(&mut self, models: &[ModelSettings], world: &World) {
+        let mut needed = 0;
+        for model in models {
+            let name =
+                format!("model {}", model.name.clone().unwrap_or_else(|| model.path.display().to_string()));
+            match load::check(&model.path, model.allow_unverified, world) {
+                Err(error) => self.failed(&name, format!("{error:#}")),
+                Ok(checked) => {
+                    let whole = match checked.digest {
+                        Some(digest) => format!("release {}…", &digest.chars().take(12).collect::<String>()),
+                        None => "no release: its files are as they are".to_string(),
+                    };
+                    match bytes_of(&model.path, model) {
+                        Ok(bytes) => {
+                            needed += bytes;
+                            self.ok(&name, format!("{whole}; takes about {}", console::bytes(bytes)));
+                        }
+                        Err(problem) => self.failed(&name, problem),
+                    }
+                }
+            }
+        }
+        match machine::available_bytes() {
+            Some(available) if needed > available => {
+                let found =
+                    format!("{} are needed, {} are free", console::bytes(needed), console::bytes(available));
+                self.failed("memory", found);
+            }
+            Some(available) if needed > 0 => {
+                let found = format!("about {} of {} free", console::bytes(needed), console::bytes(available));
+                self.ok("memory", found);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What the model's weights will take, or the budget that the settings give it.
+fn bytes_of(path: &Path, model: &ModelSettings) -> Result<u64, String> {
+    let facts = if load::is_gguf(path) { facts::of_gguf(path) } else { facts::of_folder(path) };
+    let facts: Facts = facts.map_err(|error| format!("{error:#}"))?;
+    if let Some(problem) = facts.problems.first() {
+        return Err(problem.clone());
+    }
+    if let Some(mebibytes) = model.memory {
+        return Ok(mebibytes << 20);
+    }
+    let bytes_of_parameter = match model.weights.as_deref() {
+        Some("bf16") => 2.0,
+        Some("q8_0") => 34.0 / 32.0,
+        Some("q4_0") => 18.0 / 32.0,
+        _ => 4.0,
+    };
+    Ok((facts.parameters as f64 * bytes_of_parameter) as u64)
+}
