@@ -41,6 +41,8 @@ pub enum Command {
     Audit(AuditArguments),
     Usage(UsageArguments),
     Limits(LimitsArguments),
+    Backup(BackupArguments),
+    Restore(RestoreArguments),
     OptOut(OptOutArguments),
     Plot(PlotArguments),
     Bench(BenchArguments),
@@ -406,6 +408,70 @@ pub enum AuditAction {
         #[arg(default_value = "eulalia-state", value_name = "STATE")]
         state: PathBuf,
     },
+    /// Show events as a table
+    Show {
+        /// Folder of the server's state, or a copy of its folder `audit`
+        #[arg(default_value = "eulalia-state", value_name = "STATE")]
+        state: PathBuf,
+        #[command(flatten)]
+        lines: AuditLines,
+        /// Show the last N of them
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        last: usize,
+    },
+    /// Write events to standard output for a security monitor
+    Export {
+        /// Folder of the server's state, or a copy of its folder `audit`
+        #[arg(default_value = "eulalia-state", value_name = "STATE")]
+        state: PathBuf,
+        #[command(flatten)]
+        lines: AuditLines,
+        /// jsonl: as in the log; ecs: JSON lines in the Elastic Common Schema
+        #[arg(long, value_name = "FORMAT", default_value = "jsonl", value_parser = ["jsonl", "ecs"])]
+        format: String,
+    },
+}
+
+/// Which events are asked for.
+#[derive(Args)]
+pub struct AuditLines {
+    /// Events at or after this time in UTC, such as 2026-11-20 or 2026-11-20T08:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Events before this time
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Events of this tenant, by its pseudonym
+    #[arg(long, value_name = "ID")]
+    pub tenant: Option<String>,
+    /// Events of this kind, such as request
+    #[arg(long, value_name = "KIND")]
+    pub event: Option<String>,
+    /// Events after the one of this number, to go on where an earlier export ended
+    #[arg(long, value_name = "SEQUENCE")]
+    pub after: Option<u64>,
+}
+
+/// Copy the state of a server, which may be running, to a new folder: keys, tenants, usage, audit log.
+#[derive(Args)]
+pub struct BackupArguments {
+    /// Folder of the server's state
+    #[arg(default_value = "eulalia-state", value_name = "STATE")]
+    pub state: PathBuf,
+    /// The new folder
+    #[arg(long, value_name = "FOLDER")]
+    pub to: PathBuf,
+}
+
+/// Put a backup into a new state folder, after checking it.
+#[derive(Args)]
+pub struct RestoreArguments {
+    /// The backup
+    #[arg(value_name = "BACKUP")]
+    pub backup: PathBuf,
+    /// The new state folder
+    #[arg(long, value_name = "STATE")]
+    pub to: PathBuf,
 }
 
 /// Show what tenants have used of a server, by day, key and model.
@@ -724,6 +790,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Call, clap
         "audit" => Command::Audit(AuditArguments::from_arg_matches(inner)?),
         "usage" => Command::Usage(UsageArguments::from_arg_matches(inner)?),
         "limits" => Command::Limits(LimitsArguments::from_arg_matches(inner)?),
+        "backup" => Command::Backup(BackupArguments::from_arg_matches(inner)?),
+        "restore" => Command::Restore(RestoreArguments::from_arg_matches(inner)?),
         "opt-out" => Command::OptOut(OptOutArguments::from_arg_matches(inner)?),
         "plot" => Command::Plot(PlotArguments::from_arg_matches(inner)?),
         "bench" => Command::Bench(BenchArguments::from_arg_matches(inner)?),
@@ -868,7 +936,16 @@ pub fn program() -> clap::Command {
         ))
         .subcommand(with_example(
             AuditArguments::augment_args(clap::Command::new("audit")),
-            "eulalia audit key eulalia-state > audit-key.pem",
+            "eulalia audit key eulalia-state > audit-key.pem\n  eulalia audit show --event request --since 2026-11-20\n  \
+             eulalia audit export --format ecs --after 12000 > events.ndjson",
+        ))
+        .subcommand(with_example(
+            BackupArguments::augment_args(clap::Command::new("backup")),
+            "eulalia backup eulalia-state --to backups/2026-11-20",
+        ))
+        .subcommand(with_example(
+            RestoreArguments::augment_args(clap::Command::new("restore")),
+            "eulalia restore backups/2026-11-20 --to eulalia-state",
         ))
         .subcommand(with_example(
             OptOutArguments::augment_args(clap::Command::new("opt-out")),

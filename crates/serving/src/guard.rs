@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::account::Account;
 use crate::api::failure::{ApiFailure, Refusal};
+use crate::credential::{self, Shown};
 use crate::identity::{Caller, Scope};
 use crate::limits::Admission;
 use crate::operations::trace::trace_id;
@@ -29,7 +30,7 @@ pub async fn guard(State(server): State<Arc<Server>>, mut request: Request, next
     if route.is_some_and(|route| route.scope.is_none()) {
         return sealed(&server, next.run(request).await);
     }
-    let caller = match caller(&server, &request) {
+    let caller = match credential::caller(&server, Shown::of(&server, &request)).await {
         Ok(caller) => caller,
         Err(failure) => {
             if failure.status == StatusCode::UNAUTHORIZED {
@@ -110,39 +111,4 @@ fn sealed(server: &Server, mut response: Response) -> Response {
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
-}
-
-/// Who signed in on the page, if the request comes from there and the key has not been revoked since.
-fn signed_in(server: &Server, request: &Request) -> Result<Option<Caller>, ApiFailure> {
-    let Some(caller) = server.sessions.caller(request.headers(), server.now()) else { return Ok(None) };
-    if !request.method().is_safe() && !page::is_same_origin(request.headers(), request.uri()) {
-        let message = "a signed-in page of this server may send this, another site may not";
-        return Err(ApiFailure::new(StatusCode::FORBIDDEN, "cross_site_request", message));
-    }
-    server
-        .keys
-        .caller_of(&caller.key_id, server.now())
-        .map_err(|error| ApiFailure::internal(&error.to_string()))
-}
-
-/// Whose credential came with the request.
-fn caller(server: &Server, request: &Request) -> Result<Caller, ApiFailure> {
-    let unauthorized = |code, message: &str| ApiFailure::new(StatusCode::UNAUTHORIZED, code, message);
-    let Some(authorization) = request.headers().get(AUTHORIZATION) else {
-        if let Some(caller) = signed_in(server, request)? {
-            return Ok(caller);
-        }
-        let message = "no key was given; send it as `Authorization: Bearer eu-…`";
-        return Err(unauthorized("missing_api_key", message));
-    };
-    let presented = authorization.to_str().ok().and_then(|text| {
-        let (scheme, key) = text.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
-    });
-    // A read of some tens of microseconds that no writer blocks (SQLite's write-ahead log): done where it stands.
-    match server.keys.authenticate(presented.unwrap_or_default(), server.now()) {
-        Ok(Some(caller)) => Ok(caller),
-        Ok(None) => Err(unauthorized("invalid_api_key", "this key is wrong, expired or revoked")),
-        Err(error) => Err(ApiFailure::internal(&error.to_string())),
-    }
 }

@@ -294,6 +294,12 @@ impl KeyStore {
         Ok(Some(Caller { tenant: row.tenant_id, key_id: row.id, role, scopes, policy }))
     }
 
+    /// Id and policy of the tenant of that name, if there is one.
+    pub(crate) fn tenant(&self, name: &str) -> Result<Option<(String, Arc<TenantPolicy>)>, ServingError> {
+        let tenant = self.store.tenant_named(name)?.filter(|tenant| tenant.removed_at.is_none());
+        Ok(tenant.map(|tenant| (tenant.id, Arc::new(tenant.policy))))
+    }
+
     /// The policy that the text says.
     fn policy(&self, tenant: &str, text: String) -> Result<Arc<TenantPolicy>, ServingError> {
         let mut policies = self.policies.lock().unwrap_or_else(PoisonError::into_inner);

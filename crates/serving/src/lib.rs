@@ -8,10 +8,12 @@ mod account;
 mod api;
 mod audit;
 mod audit_policy;
+mod backup;
 mod base64;
 mod body;
 mod certificate_dates;
 mod connection;
+mod credential;
 mod error;
 mod guard;
 mod identity;
@@ -32,17 +34,20 @@ mod upstream;
 mod usage;
 mod usage_report;
 
+use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 pub use certificate_dates::Validity;
 pub use tls::check_certificates;
 
 pub use api::models::ServedModel;
-pub use audit::{AuditKey, AuditPublicKey, AuditSummary};
+pub use audit::{AuditFilter, AuditFormat, AuditKey, AuditPublicKey, AuditSummary};
 pub use audit_policy::AuditPolicy;
+pub use backup::{backup, restore};
 pub use connection::Peer;
 pub use error::ServingError;
-pub use identity::{Role, Scope, Scopes, TenantPolicy};
+pub use identity::{Algorithm, Role, Scope, Scopes, TenantPolicy};
 pub use keys::{KeyOrder, KeyRecord, KeyStore, NewKey};
 pub use limits::policy::LimitsPolicy;
 pub use limits::set_key_limits;
@@ -51,8 +56,9 @@ pub use reload::Controls;
 pub use server::{ServeReport, serve, serve_with};
 pub use settings::RetentionSettings;
 pub use settings::{
-    AuditSettings, Durability, LimitsSettings, LogFormat, LogLevel, LogSettings, ModelSettings,
-    ServeSettings, TlsSettings, TlsVersion,
+    AuditSettings, ClientCertificates, ClientIdentity, Durability, LimitsSettings, LogFormat, LogLevel,
+    LogSettings, ModelSettings, Network, OidcSettings, ServeSettings, ThrottleSettings, TlsSettings,
+    TlsVersion,
 };
 pub use tenants::{TenantRecord, TenantStore};
 pub use upstream::UpstreamSettings;
@@ -70,6 +76,41 @@ pub fn has_audit_log(folder: &Path) -> bool {
 pub fn verify_audit(folder: &Path, key: Option<AuditPublicKey>) -> Result<AuditSummary, ServingError> {
     let is_state = folder.join(store::DATABASE_FILE).is_file();
     audit::verify_audit(&log_folder(folder), is_state.then_some(folder), key)
+}
+
+/// Calls `take` with the fields of each line of a log that the filter takes, in the order of the log, until it says stop.
+/// `folder` is a state folder or a copy of a log.
+pub fn read_audit(
+    folder: &Path,
+    filter: &AuditFilter,
+    mut take: impl FnMut(serde_json::Map<String, serde_json::Value>) -> ControlFlow<()>,
+) -> Result<(), ServingError> {
+    audit::read_log(&log_folder(folder), filter, |_, line| Ok(take(audit::object(line))))
+}
+
+/// Writes the lines of a log that the filter takes, in a format; returns how many.
+pub fn export_audit(
+    folder: &Path,
+    filter: &AuditFilter,
+    format: AuditFormat,
+    output: &mut dyn Write,
+) -> Result<u64, ServingError> {
+    audit::export_log(&log_folder(folder), filter, format, output)
+}
+
+/// Leaves for the audit log that the command line changed something: `action` such as `key_revoked`, `target` the id of
+/// what was changed. The server moves it into the log, at once or at its next start. `now` is in seconds since 1970.
+pub fn note_administration(
+    state_folder: &Path,
+    action: &str,
+    target: &str,
+    now: u64,
+) -> Result<(), ServingError> {
+    let event = audit::AuditEvent::new("administration")
+        .with("by", "command line")
+        .with("action", action)
+        .with("target", target);
+    store::Store::open(state_folder)?.note_for_audit(&event, now)
 }
 
 fn log_folder(folder: &Path) -> PathBuf {

@@ -23,7 +23,7 @@ const WISH_CHECK: Duration = Duration::from_millis(100);
 const FILES_CHECK: Duration = Duration::from_secs(1);
 
 /// Sections of the settings that a running server can change; all others need a restart.
-const LIVE: [&str; 14] = [
+const LIVE: [&str; 16] = [
     "body_limit_bytes",
     "header_limit_bytes",
     "header_seconds",
@@ -36,6 +36,8 @@ const LIVE: [&str; 14] = [
     "drain_grace_seconds",
     "drain_seconds",
     "limits",
+    "throttle",
+    "trusted_proxies",
     "log",
     "tls",
 ];
@@ -64,7 +66,17 @@ pub async fn keep_up(server: Arc<Server>, controls: Controls) {
         if since_look >= FILES_CHECK {
             since_look = Duration::ZERO;
             look_at_certificates(&server);
+            look_at_issuer(&server).await;
         }
+    }
+}
+
+/// The issuer's keys are read again when it is time.
+async fn look_at_issuer(server: &Server) {
+    if let Some(issuer) = server.issuer.clone()
+        && let Err(error) = tokio::task::spawn_blocking(move || issuer.keep_fresh()).await
+    {
+        tracing::error!(problem = %error, "the issuer's keys cannot be kept");
     }
 }
 

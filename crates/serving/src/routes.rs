@@ -8,6 +8,7 @@ use axum::Router;
 use axum::http::{Method, StatusCode};
 use axum::routing::{MethodRouter, delete, get, patch, post};
 
+use crate::api::audit;
 use crate::api::failure::ApiFailure;
 use crate::api::{admin, chat, completions, embeddings, models, tokens, usage};
 use crate::guard;
@@ -51,6 +52,13 @@ pub static ROUTES: &[Route] = &[
         name: "GET /metrics",
         scope: Some(Scope::Metrics),
         handler: || get(metrics::page),
+    },
+    Route {
+        method: Method::GET,
+        path: "/admin/v1/audit",
+        name: "GET /admin/v1/audit",
+        scope: Some(Scope::Audit),
+        handler: || get(audit::read),
     },
     Route {
         method: Method::GET,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use filters::{Chain, Chains};
 use provenance::digest::keyed_digest;
@@ -21,7 +21,8 @@ use crate::api::models::{Models, ServedModel};
 use crate::audit::{AuditEvent, AuditLog};
 use crate::connection::{self, Listening};
 use crate::error::ServingError;
-use crate::identity::Caller;
+use crate::identity::oidc::Issuer;
+use crate::identity::{Caller, Throttle};
 use crate::keys::{KeyStore, random_hex, random_seed};
 use crate::limits::Limiter;
 use crate::live::Live;
@@ -65,6 +66,10 @@ pub struct Server {
     pub keys: KeyStore,
     /// Who has signed in on the page.
     pub sessions: Sessions,
+    /// Who guesses credentials.
+    pub throttle: Throttle,
+    /// Whose tokens are taken besides keys.
+    pub issuer: Option<Arc<Issuer>>,
     pub audit: Arc<AuditLog>,
     pub metrics: Arc<Metrics>,
     pub limiter: Arc<Limiter>,
@@ -86,7 +91,7 @@ pub struct Server {
 }
 
 /// Takes the state folder for this server alone: two that write one audit log would break its chain.
-fn lock_state(state_folder: &Path) -> Result<File, ServingError> {
+pub fn lock_state(state_folder: &Path) -> Result<File, ServingError> {
     let path = state_folder.join("serve.lock");
     let open = File::options().create(true).truncate(false).write(true).open(&path);
     let file =
@@ -241,6 +246,7 @@ impl Server {
         let elsewhere = upstreams.models().map(|model| model.name.as_str());
         let metrics = Arc::new(Metrics::new(names.chain(elsewhere)));
         let keys = KeyStore::open(state_folder)?;
+        let issuer = settings.oidc.as_ref().map(Issuer::open).transpose()?.map(Arc::new);
         let lock = lock_state(state_folder)?;
         if keys.usable(seconds(&context.clock))? == 0 {
             // Keys are looked up afresh for every request: one that is made later opens this server at once.
@@ -265,6 +271,8 @@ impl Server {
             models,
             keys,
             sessions: Sessions::new(settings.tls.is_some() || !settings.address.ip().is_loopback()),
+            throttle: Throttle::new(Instant::now()),
+            issuer,
             audit: Arc::new(audit),
             metrics,
             limiter: Arc::new(Limiter::new(Store::open(state_folder)?, context.clock.clone())),
@@ -307,9 +315,14 @@ impl Server {
         }
     }
 
+    /// What stands for a person in logs: random, but the same for the same text.
+    pub fn pseudonym(&self, text: &str) -> String {
+        keyed_digest(self.user_secret.as_bytes(), text.as_bytes()).short()
+    }
+
     /// Puts into the account which model answers, and for whom.
     pub fn describe(&self, account: &Account, model: &ServedModel, user: Option<&str>) {
-        let pseudonym = user.map(|user| self.pseudonym(account, user));
+        let pseudonym = user.map(|user| self.pseudonym_of_user(account, user));
         let mut details = account.details();
         details.model.clone_from(&model.name);
         details.digest.clone_from(&model.digest);
@@ -318,15 +331,14 @@ impl Server {
 
     /// The same for a model of an engine elsewhere, whose weights nobody here has seen.
     pub fn describe_upstream(&self, account: &Account, model: &str, user: Option<&str>) {
-        let pseudonym = user.map(|user| self.pseudonym(account, user));
+        let pseudonym = user.map(|user| self.pseudonym_of_user(account, user));
         let mut details = account.details();
         details.model = model.to_string();
         details.user = pseudonym;
     }
 
-    fn pseudonym(&self, account: &Account, user: &str) -> String {
-        let named = format!("{}\n{user}", account.caller().tenant);
-        keyed_digest(self.user_secret.as_bytes(), named.as_bytes()).short()
+    fn pseudonym_of_user(&self, account: &Account, user: &str) -> String {
+        self.pseudonym(&format!("{}\n{user}", account.caller().tenant))
     }
 
     /// The filters for what this caller sends and is answered. A tenant whose policy names a chain that there is not is

@@ -10,14 +10,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use rustls::crypto::ring;
-use rustls::{ServerConfig, SupportedProtocolVersion};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 use crate::certificate_dates::{Validity, validity};
 use crate::error::ServingError;
 use crate::live::Live;
-use crate::settings::{TlsSettings, TlsVersion};
+use crate::settings::{ClientCertificates, TlsSettings, TlsVersion};
 
 /// What clients that speak HTTP/2 ask for (ALPN).
 pub const HTTP2: &[u8] = b"h2";
@@ -129,7 +131,8 @@ fn stamps(settings: &TlsSettings) -> Vec<Option<Stamp>> {
         };
         std::fs::metadata(path).ok().map(of)
     };
-    [&settings.certificate, &settings.private_key].into_iter().map(stamp).collect()
+    let own = [&settings.certificate, &settings.private_key];
+    own.into_iter().chain(&settings.client_ca).chain(&settings.client_crls).map(stamp).collect()
 }
 
 fn read(settings: &TlsSettings) -> Result<InUse, ServingError> {
@@ -139,7 +142,7 @@ fn read(settings: &TlsSettings) -> Result<InUse, ServingError> {
 }
 
 /// Certificates of a PEM file.
-fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, ServingError> {
+pub fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, ServingError> {
     let chain = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| trouble(path, format!("expected certificates in PEM: {error}")))?;
@@ -153,15 +156,47 @@ fn server_config(
     settings: &TlsSettings,
     chain: Vec<CertificateDer<'static>>,
 ) -> Result<Arc<ServerConfig>, ServingError> {
+    let verifier = client_verifier(settings)?;
     let path = &settings.private_key;
     let key = PrivateKeyDer::from_pem_file(path)
         .map_err(|error| trouble(path, format!("expected a private key in PEM: {error}")))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(versions(settings.minimum))
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .map(|builder| match verifier {
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
+            None => builder.with_no_client_auth(),
+        })
+        .and_then(|builder| builder.with_single_cert(chain, key))
         .map_err(|error| trouble(path, format!("certificate and key do not work together: {error}")))?;
     config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
     Ok(Arc::new(config))
+}
+
+/// What the certificates of clients are checked with, if they are asked for.
+fn client_verifier(settings: &TlsSettings) -> Result<Option<Arc<dyn ClientCertVerifier>>, ServingError> {
+    let Some(path) = &settings.client_ca else { return Ok(None) };
+    let mut roots = RootCertStore::empty();
+    for certificate in read_chain(path)? {
+        roots.add(certificate).map_err(|error| trouble(path, format!("no certificate to trust: {error}")))?;
+    }
+    let mut lists = Vec::new();
+    for path in &settings.client_crls {
+        let read = CertificateRevocationListDer::pem_file_iter(path)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        lists.extend(
+            read.map_err(|error| trouble(path, format!("expected revocation lists in PEM: {error}")))?,
+        );
+    }
+    let provider = Arc::new(ring::default_provider());
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    if !lists.is_empty() {
+        builder = builder.with_crls(lists).only_check_end_entity_revocation().enforce_revocation_expiration();
+    }
+    if settings.client_certificates != ClientCertificates::Required {
+        builder = builder.allow_unauthenticated();
+    }
+    let built = builder.build();
+    built.map(Some).map_err(|error| trouble(path, format!("clients cannot be checked with it: {error}")))
 }
 
 fn versions(minimum: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {

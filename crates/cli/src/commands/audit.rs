@@ -1,12 +1,24 @@
-//! `eulalia audit`: what an auditor asks of a server's audit log.
+//! `eulalia audit`, `backup` and `restore`: what an auditor asks of a server's audit log, and copies of its state.
 
-use serde_json::{Value, json};
-use serving::AuditKey;
+use std::collections::VecDeque;
+use std::io::{BufWriter, Write as _};
+use std::ops::ControlFlow;
+use std::path::Path;
 
-use crate::arguments::{AuditAction, AuditArguments};
+use anyhow::Context as _;
+use serde_json::{Map, Value, json};
+use serving::{AuditFilter, AuditFormat, AuditKey};
+
+use crate::arguments::{AuditAction, AuditArguments, AuditLines, BackupArguments, RestoreArguments};
+use crate::console;
+use crate::errors::Usage;
+use crate::run::World;
+
+/// Letters of what is shown of an event's own fields.
+const LONGEST_REST: usize = 80;
 
 /// Words go to standard error; what was asked for to standard output.
-pub fn audit(arguments: &AuditArguments, json: bool) -> anyhow::Result<Value> {
+pub fn audit(arguments: &AuditArguments, json: bool, world: &World) -> anyhow::Result<Value> {
     match &arguments.action {
         AuditAction::Key { state } => {
             let key = AuditKey::read(state)?.public();
@@ -15,5 +27,95 @@ pub fn audit(arguments: &AuditArguments, json: bool) -> anyhow::Result<Value> {
             }
             Ok(json!({ "id": key.id(), "public_key": key.pem() }))
         }
+        AuditAction::Show { state, lines, last } => show(state, &filter(lines)?, *last, world),
+        AuditAction::Export { state, lines, format } => {
+            let format = AuditFormat::from_name(format).context("no such format")?;
+            let mut output = BufWriter::new(std::io::stdout().lock());
+            let count = serving::export_audit(state, &filter(lines)?, format, &mut output)?;
+            output.flush()?;
+            world.console.say(&format!("{} written.", console::counted(count, "event")));
+            // Standard output holds the events and nothing else.
+            Ok(Value::Null)
+        }
     }
+}
+
+fn filter(lines: &AuditLines) -> anyhow::Result<AuditFilter> {
+    let AuditLines { since, until, tenant, event, after } = lines;
+    let filter = AuditFilter {
+        since: since.clone(),
+        until: until.clone(),
+        tenant: tenant.clone(),
+        event: event.clone(),
+        after: *after,
+    };
+    filter.check().map_err(|problem| Usage(format!("--{}", problem.replace('`', ""))))?;
+    Ok(filter)
+}
+
+fn show(state: &Path, filter: &AuditFilter, last: usize, world: &World) -> anyhow::Result<Value> {
+    let mut events: VecDeque<Map<String, Value>> = VecDeque::new();
+    let mut found: u64 = 0;
+    serving::read_audit(state, filter, |event| {
+        found += 1;
+        if events.len() == last {
+            events.pop_front();
+        }
+        if last > 0 {
+            events.push_back(event);
+        }
+        ControlFlow::Continue(())
+    })?;
+    let rows: Vec<Vec<String>> = events.iter().map(row).collect();
+    let header = ["number", "time", "event", "tenant", "key", "what", "outcome"];
+    world.console.say(&console::table(&header, &rows, header.len()));
+    if found > events.len() as u64 {
+        world.console.say(&format!("the last {} of {found} events; --last shows more", events.len()));
+    }
+    Ok(json!({ "found": found, "events": events }))
+}
+
+/// A line of the table: what most events have, and the rest of the others in one column.
+fn row(event: &Map<String, Value>) -> Vec<String> {
+    let text = |name: &str| match event.get(name) {
+        None | Some(Value::Null) => String::new(),
+        // A log may hold what a client sent: nothing in it steers the terminal.
+        Some(Value::String(text)) => console::printable(text).replace('\n', " "),
+        Some(other) => other.to_string(),
+    };
+    let what = if text("event") == "request" {
+        let tokens = format!("{}+{} tokens", text("prompt_tokens"), text("completion_tokens"));
+        [text("route"), text("model"), tokens].join(" ")
+    } else {
+        let shown =
+            ["sequence", "time", "event", "tenant", "key", "outcome", "previous", "status", "ciphertext"];
+        let rest = event.iter().filter(|(name, _)| !shown.contains(&name.as_str()));
+        let words: Vec<String> = rest.map(|(name, _)| format!("{name}={}", text(name))).collect();
+        words.join(" ").chars().take(LONGEST_REST).collect()
+    };
+    let outcome = [text("outcome"), text("status")].join(" ");
+    vec![text("sequence"), text("time"), text("event"), text("tenant"), text("key"), what, outcome]
+}
+
+/// `eulalia backup`
+pub fn backup(arguments: &BackupArguments, world: &World) -> anyhow::Result<Value> {
+    let summary = serving::backup(&arguments.state, &arguments.to, &world.storage, &world.clock)?;
+    world.console.say(&format!(
+        "{}: whole, with {} of the audit log up to {}. It holds secrets: keep it as you keep the state.",
+        arguments.to.display(),
+        console::counted(summary.events, "event"),
+        summary.last_time
+    ));
+    Ok(serde_json::to_value(&summary)?)
+}
+
+/// `eulalia restore`
+pub fn restore(arguments: &RestoreArguments, world: &World) -> anyhow::Result<Value> {
+    let summary = serving::restore(&arguments.backup, &arguments.to, &world.storage, &world.clock)?;
+    world.console.say(&format!(
+        "{}: restored and checked; its audit log goes on after event {}.",
+        arguments.to.display(),
+        summary.events
+    ));
+    Ok(serde_json::to_value(&summary)?)
 }

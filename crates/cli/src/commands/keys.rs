@@ -2,7 +2,7 @@
 
 use provenance::context::timestamp;
 use serde_json::{Value, json};
-use serving::{KeyOrder, KeyStore, NewKey, Role, Scope, Scopes};
+use serving::{KeyOrder, KeyStore, NewKey, Role, Scope, Scopes, note_administration};
 
 use crate::arguments::{KeysAction, KeysArguments};
 use crate::console;
@@ -19,6 +19,7 @@ pub fn keys(arguments: &KeysArguments, json: bool, world: &World) -> anyhow::Res
                 ..KeyOrder::new(tenant, label, *role)
             };
             let made = KeyStore::open(state)?.make(&order, now)?;
+            note_administration(state, "key_created", &made.id, now)?;
             let made_for = format!("Key {} of tenant {tenant}.", made.id);
             hand_over(&made, &made_for, json, world);
             Ok(json!({
@@ -27,6 +28,7 @@ pub fn keys(arguments: &KeysArguments, json: bool, world: &World) -> anyhow::Res
         }
         KeysAction::Rotate { id, grace, state } => {
             let made = KeyStore::open(state)?.rotate(id, grace.saturating_mul(3_600), now)?;
+            note_administration(state, "key_rotated", &made.id, now)?;
             let made_for =
                 format!("Key {} in the place of {id}, which opens for {grace} hours more.", made.id);
             hand_over(&made, &made_for, json, world);
@@ -58,6 +60,9 @@ pub fn keys(arguments: &KeysArguments, json: bool, world: &World) -> anyhow::Res
         }
         KeysAction::Revoke { id, state } => {
             KeyStore::open(state)?.revoke(id, now)?;
+            // The id without what may stand around it: a whole key must not reach the log.
+            let bare: String = id.strip_prefix("eu-").unwrap_or(id).chars().take(8).collect();
+            note_administration(state, "key_revoked", &bare, now)?;
             world.console.say(&format!("Key {id} opens nothing any more."));
             Ok(json!({ "revoked": id }))
         }

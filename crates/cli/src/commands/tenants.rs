@@ -2,7 +2,7 @@
 
 use provenance::context::timestamp;
 use serde_json::{Value, json};
-use serving::{ServingError, TenantPolicy, TenantRecord, TenantStore};
+use serving::{ServingError, TenantPolicy, TenantRecord, TenantStore, note_administration};
 
 use crate::arguments::{TenantsAction, TenantsArguments};
 use crate::commands::keys::seconds_since_1970;
@@ -15,6 +15,7 @@ pub fn tenants(arguments: &TenantsArguments, world: &World) -> anyhow::Result<Va
         TenantsAction::New { name, changes, state } => {
             let policy = changed(TenantPolicy::default(), changes)?;
             let made = TenantStore::open(state)?.new_tenant(name, &policy, now)?;
+            note_administration(state, "tenant_created", &made.id, now)?;
             world.console.say(&format!("Tenant {name}; in the audit log it is called {}.", made.id));
             Ok(json!(made))
         }
@@ -35,11 +36,15 @@ pub fn tenants(arguments: &TenantsArguments, world: &World) -> anyhow::Result<Va
             let tenants = TenantStore::open(state)?;
             let policy = changed(tenants.show(name)?.policy, changes)?;
             tenants.set_policy(name, &policy)?;
+            note_administration(state, "tenant_changed", &tenants.show(name)?.id, now)?;
             world.console.say(&format!("The policy of {name} holds from the next request on."));
             Ok(json!(tenants.show(name)?))
         }
         TenantsAction::Remove { name, state } => {
-            TenantStore::open(state)?.remove(name, now)?;
+            let tenants = TenantStore::open(state)?;
+            let id = tenants.show(name)?.id;
+            tenants.remove(name, now)?;
+            note_administration(state, "tenant_removed", &id, now)?;
             world.console.say(&format!("Tenant {name} is removed; its keys open nothing any more."));
             Ok(json!({ "removed": name }))
         }

@@ -18,5 +18,6 @@ mod pulls;
 mod ranks;
 mod recipes;
 mod reruns;
+mod server_kills;
 mod support;
 mod tampering;

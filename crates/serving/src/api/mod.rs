@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod answer;
+pub mod audit;
 pub mod chat;
 pub mod completions;
 pub mod embeddings;

@@ -11,34 +11,26 @@ pub const CLOCK_JUMPED: &str = "clock_jumped";
 /// What stands in the place of a line that was erased.
 pub const ERASED: &str = "erased";
 
+/// A backup begins; a signed head covers this line, so that the backup can end with it.
+pub const BACKUP_TAKEN: &str = "backup_taken";
+
 /// Every kind that a retention can be set for.
-pub const KINDS: [&str; 27] = [
+pub const KINDS: [&str; 16] = [
     "request",
     "content",
     "requests_refused",
     "strangers_refused",
-    "login_failed",
+    "administration",
     "server_started",
     "server_stopped",
-    "server_draining",
     "settings_reloaded",
+    "settings_refused",
     "certificates_reloaded",
-    "key_created",
-    "key_changed",
-    "key_revoked",
-    "tenant_created",
-    "tenant_changed",
-    "tenant_removed",
-    "session_opened",
-    "session_closed",
-    "upstream_down",
-    "upstream_up",
-    "release_refused",
-    "filter_matched",
+    "certificates_refused",
     "audit_read",
-    "backup_taken",
+    BACKUP_TAKEN,
     "state_restored",
-    "state_changed",
+    "note_unreadable",
     CLOCK_JUMPED,
 ];
 

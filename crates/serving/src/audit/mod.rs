@@ -10,9 +10,11 @@
 //! Times come from the clock and may jump; the order of events is that of the running number.
 
 mod chain;
+mod ecs;
 pub mod events;
 mod head;
 mod key;
+mod read;
 mod retention;
 pub mod segment;
 mod verify;
@@ -36,16 +38,21 @@ use crate::store::Store;
 use retention::{ClockWatch, Retention};
 use writer::Writer;
 
-pub use head::{AuditHead, HeadSignature};
-pub use key::{AuditKey, AuditPublicKey};
+pub use head::{AuditHead, HEADS_FILE, HeadSignature};
+pub use key::{AuditKey, AuditPublicKey, KEY_FILE};
+pub use read::{AuditFilter, AuditFormat, export_log, object, read_log};
+pub use retention::lock_shared;
+pub use segment::{SegmentLines, segment_path, segments};
 pub use verify::{AuditSummary, verify_audit};
 
 /// Most lines that share one sync.
 const LINES_PER_SYNC: usize = 512;
-/// How often the clock is looked at,
-const CLOCK_EVERY: Duration = Duration::from_secs(60);
-/// and how often, in such looks, what is over goes.
-const LOOKS_PER_RETENTION: u64 = 60;
+/// How often events that other processes noted are moved into the log;
+const UPKEEP_EVERY: Duration = Duration::from_secs(1);
+/// how often, counted in that, the clock is looked at,
+const CLOCK_EVERY: u64 = 60;
+/// and what is over goes.
+const RETENTION_EVERY: u64 = 3_600;
 /// Fields that the log itself gives each line.
 const OWN_FIELDS: [&str; 3] = ["sequence", "time", "previous"];
 
@@ -56,6 +63,22 @@ pub struct AuditEvent(Map<String, Value>);
 impl AuditEvent {
     pub fn new(event: &str) -> AuditEvent {
         AuditEvent::default().with("event", event)
+    }
+
+    /// The event as [`AuditEvent::text`] wrote it. What cannot be read becomes an event that says so.
+    pub fn from_text(text: &str) -> AuditEvent {
+        match serde_json::from_str(text) {
+            Ok(Value::Object(mut fields)) if fields.get("event").is_some_and(Value::is_string) => {
+                fields.retain(|name, _| !OWN_FIELDS.contains(&name.as_str()));
+                AuditEvent(fields)
+            }
+            _ => AuditEvent::new("note_unreadable"),
+        }
+    }
+
+    /// The event as JSON.
+    pub fn text(&self) -> String {
+        Value::Object(self.0.clone()).to_string()
     }
 
     /// Adds a field; fields stand in the order in which they were added.
@@ -103,6 +126,7 @@ impl AuditLog {
         let retention = Retention::new(folder, settings.retention.clone(), storage);
         let watch = ClockWatch::new(clock, writer.last_time.as_deref());
         let current = writer.current_segment.clone();
+        let noted = Store::open(state_folder)?;
         let (orders, incoming) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("audit".to_string())
@@ -112,7 +136,7 @@ impl AuditLog {
         let announcing = orders.clone();
         let upkeep = std::thread::Builder::new()
             .name("audit upkeep".to_string())
-            .spawn(move || keep_up(retention, watch, &current, &announcing, &end))
+            .spawn(move || keep_up(retention, watch, &noted, &current, &announcing, &end))
             .map_err(ServingError::Runtime)?;
         Ok(AuditLog {
             orders: Some(orders),
@@ -161,7 +185,7 @@ impl AuditLog {
 
 /// Whether there is a segment of a log in this folder.
 pub fn is_log(folder: &Path) -> bool {
-    segment::segments(folder).is_ok_and(|segments| !segments.is_empty())
+    segments(folder).is_ok_and(|segments| !segments.is_empty())
 }
 
 impl Drop for AuditLog {
@@ -222,39 +246,71 @@ fn write_orders(mut writer: Writer, incoming: &Receiver<Order>) {
 fn keep_up(
     mut retention: Retention,
     mut watch: ClockWatch,
+    noted: &Store,
     current: &Arc<AtomicU64>,
     orders: &Sender<Order>,
     end: &Receiver<()>,
 ) {
-    let mut looks: u64 = 0;
-    loop {
-        if let Some(event) = watch.look() {
+    for tick in 0u64.. {
+        if tick.is_multiple_of(CLOCK_EVERY)
+            && let Some(event) = watch.look()
+        {
             tracing::warn!("the clock jumped; nothing leaves the audit log for a day");
             // Whether it could be written, the writer says.
             let _ = orders.send(Order { event, written: Box::new(|_| {}), with_head: false });
         }
-        if looks.is_multiple_of(LOOKS_PER_RETENTION)
+        if tick.is_multiple_of(RETENTION_EVERY)
             && let Some(now) = watch.believed()
         {
-            let applied =
-                retention.apply(current.load(Ordering::SeqCst), now, &mut |event| announce(orders, event));
+            let current = current.load(Ordering::SeqCst);
+            let applied = retention.apply(current, now, &mut |event| put(orders, event, true));
             if let Err(error) = applied {
                 tracing::error!(problem = %error, "the audit log's retention failed; it is tried again in an hour");
             }
         }
-        looks += 1;
-        if end.recv_timeout(CLOCK_EVERY) != Err(RecvTimeoutError::Timeout) {
+        let ends = end.recv_timeout(UPKEEP_EVERY) != Err(RecvTimeoutError::Timeout);
+        if let Err(error) = move_noted(noted, orders) {
+            tracing::warn!(problem = %error, "events that wait in the database could not be moved to the audit log");
+        }
+        if ends {
             return;
         }
     }
 }
 
-/// Puts an event into the log and a signed head over it.
-fn announce(orders: &Sender<Order>, event: AuditEvent) -> Result<(), ServingError> {
+/// Moves what other processes noted into the log. After a crash between the two steps an event stands there twice, with
+/// the same `note`.
+fn move_noted(store: &Store, orders: &Sender<Order>) -> Result<(), ServingError> {
+    for (id, text) in store.noted_for_audit()? {
+        let event = AuditEvent::from_text(&text).with("note", id.as_str());
+        let with_head = event.0.get("event").is_some_and(|kind| kind == events::BACKUP_TAKEN);
+        put(orders, event, with_head)?;
+        store.forget_noted(&id)?;
+    }
+    Ok(())
+}
+
+/// Appends one event to a log that no server has open.
+pub fn append_to_closed_log(
+    folder: &Path,
+    state_folder: &Path,
+    event: AuditEvent,
+    storage: Storage,
+    clock: Clock,
+) -> Result<(), ServingError> {
+    let key = AuditKey::read(state_folder)?;
+    let store = Store::open(state_folder)?;
+    let mut writer = Writer::open(folder, store, key, AuditSettings::default(), storage, clock)?;
+    writer.append(vec![event]).map_err(ServingError::AuditFailed)?;
+    writer.sign_head()
+}
+
+/// Puts an event into the log and, if asked, a signed head over it; waits until they are on disk.
+fn put(orders: &Sender<Order>, event: AuditEvent, with_head: bool) -> Result<(), ServingError> {
     let (sender, receiver) = mpsc::sync_channel(1);
     let written = Box::new(move |result| drop(sender.send(result)));
     let ended = || ServingError::AuditFailed("its thread has ended".to_string());
-    orders.send(Order { event, written, with_head: true }).map_err(|_| ended())?;
+    orders.send(Order { event, written, with_head }).map_err(|_| ended())?;
     receiver.recv().map_err(|_| ended())?.map_err(ServingError::AuditFailed)
 }
 

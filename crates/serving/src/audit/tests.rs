@@ -6,7 +6,7 @@ use provenance::digest::sha256;
 use serde_json::json;
 
 use super::head::heads_path;
-use super::segment::segment_path;
+
 use super::*;
 use crate::store::DATABASE_FILE;
 
@@ -187,9 +187,9 @@ fn another_key_in_the_state_folder_is_found() {
     let (one, other) = (place(), place());
     write(&one, 2);
     write(&other, 2);
-    fs::copy(other.state.join(key::KEY_FILE), one.state.join(key::KEY_FILE)).unwrap();
+    fs::copy(other.state.join(KEY_FILE), one.state.join(KEY_FILE)).unwrap();
     check_found(&one, "another key");
-    fs::remove_file(one.state.join(key::KEY_FILE)).unwrap();
+    fs::remove_file(one.state.join(KEY_FILE)).unwrap();
     assert!(verify(&one).is_err());
     assert!(open(&one, Storage::disk()).is_err(), "a new key does not take the place of a lost one");
 }
@@ -321,10 +321,10 @@ fn apply(
     storage: Storage,
     now: u64,
 ) -> Result<(), ServingError> {
-    let current = *segment::segments(&place.log).unwrap().last().unwrap();
+    let current = *segments(&place.log).unwrap().last().unwrap();
     let orders = log.orders.clone().unwrap();
     let mut retention = Retention::new(&place.log, settings.retention.clone(), storage);
-    retention.apply(current, now, &mut |event| announce(&orders, event))
+    retention.apply(current, now, &mut |event| put(&orders, event, true))
 }
 
 fn short_retention() -> AuditSettings {
@@ -409,7 +409,7 @@ fn a_retention_that_breaks_off_leaves_a_whole_log() {
 fn nothing_goes_while_somebody_reads() {
     let (place, settings) = (place(), short_retention());
     let log = write_days(&place, 6, &settings);
-    let reading = retention::lock_shared(&place.log).unwrap();
+    let reading = lock_shared(&place.log).unwrap();
     apply(&place, &log, &settings, Storage::disk(), 9 * DAY).unwrap();
     assert_eq!(verify(&place).unwrap().segments, 6);
     drop(reading);
@@ -439,4 +439,51 @@ fn a_clock_that_jumped_is_not_believed() {
     for last in [300 * DAY, 401 * DAY] {
         assert_eq!(ClockWatch::new(clock.clone(), Some(&time(last))).believed(), None, "{last}");
     }
+}
+
+#[test]
+fn what_other_processes_note_comes_into_the_log_once() {
+    let place = place();
+    let other = Store::open(&place.state).unwrap();
+    other.note_for_audit(&AuditEvent::new("key_created").with("key", "abc"), 900).unwrap();
+    let log = open(&place, Storage::disk()).unwrap();
+    other.note_for_audit(&AuditEvent::new("key_revoked").with("key", "abc"), 901).unwrap();
+    drop(log);
+    write(&place, 0);
+    assert!(other.noted_for_audit().unwrap().is_empty());
+    let text = lines(&place).join("\n");
+    for wanted in
+        ["\"event\":\"key_created\",\"key\":\"abc\",\"noted_at\":\"1970-01-01T00:15:00Z\"", "key_revoked"]
+    {
+        assert_eq!(text.matches(wanted).count(), 1, "{wanted}: {text}");
+    }
+    verify(&place).unwrap();
+}
+
+#[test]
+fn an_export_has_what_was_asked_for() {
+    let place = place();
+    drop(write_days(&place, 4, &AuditSettings::default()));
+    let export = |filter: AuditFilter, format| {
+        let mut output = Vec::new();
+        let count = export_log(&place.log, &filter, format, &mut output).unwrap();
+        let lines: Vec<Value> = String::from_utf8(output)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(lines.len() as u64, count);
+        lines
+    };
+    let some = |text: &str| Some(text.to_string());
+    assert_eq!(export(AuditFilter::default(), AuditFormat::Jsonl).len(), 12);
+    let filter = AuditFilter { event: some("request"), ..AuditFilter::default() };
+    assert_eq!(export(filter.clone(), AuditFormat::Ecs)[3]["event"]["action"], "request");
+    let days = AuditFilter { since: some("1970-01-02"), until: some("1970-01-04"), ..filter.clone() };
+    let found = export(days, AuditFormat::Jsonl);
+    assert_eq!(found.iter().map(|line| line["day"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2]);
+    let later = AuditFilter { after: found[0]["sequence"].as_u64(), ..filter };
+    assert_eq!(export(later, AuditFormat::Jsonl).len(), 2);
+    let other = AuditFilter { tenant: some("nobody"), ..AuditFilter::default() };
+    assert!(export(other, AuditFormat::Jsonl).is_empty());
 }

@@ -3,13 +3,23 @@
 //! Every credential belongs to one tenant and has one role. A role is a set of scopes; a credential may be narrowed to
 //! fewer of them, never widened. A route names the scope that it asks for (see `routes`).
 
+mod address;
+pub mod certificates;
+mod jwks;
+pub mod oidc;
 mod policy;
+mod strict_json;
+mod throttle;
+mod token;
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use address::client_address;
+pub use jwks::Algorithm;
 pub use policy::TenantPolicy;
+pub use throttle::Throttle;
 
 /// One thing that a credential may be used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

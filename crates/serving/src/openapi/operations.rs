@@ -51,6 +51,10 @@ pub fn describe(route: &str) -> Option<Operation> {
             Operation::plain("Whether the models take requests, and how busy they are", named("Readiness"))
         }
         "GET /metrics" => Operation::bare("Figures for Prometheus", Answer::Text("text/plain")),
+        "GET /admin/v1/audit" => Operation {
+            query: audit_query(),
+            ..Operation::bare("Lines of the audit log, oldest first", Answer::Text("application/x-ndjson"))
+        },
         "GET /openapi.json" => Operation::plain("This document", any()),
         "GET /" => Operation::bare("The page: sign in, talk to a model", Answer::Text("text/html")),
         "POST /session" => {
@@ -126,4 +130,24 @@ pub fn describe(route: &str) -> Option<Operation> {
 fn days() -> Value {
     json!({"name": "days", "in": "query", "description": "The last so many days, today included.",
            "schema": {"type": "integer", "minimum": 1, "maximum": MOST_DAYS, "default": 30}})
+}
+
+/// Which lines of the audit log are asked for.
+fn audit_query() -> Vec<Value> {
+    let parameter = |name: &str, schema: Value, description: &str| json!({"name": name, "in": "query", "required": false, "schema": schema, "description": description});
+    let text = json!({"type": "string"});
+    let time =
+        json!({"type": "string", "pattern": "^\\d{4}(-\\d{2}(-\\d{2}(T\\d{2}:\\d{2}(:\\d{2}Z?)?)?)?)?$"});
+    vec![
+        parameter("since", time.clone(), "Lines at or after this time, in UTC"),
+        parameter("until", time, "Lines before this time"),
+        parameter("tenant", text.clone(), "Lines of this tenant, by its pseudonym"),
+        parameter("event", text, "Lines of this kind"),
+        parameter("after", json!({"type": "integer", "minimum": 0}), "Lines after the one of this number"),
+        parameter(
+            "format",
+            json!({"type": "string", "enum": ["jsonl", "ecs"]}),
+            "As in the log, or in the Elastic Common Schema",
+        ),
+    ]
 }

@@ -5,7 +5,9 @@ mod audit;
 mod limits;
 mod log;
 mod model;
+mod oidc;
 mod retention;
+mod throttle;
 mod tls;
 
 use std::net::SocketAddr;
@@ -21,8 +23,10 @@ pub use audit::{AuditSettings, Durability};
 pub use limits::LimitsSettings;
 pub use log::{LogFormat, LogLevel, LogSettings};
 pub use model::ModelSettings;
+pub use oidc::OidcSettings;
 pub use retention::RetentionSettings;
-pub use tls::{TlsSettings, TlsVersion};
+pub use throttle::{Network, ThrottleSettings};
+pub use tls::{ClientCertificates, ClientIdentity, TlsSettings, TlsVersion};
 
 /// Settings of the server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,6 +74,12 @@ pub struct ServeSettings {
     pub log: LogSettings,
     /// How the audit log is kept.
     pub audit: AuditSettings,
+    /// Proxies that are believed about where a request comes from (`X-Forwarded-For`); nobody else is.
+    pub trusted_proxies: Vec<Network>,
+    /// How many wrong credentials are too many.
+    pub throttle: ThrottleSettings,
+    /// Whose tokens are taken besides keys.
+    pub oidc: Option<OidcSettings>,
     /// What tenants and keys may use where nothing else is said of them.
     pub limits: LimitsSettings,
     /// Engines that run elsewhere, whose models are served here.
@@ -101,6 +111,9 @@ impl Default for ServeSettings {
             drain_seconds: 30,
             log: LogSettings::default(),
             audit: AuditSettings::default(),
+            trusted_proxies: Vec::new(),
+            throttle: ThrottleSettings::default(),
+            oidc: None,
             limits: LimitsSettings::default(),
             upstreams: Vec::new(),
             filters: filters::Settings::default(),
@@ -124,6 +137,10 @@ impl ServeSettings {
         if let Some(tls) = &mut settings.tls {
             resolve(&mut tls.certificate);
             resolve(&mut tls.private_key);
+            tls.client_ca.iter_mut().chain(&mut tls.client_crls).for_each(resolve);
+        }
+        if let Some(oidc) = &mut settings.oidc {
+            oidc.jwks_file.iter_mut().chain(&mut oidc.ca).for_each(resolve);
         }
         Ok(settings)
     }
@@ -135,6 +152,9 @@ impl ServeSettings {
         }
         self.audit.check()?;
         self.limits.check()?;
+        self.throttle.check()?;
+        self.tls.as_ref().map_or(Ok(()), TlsSettings::check)?;
+        self.oidc.as_ref().map_or(Ok(()), OidcSettings::check)?;
         at_least("body_limit_bytes", self.body_limit_bytes as u64, 1 << 10)?;
         // hyper needs 8 KiB to read a request at all.
         at_least("header_limit_bytes", self.header_limit_bytes as u64, 8 << 10)?;

@@ -4,8 +4,10 @@
 //! database can take SQLite's place here and nowhere else; each file holds the tables of one concern. The schema grows by numbered migrations, each applied once
 //! and in its own transaction. The file lives in a folder that only its owner can enter (mode 0700).
 
+mod backup;
 mod heads;
 mod keys;
+mod outbox;
 mod tenants;
 mod usage;
 
@@ -94,6 +96,13 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE tenants ADD COLUMN removed_at BIGINT;
     ALTER TABLE api_keys ADD COLUMN last_used_day BIGINT;
     ALTER TABLE api_keys ADD COLUMN replaces TEXT;
+",
+    "
+    CREATE TABLE audit_outbox (
+        id       TEXT PRIMARY KEY,
+        noted_at BIGINT NOT NULL,
+        event    TEXT NOT NULL
+    );
 ",
 ];
 
@@ -247,6 +256,64 @@ mod tests {
         store.connection().execute("INSERT INTO schema_migrations (number) VALUES (999)", []).unwrap();
         drop(store);
         assert!(matches!(Store::open(&state), Err(ServingError::NewerSchema { found: 999, .. })));
+    }
+
+    /// A database as the program left it when it knew `known` migrations, with a tenant, a key and a head.
+    fn database_of(state: &Path, known: usize) {
+        make_private_folder(state).unwrap();
+        let connection = Connection::open(state.join(DATABASE_FILE)).unwrap();
+        connection.execute_batch("CREATE TABLE schema_migrations (number BIGINT PRIMARY KEY)").unwrap();
+        for (number, sql) in (1i64..).zip(&MIGRATIONS[..known]) {
+            connection.execute_batch(sql).unwrap();
+            connection.execute("INSERT INTO schema_migrations (number) VALUES (?1)", [number]).unwrap();
+        }
+        let rows = "
+            INSERT INTO tenants (id, name, created_at) VALUES ('t1', 'Szkoła', 1);
+            INSERT INTO api_keys (id, tenant_id, label, salt, digest, created_at, expires_at, revoked_at)
+                VALUES ('k1', 't1', 'label', '00', '11', 2, NULL, 3);
+            INSERT INTO audit_heads (log, sequence, digest, recorded_at) VALUES ('l1', 4, '22', 5);
+            INSERT INTO secrets (name, value) VALUES ('s1', 'v1');";
+        connection.execute_batch(rows).unwrap();
+    }
+
+    #[test]
+    fn a_database_of_every_earlier_schema_is_migrated_with_what_it_holds() {
+        for known in 1..=MIGRATIONS.len() {
+            let folder = tempfile::tempdir().unwrap();
+            let state = folder.path().join("state");
+            database_of(&state, known);
+            for _ in 0..2 {
+                let store = Store::open(&state).unwrap_or_else(|error| panic!("schema {known}: {error}"));
+                let keys = store.keys().unwrap();
+                assert_eq!((keys.len(), keys[0].tenant_name.as_str()), (1, "Szkoła"), "schema {known}");
+                assert_eq!((keys[0].role.as_str(), keys[0].revoked_at), ("user", Some(3)));
+                assert_eq!(store.tenant("Szkoła", "other", 9).unwrap(), "t1");
+                let heads = store.audit_heads().unwrap();
+                assert_eq!((heads[0].sequence, &heads[0].signature), (4, &None));
+                assert_eq!(store.secret("s1", "other").unwrap(), "v1");
+                let number: i64 = store
+                    .connection()
+                    .query_row("SELECT MAX(number) FROM schema_migrations", [], |row| row.get(0))
+                    .unwrap();
+                assert_eq!(number, MIGRATIONS.len() as i64);
+            }
+        }
+    }
+
+    #[test]
+    fn a_migration_that_fails_leaves_the_schema_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        database_of(&state, 1);
+        // In the way of what a later migration makes.
+        let connection = Connection::open(state.join(DATABASE_FILE)).unwrap();
+        connection.execute_batch("CREATE TABLE audit_outbox (id TEXT)").unwrap();
+        drop(connection);
+        assert!(matches!(Store::open(&state), Err(ServingError::Database { operation: "migrating", .. })));
+        let connection = Connection::open(state.join(DATABASE_FILE)).unwrap();
+        connection.execute_batch("DROP TABLE audit_outbox").unwrap();
+        drop(connection);
+        assert_eq!(Store::open(&state).unwrap().keys().unwrap().len(), 1);
     }
 
     #[test]

@@ -2,12 +2,16 @@
 
 mod answers;
 mod attacks;
+mod auditing;
 mod bombs;
+mod certificates;
 mod client;
 mod documents;
+mod guessing;
 mod identity;
 mod limits;
 mod metrics;
+mod oidc;
 mod openapi;
 mod page;
 mod quotas;
