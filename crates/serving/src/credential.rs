@@ -164,7 +164,7 @@ fn token_caller(server: &Server, holder: TokenHolder) -> Result<Caller, ApiFailu
         let message = "this token names a tenant that this server does not have";
         return Err(ApiFailure::new(StatusCode::FORBIDDEN, "no_rights", message));
     };
-    let key_id = format!("oidc-{}", server.pseudonym_of(&holder.subject));
+    let key_id = format!("oidc-{}", server.pseudonym(&holder.subject));
     Ok(Caller { tenant, key_id, role: holder.role, scopes: holder.scopes, policy })
 }
 

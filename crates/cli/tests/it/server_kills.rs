@@ -28,23 +28,35 @@ fn start(model: &Path, state: &Path) -> (Child, String) {
         .spawn()
         .unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap());
+    match address(&mut said) {
+        Ok(address) => {
+            // What it says later must not block it.
+            std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+            (child, address)
+        }
+        Err(all) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("no address: {all}");
+        }
+    }
+}
+
+/// Where the server says that it listens; all that it said if it does not.
+fn address(said: &mut impl BufRead) -> Result<String, String> {
     let began = Instant::now();
     let mut all = String::new();
-    loop {
+    while began.elapsed() < PATIENCE {
         let mut line = String::new();
-        if said.read_line(&mut line).unwrap_or(0) == 0 || began.elapsed() > PATIENCE {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            panic!("no address: {all}");
+        if said.read_line(&mut line).unwrap_or(0) == 0 {
+            break;
         }
         all.push_str(&line);
         if let Some(rest) = line.split("http://").nth(1).filter(|_| line.contains("Serving")) {
-            let address = rest.split('/').next().unwrap().trim().to_string();
-            // What it says later must not block it.
-            std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
-            return (child, address);
+            return Ok(rest.split('/').next().unwrap().trim().to_string());
         }
     }
+    Err(all)
 }
 
 /// Asks once; the id of a request whose answer came whole.
