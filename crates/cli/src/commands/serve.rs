@@ -90,7 +90,9 @@ fn settings(arguments: &ServeArguments) -> anyhow::Result<ServeSettings> {
     }
     if let Some((certificate, private_key)) = arguments.tls_certificate.clone().zip(arguments.tls_key.clone())
     {
-        settings.tls = Some(TlsSettings::new(certificate, private_key));
+        // What the file says of clients' certificates holds all the same.
+        let base = settings.tls.take().unwrap_or_else(|| TlsSettings::new(PathBuf::new(), PathBuf::new()));
+        settings.tls = Some(TlsSettings { certificate, private_key, ..base });
     }
     if let Some(format) = arguments.log_format {
         settings.log.format = format;
