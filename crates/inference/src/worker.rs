@@ -355,21 +355,24 @@ impl Worker {
             .map(|sequence| usize::from(sequence.awaited.is_none() && sequence.is_answering()))
             .collect();
         let mut budget = self.tokens_per_step.saturating_sub(lengths.iter().sum());
-        let mut tenants: BTreeMap<&str, u64> =
-            self.running.iter().map(|sequence| (sequence.waiting.request.tenant.as_str(), 0)).collect();
+        // What each tenant has used, and how much it has under way: of equals, the newcomer comes first.
+        let mut tenants: BTreeMap<&str, (u64, usize)> = BTreeMap::new();
+        for sequence in &self.running {
+            tenants.entry(sequence.waiting.request.tenant.as_str()).or_default().1 += 1;
+        }
         {
             let inbox = self.shared.inbox();
             if inbox.queue.is_shared(Instant::now()) {
                 budget = budget.min(SHARED_PROMPT_ROWS);
             }
-            for (tenant, used) in &mut tenants {
+            for (tenant, (used, _)) in &mut tenants {
                 *used = inbox.queue.used_tokens(tenant);
             }
         }
         // Also when answers alone fill the step: else prompts might never be read.
         budget = budget.max(1);
-        let mut order: Vec<(&str, u64)> = tenants.into_iter().collect();
-        order.sort_by_key(|(_, used)| *used);
+        let mut order: Vec<(&str, (u64, usize))> = tenants.into_iter().collect();
+        order.sort_by_key(|(_, standing)| *standing);
         for (tenant, _) in order {
             budget = self.share_rows(tenant, budget, &mut lengths);
         }
