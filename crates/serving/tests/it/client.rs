@@ -15,7 +15,7 @@ use serving::{Controls, KeyStore, Role, ServeReport, ServeSettings, ServedModel,
 use tokenizer::Tokenizer;
 
 /// Longest wait for anything in these tests.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct TestServer {
     pub address: SocketAddr,
