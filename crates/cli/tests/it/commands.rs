@@ -260,20 +260,30 @@ fn a_corpus_can_be_looked_at_and_searched() {
 }
 
 #[test]
-fn the_audit_log_of_a_server_is_verified() {
+fn an_audit_log_that_nobody_signed_or_somebody_changed_does_not_verify() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
     assert!(program().args(["keys", "new", "--state"]).arg(&state).output().unwrap().status.success());
+    // What the first start of a server makes.
+    serving::AuditKey::read_or_make(&state, &provenance::Storage::disk()).unwrap();
     let log = state.join("audit/audit-000001.jsonl");
     std::fs::create_dir_all(log.parent().unwrap()).unwrap();
     let verify = || program().arg("verify").arg(&state).output().unwrap();
-    let first = format!("{{\"log\":\"test\",\"sequence\":1,\"previous\":\"{}\"}}", "0".repeat(64));
-    let digest = provenance::digest::sha256(first.as_bytes());
-    std::fs::write(&log, format!("{first}\n{{\"sequence\":2,\"previous\":\"{digest}\"}}\n")).unwrap();
+    let line = |sequence: u64, event: &str, previous: &str| {
+        let time = "2026-01-02T03:04:05Z";
+        let log = if sequence == 1 { "\"log\":\"test\"," } else { "" };
+        format!(
+            "{{{log}\"sequence\":{sequence},\"time\":\"{time}\",\"event\":\"{event}\",\"previous\":\"{previous}\"}}"
+        )
+    };
+    let first = line(1, "segment_opened", &"0".repeat(64));
+    let second = line(2, "server_started", &provenance::digest::sha256(first.as_bytes()).to_string());
+    std::fs::write(&log, format!("{first}\n{second}\n")).unwrap();
     let output = verify();
-    assert!(output.status.success() && said(&output).contains("2 events"), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("none of its heads is signed"), "{}", said(&output));
     let changed = first.replace("test", "tampered");
-    std::fs::write(&log, format!("{changed}\n{{\"sequence\":2,\"previous\":\"{digest}\"}}\n")).unwrap();
+    std::fs::write(&log, format!("{changed}\n{second}\n")).unwrap();
     let output = verify();
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("line 2"), "{}", said(&output));
