@@ -319,9 +319,13 @@ pub struct ServeArguments {
     /// Compute every prompt anew, even where it begins like an earlier one of its tenant
     #[arg(long)]
     pub no_prefix_cache: bool,
-    /// Check settings, certificates, state, models and ports, print what was found, and end
+    /// Check settings, certificates, state, models and ports, try upstreams and the issuer of tokens, print what was found,
+    /// and end
     #[arg(long)]
     pub check: bool,
+    /// With --check: ask nobody on the network
+    #[arg(long, requires = "check")]
+    pub offline: bool,
     /// How lines of the log are written: text or json [default: text]
     #[arg(long, value_name = "FORMAT", value_parser = log_format)]
     pub log_format: Option<LogFormat>,

@@ -119,8 +119,8 @@ async fn bearer(server: &Arc<Server>, authorization: &HeaderValue) -> Result<Cal
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
     });
     let presented = presented.unwrap_or_default();
-    if let Some(issuer) = &server.issuer
-        && presented.contains('.')
+    if presented.contains('.')
+        && let Some(issuer) = &server.parts().issuer
     {
         return of_token(server, issuer, presented).await;
     }

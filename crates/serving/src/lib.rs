@@ -23,6 +23,7 @@ mod live;
 mod openapi;
 mod operations;
 mod page;
+mod parts;
 mod reload;
 mod routes;
 mod server;
@@ -47,6 +48,7 @@ pub use audit_policy::AuditPolicy;
 pub use backup::{backup, restore};
 pub use connection::Peer;
 pub use error::ServingError;
+pub use identity::oidc::try_issuer;
 pub use identity::{Algorithm, Role, Scope, Scopes, TenantPolicy};
 pub use keys::{KeyOrder, KeyRecord, KeyStore, NewKey};
 pub use limits::policy::LimitsPolicy;
@@ -61,8 +63,19 @@ pub use settings::{
     TlsVersion,
 };
 pub use tenants::{TenantRecord, TenantStore};
-pub use upstream::UpstreamSettings;
+pub use upstream::{TriedUpstream, UpstreamSettings, try_upstreams};
 pub use usage_report::usage;
+
+/// Whether the filters of these settings can be made: patterns compile, files of passages are there.
+pub fn check_filters(settings: &ServeSettings) -> Result<(), ServingError> {
+    filters::Chains::compile(&settings.filters).map(|_| ()).map_err(Into::into)
+}
+
+/// Whether the upstreams of these settings can be made: addresses, files of keys, certificates and tokenizers. Connects to
+/// nothing.
+pub fn check_upstreams(settings: &ServeSettings) -> Result<(), ServingError> {
+    upstream::Upstreams::open(&settings.upstreams, None).map(|_| ())
+}
 
 /// Whether this is the state folder of a server, with an audit log, or a copy of such a log.
 pub fn has_audit_log(folder: &Path) -> bool {

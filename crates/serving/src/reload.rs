@@ -1,5 +1,5 @@
-//! What changes while the server runs: its settings, when it is asked to read them again, and its certificates, when
-//! their files change.
+//! What changes while the server runs: its settings with the engines, filters and issuer that they name, when it is asked
+//! to read them again, and its certificates, when their files change.
 //!
 //! All or nothing: settings that do not hold change nothing. What cannot change without a restart stays as it is and is
 //! named in the log.
@@ -23,7 +23,7 @@ const WISH_CHECK: Duration = Duration::from_millis(100);
 const FILES_CHECK: Duration = Duration::from_secs(1);
 
 /// Sections of the settings that a running server can change; all others need a restart.
-const LIVE: [&str; 16] = [
+const LIVE: [&str; 19] = [
     "body_limit_bytes",
     "header_limit_bytes",
     "header_seconds",
@@ -40,17 +40,20 @@ const LIVE: [&str; 16] = [
     "trusted_proxies",
     "log",
     "tls",
+    "oidc",
+    "upstreams",
+    "filters",
 ];
 
 /// Reads the settings again, or says what is wrong with them.
-type ReadSettings = Box<dyn Fn() -> Result<ServeSettings, String> + Send>;
+type ReadSettings = Box<dyn Fn() -> Result<ServeSettings, String> + Send + Sync>;
 
 /// How a running server is told to read its settings again.
 #[derive(Default)]
 pub struct Controls {
     /// Raised by whoever wants it, such as a handler of SIGHUP; the server lowers it.
     pub reload: Arc<AtomicBool>,
-    /// Where the settings come from; without it a reload concerns certificates alone.
+    /// Where the settings come from; without it a reload concerns the files that they name alone.
     pub read_settings: Option<ReadSettings>,
 }
 
@@ -60,7 +63,7 @@ pub async fn keep_up(server: Arc<Server>, controls: Controls) {
     loop {
         tokio::time::sleep(WISH_CHECK).await;
         if controls.reload.swap(false, Ordering::SeqCst) {
-            reload(&server, &controls);
+            reload(&server, &controls).await;
         }
         since_look += WISH_CHECK;
         if since_look >= FILES_CHECK {
@@ -73,7 +76,7 @@ pub async fn keep_up(server: Arc<Server>, controls: Controls) {
 
 /// The issuer's keys are read again when it is time.
 async fn look_at_issuer(server: &Server) {
-    if let Some(issuer) = server.issuer.clone()
+    if let Some(issuer) = server.parts().issuer.clone()
         && let Err(error) = tokio::task::spawn_blocking(move || issuer.keep_fresh()).await
     {
         tracing::error!(problem = %error, "the issuer's keys cannot be kept");
@@ -100,7 +103,7 @@ fn note_refusal(server: &Server, event: &str, problem: &str) {
     server.audit.append(AuditEvent::new(event).with("problem", problem), |_| {});
 }
 
-fn reload(server: &Server, controls: &Controls) {
+async fn reload(server: &Arc<Server>, controls: &Controls) {
     let old = server.settings();
     let wanted = match &controls.read_settings {
         Some(read) => read(),
@@ -111,6 +114,14 @@ fn reload(server: &Server, controls: &Controls) {
         Ok(change) => change,
         Err(problem) => return note_refusal(server, "settings_refused", &problem),
     };
+    // Files are read and the issuer is asked: not on the threads that serve connections.
+    let (making, settings) = (server.clone(), change.settings.clone());
+    let made = tokio::task::spawn_blocking(move || making.make_parts(&settings)).await;
+    let parts = match made.map_err(|error| error.to_string()).and_then(|made| made.map_err(|e| e.to_string()))
+    {
+        Ok(parts) => parts,
+        Err(problem) => return note_refusal(server, "settings_refused", &problem),
+    };
     if let (Some(certificates), Some(tls)) = (&server.certificates, &change.settings.tls) {
         if let Err(error) = certificates.reload(tls) {
             return note_refusal(server, "settings_refused", &error.to_string());
@@ -119,7 +130,15 @@ fn reload(server: &Server, controls: &Controls) {
     }
     let Change { settings, changed, needs_restart } = change;
     log::set_level(settings.log.level);
-    server.replace_settings(settings);
+    server.replace_settings(settings, parts);
+    if needs_restart.iter().any(|key| key == "models") {
+        let loaded: Vec<&str> = server.models.iter().map(|model| model.name.as_str()).collect();
+        let loaded = loaded.join(", ");
+        tracing::warn!(
+            loaded,
+            "the file asks for other local models than are loaded: these change with a restart alone"
+        );
+    }
     if !needs_restart.is_empty() {
         tracing::warn!(settings = needs_restart.join(", "), "these settings change with a restart alone");
     }

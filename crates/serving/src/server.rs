@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use filters::{Chain, Chains};
+use filters::Chain;
 use provenance::digest::keyed_digest;
 use provenance::{Cancellation, Clock, Context};
 use serde::Serialize;
@@ -21,7 +21,6 @@ use crate::api::models::{Models, ServedModel};
 use crate::audit::{AuditEvent, AuditLog};
 use crate::connection::{self, Listening};
 use crate::error::ServingError;
-use crate::identity::oidc::Issuer;
 use crate::identity::{Caller, Throttle};
 use crate::keys::{KeyStore, random_hex, random_seed};
 use crate::limits::Limiter;
@@ -29,12 +28,12 @@ use crate::live::Live;
 use crate::operations::metrics::Metrics;
 use crate::operations::probes;
 use crate::page::Sessions;
+use crate::parts::Parts;
 use crate::reload::{Controls, keep_up};
 use crate::routes;
 use crate::settings::ServeSettings;
 use crate::store::Store;
 use crate::tls::Certificates;
-use crate::upstream::Upstreams;
 use crate::usage::UsageCounter;
 
 /// Folder of the audit log inside the state folder.
@@ -68,14 +67,10 @@ pub struct Server {
     pub sessions: Sessions,
     /// Who guesses credentials.
     pub throttle: Throttle,
-    /// Whose tokens are taken besides keys.
-    pub issuer: Option<Arc<Issuer>>,
     pub audit: Arc<AuditLog>,
     pub metrics: Arc<Metrics>,
     pub limiter: Arc<Limiter>,
-    /// Engines that run elsewhere.
-    pub upstreams: Upstreams,
-    pub filters: Chains,
+    parts: Live<Parts>,
     usage: Arc<Mutex<UsageCounter>>,
     clock: Clock,
     /// Keys the digests of clients' own user names.
@@ -170,7 +165,7 @@ async fn listen(
     tracing::info!(%address, tls = server.certificates.is_some(), "listening");
     bound(address);
     let (stop, stopping) = watch::channel(false);
-    server.upstreams.watch();
+    server.parts().upstreams.watch();
     let background =
         [tokio::spawn(count_strangers(server.clone())), tokio::spawn(keep_up(server.clone(), controls))];
     let main = Listening {
@@ -239,14 +234,12 @@ impl Server {
     ) -> Result<Server, ServingError> {
         let state_folder = settings.state.as_path();
         let certificates = settings.tls.as_ref().map(Certificates::load).transpose()?.map(Arc::new);
-        let upstreams = Upstreams::open(&settings.upstreams)?;
-        let models = Models::new(models, upstreams.models().map(|model| model.name.clone()).collect())?;
-        let filters = Chains::compile(&settings.filters)?;
+        let parts = Parts::open(settings)?;
+        let elsewhere = parts.names();
+        let models = Models::new(models, elsewhere.clone())?;
         let names = models.iter().map(|model| model.name.as_str());
-        let elsewhere = upstreams.models().map(|model| model.name.as_str());
-        let metrics = Arc::new(Metrics::new(names.chain(elsewhere)));
+        let metrics = Arc::new(Metrics::new(names.chain(elsewhere.iter().map(String::as_str))));
         let keys = KeyStore::open(state_folder)?;
-        let issuer = settings.oidc.as_ref().map(Issuer::open).transpose()?.map(Arc::new);
         let lock = lock_state(state_folder)?;
         if keys.usable(seconds(&context.clock))? == 0 {
             // Keys are looked up afresh for every request: one that is made later opens this server at once.
@@ -272,12 +265,10 @@ impl Server {
             keys,
             sessions: Sessions::new(settings.tls.is_some() || !settings.address.ip().is_loopback()),
             throttle: Throttle::new(Instant::now()),
-            issuer,
             audit: Arc::new(audit),
             metrics,
             limiter: Arc::new(Limiter::new(Store::open(state_folder)?, context.clock.clone())),
-            upstreams,
-            filters,
+            parts: Live::new(parts),
             usage: Arc::new(Mutex::new(usage)),
             clock: context.clock.clone(),
             user_secret,
@@ -292,8 +283,25 @@ impl Server {
         self.settings.get()
     }
 
-    /// Puts other settings in their place.
-    pub fn replace_settings(&self, settings: ServeSettings) {
+    /// What is made of the settings as they are now. A request asks once for what belongs together.
+    pub fn parts(&self) -> Arc<Parts> {
+        self.parts.get()
+    }
+
+    /// Makes the parts that other settings ask for; on an error nothing changes. Blocks for some seconds at most.
+    pub fn make_parts(&self, settings: &ServeSettings) -> Result<Parts, ServingError> {
+        let parts = Parts::reopen(settings, &self.parts())?;
+        self.models.check_elsewhere(&parts.names())?;
+        Ok(parts)
+    }
+
+    /// Puts other settings in their place, and what was made of them.
+    pub fn replace_settings(&self, settings: ServeSettings, parts: Parts) {
+        let names = parts.names();
+        self.metrics.learn(names.iter().map(String::as_str));
+        self.models.set_elsewhere(names);
+        parts.upstreams.watch();
+        self.parts.replace(parts);
         self.settings.replace(settings);
     }
 
@@ -345,7 +353,7 @@ impl Server {
     /// answered nothing: without its filters it might be answered too much.
     pub fn filters_for(&self, caller: &Caller) -> Result<Arc<Chain>, ApiFailure> {
         let name = caller.policy.filters.as_deref();
-        self.filters.of(name).cloned().ok_or_else(|| {
+        self.parts().filters.of(name).cloned().ok_or_else(|| {
             let name = name.unwrap_or_default();
             ApiFailure::internal(&format!("tenant {}: there are no filters `{name}`", caller.tenant))
         })

@@ -28,7 +28,7 @@ const ADAPTER: &str = "chat";
 
 pub fn serve(arguments: &ServeArguments, world: &World) -> anyhow::Result<Value> {
     if arguments.check {
-        return Ok(serve_check::check(settings(arguments), world));
+        return Ok(serve_check::check(settings(arguments), arguments.offline, world));
     }
     let settings = settings(arguments)?;
     // Before anything is loaded: an address that must not be listened on is no reason to wait.

@@ -42,8 +42,9 @@ struct Check {
     found: String,
 }
 
-/// Checks what a server with these settings would need. The value's `ok` is false if anything failed.
-pub fn check(settings: anyhow::Result<ServeSettings>, world: &World) -> Value {
+/// Checks what a server with these settings would need; `offline` asks nobody on the network. The value's `ok` is false if
+/// anything failed.
+pub fn check(settings: anyhow::Result<ServeSettings>, offline: bool, world: &World) -> Value {
     let mut checks = Checks::default();
     let settings = settings.and_then(|settings| settings.check().map(|()| settings).map_err(Into::into));
     match settings {
@@ -62,6 +63,9 @@ pub fn check(settings: anyhow::Result<ServeSettings>, world: &World) -> Value {
             }
             checks.descriptors(settings.maximum_connections as u64);
             checks.models(&settings.models, world);
+            checks.filters(&settings);
+            checks.upstreams(&settings, offline);
+            checks.issuer(&settings, offline);
         }
     }
     let Checks(checks) = checks;
@@ -216,6 +220,51 @@ impl Checks {
             }
             Some(most) => self.ok("descriptors", format!("{most} for {connections} connections")),
             None => {}
+        }
+    }
+
+    fn filters(&mut self, settings: &ServeSettings) {
+        match serving::check_filters(settings) {
+            Err(error) => self.failed("filters", error.to_string()),
+            Ok(()) => self.ok("filters", "every chain can be made".to_string()),
+        }
+    }
+
+    /// Each engine elsewhere: can it be reached, does it take our key, has it the models?
+    fn upstreams(&mut self, settings: &ServeSettings, offline: bool) {
+        if let Err(error) = serving::check_upstreams(settings) {
+            return self.failed("upstreams", error.to_string());
+        }
+        if offline {
+            for upstream in &settings.upstreams {
+                let name = format!("upstream {}", upstream.name);
+                self.ok(&name, format!("{} was not asked (--offline)", upstream.url));
+            }
+            return;
+        }
+        match serving::try_upstreams(&settings.upstreams) {
+            Err(error) => self.failed("upstreams", error.to_string()),
+            Ok(tried) => {
+                for upstream in tried {
+                    let name = format!("upstream {}", upstream.name);
+                    match upstream.found {
+                        Ok(found) => self.ok(&name, found),
+                        Err(problem) => self.failed(&name, problem),
+                    }
+                }
+            }
+        }
+    }
+
+    fn issuer(&mut self, settings: &ServeSettings, offline: bool) {
+        let Some(oidc) = &settings.oidc else { return };
+        if let (true, Some(url)) = (offline, &oidc.jwks_url) {
+            return self.ok("oidc issuer", format!("{url} was not asked (--offline)"));
+        }
+        match serving::try_issuer(oidc) {
+            Err(error) => self.failed("oidc issuer", error.to_string()),
+            Ok(keys) => self
+                .ok("oidc issuer", format!("{}: {keys} keys that tokens can be checked with", oidc.issuer)),
         }
     }
 

@@ -194,6 +194,13 @@ fn a_server_is_checked_before_it_starts() {
     assert!(check_at(&address, &[]).contains(&address));
     assert!(check(&["--tls-certificate", "none.pem", "--tls-key", "none.pem"]).contains("none.pem"));
     assert!(check_at("0.0.0.0:0", &[]).contains("settings"), "plain http beyond loopback");
+    let config = folder.path().join("gateway.toml");
+    // Nobody listens on port 1.
+    let upstream = "[[upstreams]]\nname = 'gpu'\nurl = 'http://127.0.0.1:1/v1'\nmodels = { far = 'x' }\n";
+    fs::write(&config, upstream).unwrap();
+    let config = config.to_str().unwrap();
+    assert!(check(&["--config", config]).contains("upstream gpu: http://127.0.0.1:1/v1: no connection"));
+    assert_eq!(check(&["--config", config, "--offline"]), "");
 
     fs::write(release.join("model.safetensors"), "altered").unwrap();
     assert!(check(&[]).contains("does not verify"));

@@ -14,6 +14,7 @@ use super::failure::ApiFailure;
 use crate::account::Account;
 use crate::error::ServingError;
 use crate::identity::TenantPolicy;
+use crate::live::Live;
 use crate::server::Server;
 
 /// A model under the name that clients give.
@@ -33,7 +34,7 @@ pub struct ServedModel {
 pub struct Models {
     own: BTreeMap<String, ServedModel>,
     /// Names of those that engines elsewhere have.
-    elsewhere: Vec<String>,
+    elsewhere: Live<Vec<String>>,
 }
 
 impl Models {
@@ -44,13 +45,24 @@ impl Models {
                 return Err(ServingError::ModelTwice { name: twice.name });
             }
         }
-        if let Some(name) = elsewhere.iter().find(|name| by_name.contains_key(*name)) {
-            return Err(ServingError::ModelTwice { name: name.clone() });
+        let models = Models { own: by_name, elsewhere: Live::new(Vec::new()) };
+        models.check_elsewhere(&elsewhere)?;
+        models.set_elsewhere(elsewhere);
+        Ok(models)
+    }
+
+    /// Whether engines elsewhere may have models of these names: none that is ours, and some if we have none.
+    pub fn check_elsewhere(&self, names: &[String]) -> Result<(), ServingError> {
+        match names.iter().find(|name| self.own.contains_key(*name)) {
+            Some(name) => Err(ServingError::ModelTwice { name: name.clone() }),
+            None if self.own.is_empty() && names.is_empty() => Err(ServingError::NoModel),
+            None => Ok(()),
         }
-        match by_name.is_empty() && elsewhere.is_empty() {
-            true => Err(ServingError::NoModel),
-            false => Ok(Models { own: by_name, elsewhere }),
-        }
+    }
+
+    /// From now on engines elsewhere have these.
+    pub fn set_elsewhere(&self, names: Vec<String>) {
+        self.elsewhere.replace(names);
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &ServedModel> {
@@ -67,7 +79,8 @@ impl Models {
     pub fn find(&self, name: &str, policy: &TenantPolicy) -> Result<&ServedModel, ApiFailure> {
         self.own.get(name).filter(|model| policy.allows_model(&model.name)).ok_or_else(|| {
             let shown: String = name.chars().take(100).collect();
-            let elsewhere = self.elsewhere.iter().filter(|name| policy.allows_model(name));
+            let elsewhere = self.elsewhere.get();
+            let elsewhere = elsewhere.iter().filter(|name| policy.allows_model(name));
             let own = self.allowed(policy).map(|model| model.name.as_str());
             let names: Vec<&str> = own.chain(elsewhere.map(String::as_str)).collect();
             let names = if names.is_empty() { "none".to_string() } else { names.join(", ") };
@@ -83,7 +96,8 @@ impl Models {
 /// `GET /v1/models`
 pub async fn list(State(server): State<Arc<Server>>, Extension(account): Extension<Account>) -> Response {
     let policy = &account.caller().policy;
-    let elsewhere = server.upstreams.models().filter(|model| policy.allows_model(&model.name));
+    let parts = server.parts();
+    let elsewhere = parts.upstreams.models().filter(|model| policy.allows_model(&model.name));
     let elsewhere = elsewhere.map(|model| description_elsewhere(&model.name));
     let models: Vec<Value> = server.models.allowed(policy).map(description).chain(elsewhere).collect();
     Json(json!({"object": "list", "data": models})).into_response()
@@ -96,7 +110,7 @@ pub async fn show(
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiFailure> {
     let policy = &account.caller().policy;
-    if policy.allows_model(&name) && server.upstreams.find(&name).is_some() {
+    if policy.allows_model(&name) && server.parts().upstreams.find(&name).is_some() {
         return Ok(Json(description_elsewhere(&name)));
     }
     server.models.find(&name, policy).map(|model| Json(description(model)))

@@ -35,8 +35,9 @@ pub struct Issuer {
     pub turn: tokio::sync::Mutex<()>,
 }
 
+#[derive(Clone)]
 struct Known {
-    keys: KeySet,
+    keys: Arc<KeySet>,
     at: Instant,
 }
 
@@ -67,23 +68,46 @@ pub enum TokenRefused {
 impl Issuer {
     /// Reads the issuer's keys. A file that does not hold is an error; an issuer that cannot be reached now may be later.
     pub fn open(settings: &OidcSettings) -> Result<Issuer, ServingError> {
-        let agent = settings.jwks_url.as_ref().map(|url| agent(settings, url)).transpose()?;
-        let issuer = Issuer {
-            settings: settings.clone(),
-            agent,
-            keys: Live::new(None),
-            turn: tokio::sync::Mutex::new(()),
-            asked: Mutex::new(None),
-        };
+        let issuer = Issuer::without_keys(settings)?;
         match issuer.fetch() {
-            Err(problem) if issuer.agent.is_none() => {
-                let (key, expected) = ("oidc.jwks_file", "a key set".to_string());
-                return Err(ServingError::Setting { key, expected, found: problem });
-            }
+            Err(problem) if issuer.agent.is_none() => return Err(issuer.no_keys(problem)),
             Err(problem) => tracing::warn!(problem, "the issuer's keys cannot be fetched yet"),
             Ok(()) => {}
         }
         Ok(issuer)
+    }
+
+    /// The same for a server that runs with `before`: if the keys cannot be fetched from where they came from so far, those
+    /// known hold on; another source must show keys before it is taken.
+    pub fn reopen(settings: &OidcSettings, before: Option<&Issuer>) -> Result<Issuer, ServingError> {
+        let issuer = Issuer::without_keys(settings)?;
+        let Err(problem) = issuer.fetch() else { return Ok(issuer) };
+        match before {
+            Some(before) if issuer.agent.is_some() && before.settings.jwks_url == settings.jwks_url => {
+                tracing::warn!(
+                    problem,
+                    "the issuer's keys cannot be fetched now; those known hold for a while"
+                );
+                issuer.keys.replace((*before.keys.get()).clone());
+                Ok(issuer)
+            }
+            _ => Err(issuer.no_keys(problem)),
+        }
+    }
+
+    fn without_keys(settings: &OidcSettings) -> Result<Issuer, ServingError> {
+        Ok(Issuer {
+            agent: settings.jwks_url.as_ref().map(|url| agent(settings, url)).transpose()?,
+            settings: settings.clone(),
+            keys: Live::new(None),
+            turn: tokio::sync::Mutex::new(()),
+            asked: Mutex::new(None),
+        })
+    }
+
+    fn no_keys(&self, problem: String) -> ServingError {
+        let key = if self.agent.is_some() { "oidc.jwks_url" } else { "oidc.jwks_file" };
+        ServingError::Setting { key, expected: "a key set".to_string(), found: problem }
     }
 
     /// Reads the keys again when it is time. Blocks for some seconds at most; called every now and then.
@@ -205,9 +229,16 @@ impl Issuer {
         }
         let keys = KeySet::parse(&bytes)?;
         tracing::debug!(keys = keys.len(), "the issuer's keys were read");
-        self.keys.replace(Some(Known { keys, at: Instant::now() }));
+        self.keys.replace(Some(Known { keys: Arc::new(keys), at: Instant::now() }));
         Ok(())
     }
+}
+
+/// Tries whether an issuer's keys can be read, and says how many there are. Blocks for five seconds at most.
+pub fn try_issuer(settings: &OidcSettings) -> Result<usize, ServingError> {
+    let issuer = Issuer::without_keys(settings)?;
+    issuer.fetch().map_err(|problem| issuer.no_keys(problem))?;
+    Ok(issuer.keys.get().as_ref().as_ref().map_or(0, |known| known.keys.len()))
 }
 
 /// What follows from a look at a token that does not block.

@@ -65,6 +65,12 @@ pub struct Refused {
     pub limit: &'static str,
 }
 
+/// The share of `all` places that one of several who want them may have: three quarters, so that the others find some.
+/// Alone, one is content with that.
+pub fn share_of_one(all: u64) -> u64 {
+    all.saturating_mul(3).div_ceil(4)
+}
+
 /// All accounts of a server.
 pub struct Limiter {
     store: Store,

@@ -25,7 +25,8 @@ pub async fn ready(State(server): State<Arc<Server>>, Extension(account): Extens
         .map(|(model, load)| json!({"id": model.name, "alive": load.alive, "running": load.running, "waiting": load.waiting}))
         .collect();
     let policy = &account.caller().policy;
-    let elsewhere = server.upstreams.models().filter(|model| policy.allows_model(&model.name));
+    let parts = server.parts();
+    let elsewhere = parts.upstreams.models().filter(|model| policy.allows_model(&model.name));
     models.extend(elsewhere.map(|model| json!({"id": model.name, "alive": model.is_available()})));
     let (status, word) = state(&server);
     (status, Json(json!({"status": word, "models": models}))).into_response()
@@ -52,5 +53,5 @@ fn answers(server: &Server) -> bool {
     let mut own = server.models.iter().peekable();
     let has_own = own.peek().is_some();
     own.all(|model| model.engine.load().alive)
-        && (has_own || server.upstreams.models().any(|model| model.is_available()))
+        && (has_own || server.parts().upstreams.models().any(|model| model.is_available()))
 }

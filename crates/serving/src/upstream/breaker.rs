@@ -3,7 +3,7 @@
 //! Closed, everything passes. After so many failures in a row it opens, and nothing passes until it has rested; then one
 //! request may try (half-open), and its end decides.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What a breaker does with requests.
@@ -17,7 +17,7 @@ pub enum BreakerState {
 pub struct Breaker {
     threshold: usize,
     rest: Duration,
-    inner: Mutex<Inner>,
+    inner: Arc<Mutex<Inner>>,
 }
 
 struct Inner {
@@ -30,7 +30,13 @@ struct Inner {
 
 impl Breaker {
     pub fn new(threshold: usize, rest: Duration) -> Breaker {
-        Breaker { threshold, rest, inner: Mutex::new(Inner { failures: 0, opened: None, trial: None }) }
+        let inner = Arc::new(Mutex::new(Inner { failures: 0, opened: None, trial: None }));
+        Breaker { threshold, rest, inner }
+    }
+
+    /// The same breaker under other settings: what one of them learns, both know.
+    pub fn under(&self, threshold: usize, rest: Duration) -> Breaker {
+        Breaker { threshold, rest, inner: self.inner.clone() }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

@@ -9,11 +9,11 @@ use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use serde_json::Value;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::breaker::{Breaker, BreakerState};
 use super::connection::{Connections, Failure, Lease};
+use super::places::{Place, Places};
 use super::settings::UpstreamSettings;
 use crate::api::failure::ApiFailure;
 use crate::error::ServingError;
@@ -32,6 +32,8 @@ pub struct Asked<'a> {
     /// Below the base of its interface, such as `/chat/completions`.
     pub path: &'static str,
     pub is_stream: bool,
+    /// Whose request it is; this stays here.
+    pub tenant: &'a str,
     /// When the request must be over.
     pub deadline: Instant,
     /// The request's id; it stands in our audit log too.
@@ -64,14 +66,21 @@ pub struct Endpoint {
     authorization: Option<HeaderValue>,
     host: HeaderValue,
     breaker: Breaker,
-    places: Arc<Semaphore>,
-    is_healthy: AtomicBool,
+    places: Arc<Places>,
+    state: Arc<State>,
+}
+
+/// What is known of an engine, whatever its settings are.
+#[derive(Default)]
+struct State {
+    is_ill: AtomicBool,
     requests: AtomicU64,
     failures: AtomicU64,
 }
 
 impl Endpoint {
-    pub fn new(settings: &UpstreamSettings) -> Result<Endpoint, ServingError> {
+    /// An engine under these settings. If it was there `before`, at the same address, what is known of it stays known.
+    pub fn new(settings: &UpstreamSettings, before: Option<&Endpoint>) -> Result<Endpoint, ServingError> {
         let wrong = |problem: String| ServingError::Upstream { name: settings.name.clone(), problem };
         let authorization = match &settings.api_key_file {
             None => None,
@@ -87,16 +96,19 @@ impl Endpoint {
         };
         let connections = Connections::new(settings)?;
         let host = HeaderValue::from_str(&connections.authority).map_err(|error| wrong(error.to_string()))?;
+        let (failures, rest) = (settings.failures, Duration::from_secs(settings.rest_seconds));
+        let before = before.filter(|before| before.settings.url == settings.url);
         Ok(Endpoint {
-            breaker: Breaker::new(settings.failures, Duration::from_secs(settings.rest_seconds)),
-            places: Arc::new(Semaphore::new(settings.maximum_concurrency.min(Semaphore::MAX_PERMITS))),
-            is_healthy: AtomicBool::new(true),
+            breaker: match before {
+                Some(before) => before.breaker.under(failures, rest),
+                None => Breaker::new(failures, rest),
+            },
+            places: before.map(|before| before.places.clone()).unwrap_or_default(),
+            state: before.map(|before| before.state.clone()).unwrap_or_default(),
             connections: Arc::new(connections),
             settings: settings.clone(),
             authorization,
             host,
-            requests: AtomicU64::new(0),
-            failures: AtomicU64::new(0),
         })
     }
 
@@ -118,12 +130,12 @@ impl Endpoint {
 
     /// What its last health check said.
     pub fn is_healthy(&self) -> bool {
-        self.is_healthy.load(Ordering::Relaxed)
+        !self.state.is_ill.load(Ordering::Relaxed)
     }
 
     /// Notes what a health check said; whether that is news.
     pub(super) fn note_health(&self, is_healthy: bool) -> bool {
-        self.is_healthy.swap(is_healthy, Ordering::Relaxed) != is_healthy
+        self.state.is_ill.swap(!is_healthy, Ordering::Relaxed) == is_healthy
     }
 
     pub fn breaker_state(&self) -> BreakerState {
@@ -132,14 +144,14 @@ impl Endpoint {
 
     pub fn counts(&self) -> EndpointCounts {
         EndpointCounts {
-            requests: self.requests.load(Ordering::Relaxed),
-            failures: self.failures.load(Ordering::Relaxed),
+            requests: self.state.requests.load(Ordering::Relaxed),
+            failures: self.state.failures.load(Ordering::Relaxed),
         }
     }
 
     /// Requests that it is answering.
     pub fn running(&self) -> usize {
-        self.settings.maximum_concurrency.saturating_sub(self.places.available_permits())
+        self.places.running()
     }
 
     pub fn can_be_asked(&self, now: Instant) -> bool {
@@ -149,7 +161,7 @@ impl Endpoint {
     /// Something went wrong that the engine or the way to it is to blame for.
     pub fn note_failure(&self, problem: &str) {
         tracing::warn!(upstream = self.settings.name, problem, "an engine failed");
-        self.failures.fetch_add(1, Ordering::Relaxed);
+        self.state.failures.fetch_add(1, Ordering::Relaxed);
         self.breaker.failed(Instant::now());
     }
 
@@ -158,7 +170,8 @@ impl Endpoint {
         if !self.is_healthy() {
             return Err(Unasked::Unreachable);
         }
-        let place = self.places.clone().try_acquire_owned().map_err(|_| Unasked::Busy)?;
+        let most = self.settings.maximum_concurrency;
+        let place = self.places.take(asked.tenant, most).ok_or(Unasked::Busy)?;
         if !self.breaker.lets_pass(Instant::now()) {
             return Err(Unasked::Unreachable);
         }
@@ -196,7 +209,7 @@ impl Endpoint {
                 }
             }
         };
-        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.state.requests.fetch_add(1, Ordering::Relaxed);
         let mut answer = UpstreamAnswer {
             endpoint: self.clone(),
             status: response.status(),
@@ -241,12 +254,22 @@ impl Endpoint {
 
     /// Asks for its health: whether it answered with a status of success in this time.
     pub(super) async fn ask_health(&self, patience: Duration) -> bool {
-        let asked = Asked { path: "", is_stream: false, deadline: Instant::now(), id: "health" };
+        let answer = self.look(&self.settings.health_path, patience).await;
+        answer.is_ok_and(|response| response.status().is_success())
+    }
+
+    /// Reads a page of the engine, over a connection of its own; `path` from the root on.
+    pub(super) async fn look(&self, path: &str, patience: Duration) -> Result<Response<Incoming>, String> {
+        let asked = Asked { path: "", is_stream: false, tenant: "", deadline: Instant::now(), id: "health" };
         let mut request = self.request(Method::GET, "", Body::empty(), &asked);
-        *request.uri_mut() = self.settings.health_path.parse().unwrap_or_default();
-        let Ok(mut lease) = self.connections.lease(true).await else { return false };
-        let sent = lease.send(request, patience).await;
-        sent.is_ok_and(|response| response.status().is_success())
+        *request.uri_mut() = path.parse().map_err(|_| format!("{path:?} is no path"))?;
+        let mut lease = self.connections.lease(true).await.map_err(|failure| describe(&failure))?;
+        lease.send(request, patience).await.map_err(|(failure, _)| describe(&failure))
+    }
+
+    /// Where its interface begins, without a slash at the end.
+    pub(super) fn base_path(&self) -> &str {
+        &self.connections.base_path
     }
 
     /// What the client is told when the engine does not want its request.
@@ -307,7 +330,7 @@ pub struct UpstreamAnswer {
     pub is_stream: bool,
     body: Incoming,
     lease: Option<Lease>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
     deadline: Instant,
 }
 
@@ -401,7 +424,9 @@ impl UpstreamAnswer {
     }
 }
 
-async fn next_frame(body: &mut Incoming) -> Option<Result<hyper::body::Frame<Bytes>, hyper::Error>> {
+pub(super) async fn next_frame(
+    body: &mut Incoming,
+) -> Option<Result<hyper::body::Frame<Bytes>, hyper::Error>> {
     let mut body = std::pin::Pin::new(body);
     std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await
 }

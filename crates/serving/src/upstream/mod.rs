@@ -8,20 +8,24 @@ mod connection;
 mod endpoint;
 mod events;
 mod health;
+mod places;
+mod probe;
 mod settings;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use tokenizer::Tokenizer;
+use tokio::task::AbortHandle;
 
 pub use breaker::BreakerState;
 pub use endpoint::{Asked, Endpoint, UpstreamAnswer, failed};
 pub use events::{BadStream, Events};
+pub use probe::{TriedUpstream, try_upstreams};
 pub use settings::UpstreamSettings;
 
 use crate::api::failure::ApiFailure;
@@ -33,6 +37,8 @@ use endpoint::Unasked;
 pub struct Upstreams {
     endpoints: Vec<Arc<Endpoint>>,
     models: BTreeMap<String, Arc<UpstreamModel>>,
+    /// Those who ask for health; they end with these upstreams.
+    watchers: Mutex<Vec<AbortHandle>>,
 }
 
 /// A model that one or more upstreams have.
@@ -54,8 +60,12 @@ struct Place {
 }
 
 impl Upstreams {
-    /// Checks the settings and reads keys, certificates and tokenizers. Connects to nothing.
-    pub fn open(settings: &[UpstreamSettings]) -> Result<Upstreams, ServingError> {
+    /// Checks the settings and reads keys, certificates and tokenizers. Connects to nothing. What is known of engines that
+    /// were there `before` stays known: their health, their breakers, how many requests they have.
+    pub fn open(
+        settings: &[UpstreamSettings],
+        before: Option<&Upstreams>,
+    ) -> Result<Upstreams, ServingError> {
         let mut upstreams = Upstreams::default();
         for settings in settings {
             settings.check()?;
@@ -63,7 +73,8 @@ impl Upstreams {
                 let problem = "the name is given twice; names must differ".to_string();
                 return Err(ServingError::Upstream { name: settings.name.clone(), problem });
             }
-            let endpoint = Arc::new(Endpoint::new(settings)?);
+            let before = before.and_then(|before| before.endpoint(&settings.name));
+            let endpoint = Arc::new(Endpoint::new(settings, before)?);
             for (name, their_name) in &settings.models {
                 let model = upstreams.models.entry(name.clone()).or_insert_with(|| {
                     let (name, places) = (name.clone(), Vec::new());
@@ -105,11 +116,22 @@ impl Upstreams {
         self.endpoints.iter()
     }
 
-    /// Asks every engine for its health, again and again, until the runtime ends.
+    /// Asks every engine for its health, again and again, until these upstreams are dropped.
     pub fn watch(&self) {
-        for endpoint in &self.endpoints {
-            tokio::spawn(health::watch(endpoint.clone()));
-        }
+        let watch = |endpoint: &Arc<Endpoint>| tokio::spawn(health::watch(endpoint.clone())).abort_handle();
+        let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        watchers.extend(self.endpoints.iter().map(watch));
+    }
+
+    fn endpoint(&self, name: &str) -> Option<&Endpoint> {
+        self.endpoints.iter().find(|endpoint| endpoint.name() == name).map(Arc::as_ref)
+    }
+}
+
+impl Drop for Upstreams {
+    fn drop(&mut self) {
+        let watchers = self.watchers.get_mut().unwrap_or_else(PoisonError::into_inner);
+        watchers.drain(..).for_each(|watcher| watcher.abort());
     }
 }
 
@@ -190,7 +212,7 @@ mod tests {
     #[test]
     fn turns_go_by_weight_and_priority() {
         let settings = [upstream("reserve", 1, 1), upstream("a", 2, 0), upstream("b", 1, 0)];
-        let upstreams = Upstreams::open(&settings).unwrap();
+        let upstreams = Upstreams::open(&settings, None).unwrap();
         let model = upstreams.find("m").unwrap();
         let orders: Vec<String> = (0..4)
             .map(|_| model.order().map(|place| place.endpoint.name()).collect::<Vec<_>>().join(" "))
@@ -209,7 +231,7 @@ mod tests {
         let with = |change: fn(&mut UpstreamSettings)| {
             let mut settings = upstream("gpu", 1, 0);
             change(&mut settings);
-            Upstreams::open(&[settings]).err().unwrap().to_string()
+            Upstreams::open(&[settings], None).err().unwrap().to_string()
         };
         for (message, expected) in [
             (with(|settings| settings.url = "ftp://a/v1".into()), "`url`"),
@@ -223,7 +245,7 @@ mod tests {
         ] {
             assert!(message.contains(expected) && message.contains("gpu"), "{message}");
         }
-        let twice = Upstreams::open(&[upstream("a", 1, 0), upstream("a", 1, 0)]).err().unwrap();
+        let twice = Upstreams::open(&[upstream("a", 1, 0), upstream("a", 1, 0)], None).err().unwrap();
         assert!(twice.to_string().contains("twice"), "{twice}");
     }
 }

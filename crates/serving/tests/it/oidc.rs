@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex};
 use ring::rand::SystemRandom;
 use ring::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
 use serde_json::{Value, json};
-use serving::{Algorithm, OidcSettings, Role, TenantPolicy, TenantStore};
+use serving::{Algorithm, OidcSettings, Role, TenantPolicy, TenantStore, try_issuer};
 
 use crate::client::{Answer, Options, TestServer};
+use crate::reloads::{reload_until, reloadable};
 
 const ISSUER: &str = "https://login.example/realms/haus";
 
@@ -330,6 +331,36 @@ fn forged_tokens_open_nothing() {
         check(&server, wrong, wrong, 401);
     }
     check(&server, "still good", &good, 200);
+}
+
+#[test]
+fn an_issuer_comes_and_changes_with_a_reload() {
+    let (own, new) = (Key::ed25519(), Key::es256());
+    let (first, second) = (Issuer::start(&[own.jwk("1")]), Issuer::start(&[new.jwk("2")]));
+    let (server, wanted, reload) = reloadable(None);
+    TenantStore::open(&server.state).unwrap().new_tenant("Kreis", &TenantPolicy::default(), 0).unwrap();
+    let by_own = own.token(&json!({"alg": "EdDSA", "kid": "1"}), &claims());
+    let by_new = new.token(&json!({"alg": "ES256", "kid": "2"}), &claims());
+    let change = |event: &str, oidc: OidcSettings| {
+        reload_until(&server, &wanted, &reload, event, &|settings| settings.oidc = Some(oidc.clone()));
+    };
+    check(&server, "no issuer yet", &by_own, 401);
+    change("settings_reloaded", settings(&first.url));
+    check(&server, "the first", &by_own, 200);
+    assert_eq!(try_issuer(&settings(&first.url)).unwrap(), 1);
+
+    // The same source may be away for a while, another one may not.
+    first.down.store(true, Ordering::SeqCst);
+    change("settings_reloaded", OidcSettings { clock_skew_seconds: 30, ..settings(&first.url) });
+    check(&server, "the first, known", &by_own, 200);
+    second.down.store(true, Ordering::SeqCst);
+    change("settings_refused", settings(&second.url));
+    check(&server, "the first, still", &by_own, 200);
+    assert!(try_issuer(&settings(&second.url)).unwrap_err().to_string().contains("oidc.jwks_url"));
+    second.down.store(false, Ordering::SeqCst);
+    change("settings_reloaded", settings(&second.url));
+    check(&server, "the second", &by_new, 200);
+    check(&server, "the first, no longer", &by_own, 401);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What changes under a running server: certificates, settings, and that it is going.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use serving::{Controls, ServeSettings, TlsSettings};
 
 use crate::client::{Answer, Options, TestServer, request_text};
+use crate::stub::Stub;
 use crate::transport::{block_on, certificate, connect};
+use crate::upstreams::{CHAT, chat, stream, upstream};
 
 const TLS13: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
@@ -19,7 +21,7 @@ fn trusts(server: &TestServer, certificate: &CertificateDer<'static>) -> bool {
     block_on(async { connect(server, certificate, TLS13, b"http/1.1").await.is_ok() })
 }
 
-fn events(server: &TestServer, name: &str) -> Vec<Value> {
+pub fn events(server: &TestServer, name: &str) -> Vec<Value> {
     server.audit().into_iter().filter(|event| event["event"] == name).collect()
 }
 
@@ -44,10 +46,10 @@ fn certificates_are_taken_when_their_files_change_and_broken_ones_are_not() {
 }
 
 /// The settings that a reload would read.
-type Wanted = Arc<Mutex<Result<ServeSettings, String>>>;
+pub type Wanted = Arc<Mutex<Result<ServeSettings, String>>>;
 
 /// A server whose settings are what stands in the returned place, read when its flag is raised.
-fn reloadable(tls: Option<TlsSettings>) -> (TestServer, Wanted, impl Fn()) {
+pub fn reloadable(tls: Option<TlsSettings>) -> (TestServer, Wanted, impl Fn()) {
     let mut options = Options::default();
     options.settings.tls = tls;
     let wanted = Arc::new(Mutex::new(Ok(options.settings.clone())));
@@ -110,6 +112,112 @@ fn settings_with_broken_certificates_change_nothing() {
     reload();
     server.wait_until("they are refused", |server| events(server, "settings_refused").len() == 1);
     assert!(trusts(&server, &first) && events(&server, "settings_reloaded").is_empty());
+}
+
+/// Changes the wanted settings, has them read, and waits for so many events of a name.
+pub fn reload_until(
+    server: &TestServer,
+    wanted: &Wanted,
+    reload: &impl Fn(),
+    event: &str,
+    change: &dyn Fn(&mut ServeSettings),
+) {
+    let before = events(server, event).len();
+    change(wanted.lock().unwrap().as_mut().unwrap());
+    reload();
+    server.wait_until("the settings are read", |server| events(server, event).len() > before);
+}
+
+fn filter(name: &str, pattern: &str) -> ServeSettings {
+    let text = format!(
+        "[[filters.input]]\nname = '{name}'\nkind = 'patterns'\naction = 'refuse'\nblock = ['{pattern}']\n"
+    );
+    toml::from_str(&text).unwrap()
+}
+
+#[test]
+fn engines_come_and_go_without_a_restart_and_streams_go_on() {
+    let (first, second) = (Stub::start(), Stub::start());
+    let (server, wanted, reload) = reloadable(None);
+    let change = |event: &str, change: &dyn Fn(&mut ServeSettings)| {
+        reload_until(&server, &wanted, &reload, event, change);
+    };
+    server.post(CHAT, chat("hello")).check(404, Some("model"));
+    change("settings_reloaded", &|settings| settings.upstreams = vec![upstream("gpu", first.address)]);
+    server.post(CHAT, chat("hello")).check_ok();
+    let mut running = BufReader::new(server.begin(CHAT, stream("endless")));
+    let mut until_next = || {
+        let mut line = String::new();
+        while !line.contains("and on") {
+            line.clear();
+            assert!(running.read_line(&mut line).unwrap() > 0, "the stream goes on");
+        }
+    };
+    until_next();
+    let metrics = server.ask("GET", "/metrics", "").body;
+    assert!(metrics.contains(
+        "eulalia_requests_total{route=\"POST /v1/chat/completions\",status=\"200\",model=\"far\"} 1"
+    ));
+    assert!(metrics.contains("eulalia_upstream_running_requests{upstream=\"gpu\"} 1"), "{metrics}");
+
+    // The same engine under other settings has its request still; an engine at another address has none.
+    change("settings_reloaded", &|settings| settings.upstreams[0].maximum_concurrency = 1);
+    server.post(CHAT, chat("hello")).check(429, None);
+    until_next();
+    change("settings_reloaded", &|settings| settings.upstreams = vec![upstream("gpu", second.address)]);
+    server.post(CHAT, chat("hello")).check_ok();
+    assert_eq!((first.requests(), second.requests()), (2, 1));
+    until_next();
+
+    // What cannot be made changes nothing, whatever else stands in the file.
+    change("settings_refused", &|settings| {
+        settings.upstreams[0].api_key_file = Some("nowhere.key".into());
+        settings.body_limit_bytes = 2_000;
+    });
+    let problem = events(&server, "settings_refused")[0]["problem"].to_string();
+    assert!(problem.contains("gpu") && problem.contains("nowhere.key"), "{problem}");
+    let big = json!({"model": "far", "messages": [{"role": "user", "content": "a".repeat(3_000)}]});
+    server.post(CHAT, big).check_ok();
+    change("settings_refused", &|settings| {
+        settings.upstreams[0].api_key_file = None;
+        settings.upstreams[0].models = [("toy".to_string(), "x".to_string())].into();
+    });
+    server.post("/v1/completions", json!({"model": "toy", "prompt": "a", "max_tokens": 1})).check_ok();
+    change("settings_reloaded", &|settings| settings.upstreams.clear());
+    server.post(CHAT, chat("hello")).check(404, Some("model"));
+    until_next();
+    drop(running);
+    server.wait_until("the engine notices", |_| first.seen.left.load(Ordering::SeqCst) == 1);
+}
+
+#[test]
+fn filters_change_without_a_restart() {
+    let (server, wanted, reload) = reloadable(None);
+    let ask = || {
+        server.post("/v1/completions", json!({"model": "toy", "prompt": "secret", "max_tokens": 1})).status
+    };
+    assert_eq!(ask(), 200);
+    let change = |event: &str, pattern: &str| {
+        let filters = filter("words", pattern).filters;
+        reload_until(&server, &wanted, &reload, event, &|settings| settings.filters = filters.clone());
+    };
+    change("settings_reloaded", "secret");
+    assert_eq!(ask(), 400);
+    change("settings_refused", "(unclosed");
+    assert_eq!(ask(), 400, "the old filters are still in force");
+    change("settings_reloaded", "other");
+    assert_eq!(ask(), 200);
+}
+
+#[test]
+fn local_models_wait_for_a_restart_and_the_log_says_so() {
+    let (server, wanted, reload) = reloadable(None);
+    let settings: ServeSettings = toml::from_str("[[models]]\nname = 'new'\npath = 'somewhere'\n").unwrap();
+    reload_until(&server, &wanted, &reload, "settings_reloaded", &|wanted| {
+        wanted.models.clone_from(&settings.models)
+    });
+    assert_eq!(events(&server, "settings_reloaded")[0]["needs_restart"], json!(["models"]));
+    server.post("/v1/completions", json!({"model": "toy", "prompt": "a", "max_tokens": 1})).check_ok();
 }
 
 fn ask(address: SocketAddr, path: &str) -> Answer {

@@ -43,6 +43,7 @@ impl Stub {
         let seen = Arc::new(Seen::default());
         let router = Router::new()
             .route("/health", get(health))
+            .route("/v1/models", get(models))
             .route("/v1/chat/completions", post(answer))
             .route("/v1/completions", post(answer))
             .route("/v1/embeddings", post(embed))
@@ -75,6 +76,14 @@ impl Stub {
 async fn health(State(seen): State<Arc<Seen>>) -> StatusCode {
     seen.health.fetch_add(1, Ordering::SeqCst);
     failing(&seen).unwrap_or(StatusCode::OK)
+}
+
+/// Who shows a wrong key is refused.
+async fn models(headers: HeaderMap) -> Response {
+    if headers.get("authorization").is_some_and(|key| key == "Bearer wrong") {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    axum::Json(json!({"object": "list", "data": [{"id": "their/model"}]})).into_response()
 }
 
 fn failing(seen: &Seen) -> Option<StatusCode> {

@@ -6,14 +6,14 @@ use std::net::TcpListener;
 use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
-use serving::{ServeSettings, UpstreamSettings};
+use serving::{ServeSettings, UpstreamSettings, try_upstreams};
 
 use crate::client::{Answer, Options, PATIENCE, TestServer};
 use crate::stub::Stub;
 
-const CHAT: &str = "/v1/chat/completions";
+pub const CHAT: &str = "/v1/chat/completions";
 
-fn upstream(name: &str, address: impl std::fmt::Display) -> UpstreamSettings {
+pub fn upstream(name: &str, address: impl std::fmt::Display) -> UpstreamSettings {
     UpstreamSettings {
         models: BTreeMap::from([("far".to_string(), "their/model".to_string())]),
         idle_seconds: 20,
@@ -32,11 +32,11 @@ fn server(stub: &Stub) -> TestServer {
     server_with(vec![upstream("gpu", stub.address)], "")
 }
 
-fn chat(wish: &str) -> Value {
+pub fn chat(wish: &str) -> Value {
     json!({"model": "far", "messages": [{"role": "user", "content": wish}]})
 }
 
-fn stream(wish: &str) -> Value {
+pub fn stream(wish: &str) -> Value {
     let mut body = chat(wish);
     body["stream"] = json!(true);
     body
@@ -190,8 +190,10 @@ fn a_client_that_leaves_stops_the_engine() {
     drop(reader);
     server.wait_until("the engine notices", |_| stub.seen.left.load(Ordering::SeqCst) == 1);
     server.wait_until("the audit log says so", |server| outcomes(server) == ["abandoned"]);
-    // One that waits for a whole answer leaves as well.
-    drop(server.begin(CHAT, chat("hang")));
+    // One that waits for a whole answer leaves as well, once the engine has its question.
+    let waiting = server.begin(CHAT, chat("hang"));
+    server.wait_until("the engine is asked", |_| stub.requests() == 2);
+    drop(waiting);
     server.wait_until("the second is noted", |server| outcomes(server).len() == 2);
     server.post(CHAT, chat("hello")).check_ok();
 }
@@ -298,6 +300,62 @@ fn an_engine_gets_no_more_than_it_may_have_at_once() {
     assert_eq!(answer.check(429, None).json()["error"]["code"], "upstream_busy");
     drop(running);
     server.wait_until("its place is free", |server| server.post(CHAT, chat("hello")).status == 200);
+}
+
+#[test]
+fn one_tenant_leaves_places_at_an_engine_for_others() {
+    let stub = Stub::start();
+    let settings = UpstreamSettings { maximum_concurrency: 4, ..upstream("gpu", stub.address) };
+    let server = server_with(vec![settings], "");
+    let running: Vec<_> = (1..=3)
+        .map(|number| {
+            let running = server.begin(CHAT, stream("endless"));
+            server.wait_until("it runs", |_| stub.requests() == number);
+            running
+        })
+        .collect();
+    let answer = server.post(CHAT, chat("hello"));
+    assert_eq!(answer.check(429, None).json()["error"]["code"], "upstream_busy");
+    let headers = format!("Authorization: Bearer {}\r\n", crate::quotas::new_key(&server, "Other"));
+    server.ask_with("POST", CHAT, &headers, &chat("hello").to_string()).check_ok();
+    drop(running);
+}
+
+#[test]
+fn engines_are_tried_before_they_are_needed() {
+    let stub = Stub::start();
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("engine.key");
+    std::fs::write(&key, "wrong\n").unwrap();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let named = |name: &str, theirs: &str| UpstreamSettings {
+        models: BTreeMap::from([("far".to_string(), theirs.to_string())]),
+        ..upstream(name, stub.address)
+    };
+    let settings = [
+        upstream("good", stub.address),
+        named("other", "no/such"),
+        UpstreamSettings { api_key_file: Some(key), ..upstream("closed", stub.address) },
+        UpstreamSettings { health_path: "/nowhere".to_string(), ..upstream("ill", stub.address) },
+        UpstreamSettings {
+            url: format!("http://{}/v2", stub.address),
+            ..upstream("elsewhere", stub.address)
+        },
+        upstream("away", nobody),
+    ];
+    let tried = try_upstreams(&settings).unwrap();
+    let found = |name: &str| tried.iter().find(|tried| tried.name == name).unwrap().found.clone();
+    assert!(found("good").unwrap().contains("their/model"));
+    for (name, expected) in [
+        ("other", "does not list `no/such`; it has: their/model"),
+        ("closed", "refuses the key in `api_key_file`"),
+        ("ill", "/nowhere answers 404"),
+        ("elsewhere", "/v2/models answers 404"),
+        ("away", "no connection"),
+    ] {
+        let problem = found(name).unwrap_err();
+        assert!(problem.contains(expected) && !problem.contains("wrong"), "{name}: {problem}");
+    }
 }
 
 #[test]

@@ -61,12 +61,13 @@ pub fn model_of(server: &Server, account: &Account, body: &[u8]) -> Option<Arc<U
     struct Named {
         model: String,
     }
-    if server.upstreams.is_empty() {
+    let parts = server.parts();
+    if parts.upstreams.is_empty() {
         return None;
     }
     // What is no JSON is complained about where everything is read.
     let named: Named = serde_json::from_slice(body).ok()?;
-    server
+    parts
         .upstreams
         .find(&named.model)
         .filter(|model| account.caller().policy.allows_model(&model.name))
@@ -88,7 +89,13 @@ pub async fn respond(
     server.describe_upstream(&account, &model.name, outgoing.user.as_deref());
     let prompt_tokens = fit(&account, &model, &mut outgoing)?;
     let id = account.id().to_string();
-    let asked = Asked { path: kind.path(), is_stream: outgoing.stream, deadline, id: &id };
+    let asked = Asked {
+        path: kind.path(),
+        is_stream: outgoing.stream,
+        tenant: &account.caller().tenant,
+        deadline,
+        id: &id,
+    };
     let body = outgoing.body()?;
     let upstream = model.ask(&asked, &body).await?;
     if upstream.is_stream != outgoing.stream {

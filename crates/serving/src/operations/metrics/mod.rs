@@ -9,14 +9,15 @@ mod histogram;
 mod page;
 mod process;
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::http::StatusCode;
 
 use self::histogram::Histogram;
 pub use self::page::page;
+use crate::live::Live;
 use crate::routes::{self, ROUTES};
 
 /// What models are called that are not served here, and requests that concern no model.
@@ -29,11 +30,9 @@ const STATUSES: [u16; 17] =
 
 /// Everything that is counted.
 pub struct Metrics {
-    models: Vec<String>,
-    /// By route, status and model; see `place`.
-    requests: Vec<AtomicU64>,
+    /// The last is that of no model. A reload may bring more; none goes, since counters never fall.
+    models: Live<Vec<Arc<OfModel>>>,
     refusals: [Refusal; REFUSALS],
-    by_model: Vec<OfModel>,
 }
 
 #[derive(Default)]
@@ -43,6 +42,9 @@ struct Refusal {
 }
 
 struct OfModel {
+    name: String,
+    /// By route and status; see `place`.
+    requests: Vec<AtomicU64>,
     prompt_tokens: AtomicU64,
     completion_tokens: AtomicU64,
     first_token: Histogram,
@@ -63,23 +65,23 @@ pub struct Ended<'a> {
 impl Metrics {
     /// With a place for each of these models.
     pub fn new<'a>(models: impl Iterator<Item = &'a str>) -> Metrics {
-        let models: Vec<String> = models.chain([NO_MODEL]).map(String::from).collect();
-        let places = (ROUTES.len() + 1) * (STATUSES.len() + 1) * models.len();
-        let of_model = |_: &String| OfModel {
-            prompt_tokens: AtomicU64::new(0),
-            completion_tokens: AtomicU64::new(0),
-            first_token: Histogram::new(&[
-                0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-            ]),
-            between_tokens: Histogram::new(&[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0]),
-            request: Histogram::new(&[0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0]),
-        };
-        Metrics {
-            by_model: models.iter().map(of_model).collect(),
-            requests: std::iter::repeat_with(AtomicU64::default).take(places).collect(),
+        let metrics = Metrics {
+            models: Live::new(vec![Arc::new(OfModel::new(NO_MODEL))]),
             refusals: std::array::from_fn(|_| Refusal::default()),
-            models,
+        };
+        metrics.learn(models);
+        metrics
+    }
+
+    /// Makes places for models that are served from now on.
+    pub fn learn<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        let mut models = self.models.get().to_vec();
+        for name in names {
+            if models.iter().all(|model| model.name != name) {
+                models.insert(models.len() - 1, Arc::new(OfModel::new(name)));
+            }
         }
+        self.models.replace(models);
     }
 
     /// Counts a request with a valid credential.
@@ -88,14 +90,12 @@ impl Metrics {
         let route = ROUTES.iter().position(|route| route.name == request.route).unwrap_or(ROUTES.len());
         let status = request.status.as_u16();
         let status = STATUSES.iter().position(|known| *known == status).unwrap_or(STATUSES.len());
-        if let Some(count) = self.requests.get(self.place(route, status, model)) {
+        if let Some(count) = model.requests.get(place(route, status)) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(of_model) = self.by_model.get(model) {
-            of_model.prompt_tokens.fetch_add(request.prompt_tokens as u64, Ordering::Relaxed);
-            of_model.completion_tokens.fetch_add(request.completion_tokens as u64, Ordering::Relaxed);
-            of_model.request.observe(request.time, 1);
-        }
+        model.prompt_tokens.fetch_add(request.prompt_tokens as u64, Ordering::Relaxed);
+        model.completion_tokens.fetch_add(request.completion_tokens as u64, Ordering::Relaxed);
+        model.request.observe(request.time, 1);
     }
 
     /// Counts a refusal, by the code that the client reads.
@@ -113,42 +113,39 @@ impl Metrics {
 
     /// An answer of this model has begun so long after its request came.
     pub fn first_token(&self, model: &str, after: Duration) {
-        if let Some(of_model) = self.by_model.get(self.model(model)) {
-            of_model.first_token.observe(after, 1);
-        }
+        self.model(model).first_token.observe(after, 1);
     }
 
     /// So many tokens came together, so long after those before them.
     pub fn further_tokens(&self, model: &str, after: Duration, count: u32) {
-        if let Some(of_model) = self.by_model.get(self.model(model))
-            && count > 0
-        {
-            of_model.between_tokens.observe(after / count, u64::from(count));
+        if count > 0 {
+            self.model(model).between_tokens.observe(after / count, u64::from(count));
         }
     }
 
     /// Where the model of that name is counted.
-    fn model(&self, name: &str) -> usize {
-        let last = self.models.len() - 1;
-        self.models[..last].iter().position(|model| model == name).unwrap_or(last)
-    }
-
-    fn place(&self, route: usize, status: usize, model: usize) -> usize {
-        (route * (STATUSES.len() + 1) + status) * self.models.len() + model
+    fn model(&self, name: &str) -> Arc<OfModel> {
+        let models = self.models.get();
+        let last = models.len() - 1;
+        models[..last].iter().find(|model| model.name == name).unwrap_or(&models[last]).clone()
     }
 
     /// What was counted: route, status, model, how often. Nothing that never came.
-    fn request_counts(&self) -> impl Iterator<Item = (&'static str, String, &str, u64)> {
-        let names = ROUTES.iter().map(|route| route.name).chain([routes::UNKNOWN]);
-        names.enumerate().flat_map(move |(route, name)| {
-            (0..=STATUSES.len()).flat_map(move |status| {
-                self.models.iter().enumerate().filter_map(move |(model, model_name)| {
-                    let count = self.requests[self.place(route, status, model)].load(Ordering::Relaxed);
-                    let status = STATUSES.get(status).map_or("other".to_string(), u16::to_string);
-                    (count > 0).then_some((name, status, model_name.as_str(), count))
-                })
-            })
-        })
+    fn request_counts(&self) -> Vec<(&'static str, String, String, u64)> {
+        let models = self.models.get();
+        let mut counts = Vec::new();
+        for (route, name) in ROUTES.iter().map(|route| route.name).chain([routes::UNKNOWN]).enumerate() {
+            for status in 0..=STATUSES.len() {
+                for model in models.iter() {
+                    let count = model.requests[place(route, status)].load(Ordering::Relaxed);
+                    if count > 0 {
+                        let status = STATUSES.get(status).map_or("other".to_string(), u16::to_string);
+                        counts.push((name, status, model.name.clone(), count));
+                    }
+                }
+            }
+        }
+        counts
     }
 
     fn refusal_counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
@@ -156,6 +153,28 @@ impl Metrics {
             .iter()
             .filter_map(|refusal| Some((*refusal.reason.get()?, refusal.count.load(Ordering::Relaxed))))
     }
+}
+
+impl OfModel {
+    fn new(name: &str) -> OfModel {
+        let places = (ROUTES.len() + 1) * (STATUSES.len() + 1);
+        OfModel {
+            name: name.to_string(),
+            requests: std::iter::repeat_with(AtomicU64::default).take(places).collect(),
+            prompt_tokens: AtomicU64::new(0),
+            completion_tokens: AtomicU64::new(0),
+            first_token: Histogram::new(&[
+                0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+            ]),
+            between_tokens: Histogram::new(&[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0]),
+            request: Histogram::new(&[0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0]),
+        }
+    }
+}
+
+/// Where a model's requests of a route and status are counted.
+fn place(route: usize, status: usize) -> usize {
+    route * (STATUSES.len() + 1) + status
 }
 
 #[cfg(test)]
@@ -180,14 +199,24 @@ mod tests {
             metrics.ended(&ended(routes::UNKNOWN, 404, &format!("made up {number}")));
         }
         metrics.ended(&ended("GET /healthz", 418, "toy"));
-        let counts: Vec<_> = metrics.request_counts().collect();
-        assert_eq!(
-            counts,
-            [
-                ("GET /healthz", "other".to_string(), "toy", 1),
-                (routes::UNKNOWN, "404".to_string(), NO_MODEL, 1_000)
-            ]
-        );
+        let expected = [
+            ("GET /healthz", "other".to_string(), "toy".to_string(), 1),
+            (routes::UNKNOWN, "404".to_string(), NO_MODEL.to_string(), 1_000),
+        ];
+        assert_eq!(metrics.request_counts(), expected);
+    }
+
+    #[test]
+    fn models_that_a_reload_brings_are_counted_and_counts_stay() {
+        let metrics = Metrics::new(["toy"].into_iter());
+        metrics.ended(&ended("GET /healthz", 200, "toy"));
+        metrics.learn(["far", "toy"].into_iter());
+        for model in ["toy", "far", "made up"] {
+            metrics.ended(&ended("GET /healthz", 200, model));
+        }
+        let counts: Vec<_> =
+            metrics.request_counts().into_iter().map(|(_, _, model, count)| (model, count)).collect();
+        assert_eq!(counts, [("toy".into(), 2), ("far".into(), 1), (NO_MODEL.into(), 1)]);
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn requests(text: &mut Exposition, server: &Server) {
         "Requests with a valid credential that have ended, by route, status and model",
     );
     for (route, status, model, count) in metrics.request_counts() {
-        text.sample(name, &[("route", route), ("status", &status), ("model", model)], count);
+        text.sample(name, &[("route", route), ("status", &status), ("model", &model)], count);
     }
     let name = "eulalia_refusals_total";
     text.family(name, "counter", "Requests that were not answered, by the code that the client reads");
@@ -64,8 +64,8 @@ fn requests(text: &mut Exposition, server: &Server) {
     ];
     for (name, count) in tokens {
         text.family(name, "counter", "Tokens of ended requests");
-        for (model, of_model) in metrics.models.iter().zip(&metrics.by_model) {
-            text.sample(name, &[("model", model)], count(of_model));
+        for model in metrics.models.get().iter() {
+            text.sample(name, &[("model", &model.name)], count(model));
         }
     }
 }
@@ -80,13 +80,14 @@ fn times(text: &mut Exposition, metrics: &Metrics) {
     ];
     for (name, help, histogram) in families {
         text.family(name, "histogram", help);
-        for (model, of_model) in metrics.models.iter().zip(&metrics.by_model) {
-            text.histogram(name, &[("model", model)], histogram(of_model));
+        for model in metrics.models.get().iter() {
+            text.histogram(name, &[("model", &model.name)], histogram(model));
         }
     }
 }
 
 fn upstreams(text: &mut Exposition, server: &Server) {
+    let parts = server.parts();
     type OfUpstream = (&'static str, &'static str, &'static str, fn(&Endpoint) -> u64);
     let families: [OfUpstream; 5] = [
         ("eulalia_upstream_up", "gauge", "Whether the last health check succeeded", |upstream| {
@@ -113,7 +114,7 @@ fn upstreams(text: &mut Exposition, server: &Server) {
     ];
     for (name, kind, help, value) in families {
         text.family(name, kind, help);
-        for upstream in server.upstreams.endpoints() {
+        for upstream in parts.upstreams.endpoints() {
             text.sample(name, &[("upstream", upstream.name())], value(upstream));
         }
     }
@@ -121,7 +122,7 @@ fn upstreams(text: &mut Exposition, server: &Server) {
 
 fn filters(text: &mut Exposition, server: &Server) {
     type OfFilter = (&'static str, &'static str, fn(&Count) -> u64);
-    let counts = server.filters.counts();
+    let counts = server.parts().filters.counts();
     let families: [OfFilter; 3] = [
         ("eulalia_filter_texts_total", "Texts that a filter looked at", |count| count.texts),
         ("eulalia_filter_findings_total", "What a filter found", |count| count.found),
