@@ -9,9 +9,10 @@
 //!
 //! Kernels are plain functions over slices; they allocate nothing and start no threads (`multiply_parallel` alone spreads
 //! over the pool it is called in), so that a caller may run one in each of its threads. This crate alone contains `unsafe`: in the kernels of
-//! `product`, `quantised`, `bf16` and `cached_attention`, in the dispatch (`path`), in `team` and in `memory`.
+//! `product`, `quantised`, `bf16` and `cached_attention`, in the dispatch (`path`), in `team`, in `memory` and in `allocation`.
 
 pub mod activations;
+pub mod allocation;
 pub mod attention;
 pub mod bf16;
 pub mod cached_attention;

@@ -27,6 +27,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub const PANEL_COLUMNS: usize = 64;
 /// Rows of B that are packed at a time: 128 · 64 floats are 32 KiB. Without effect on the bits.
 const PANEL_ROWS: usize = 128;
+/// Bytes that each thread of a product takes for a panel that it packs itself.
+pub const PANEL_BYTES: usize = PANEL_ROWS * PANEL_COLUMNS * size_of::<f32>();
 /// Rows of A that are taken at a time: 1024 · 128 floats are 512 KiB, a quarter of an L2 cache. Without effect on the bits.
 const BLOCK_ROWS: usize = 1024;
 /// A transposed A whose lines lie further apart than this many floats is packed too, if enough columns of B share the cost.

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use model::{Adapter, InferenceModel, InferenceWorkspace, KvCache, LogitRows, SequenceChunk};
+use model::{Adapter, CallLimits, InferenceModel, InferenceWorkspace, KvCache, LogitRows, SequenceChunk};
 
 use crate::error::EngineError;
 
@@ -96,7 +96,9 @@ impl ModelDecoder {
                     .map_err(|source| EngineError::Adapter { name: name.clone(), source })
             })
             .collect::<Result<_, _>>()?;
-        let workspace = model.new_workspace(rows, threads);
+        // Logits come with the first call that wants so many.
+        let limits = CallLimits { rows, logit_rows: 0, positions: context_length };
+        let workspace = model.new_workspace_for(limits, threads);
         Ok(ModelDecoder { model, adapters, cache, context_length, workspace })
     }
 }

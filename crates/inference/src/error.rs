@@ -14,10 +14,10 @@ pub enum EngineError {
     #[error("setting `{key}`: expected {expected}, found {found}")]
     Setting { key: &'static str, expected: String, found: String },
     #[error(
-        "`memory_bytes` is {budget} but the weights alone hold {weights} and one cache block {block}; give at least \
-         {least}"
+        "`memory_bytes` is {budget} but the weights alone hold {weights}, buffers {workspace} and one cache block {block}; \
+         give at least {least}"
     )]
-    Memory { budget: u64, weights: u64, block: u64, least: u64 },
+    Memory { budget: u64, weights: u64, workspace: u64, block: u64, least: u64 },
     #[error("{path}: {problem}")]
     Malformed { path: PathBuf, problem: String },
     #[error(

@@ -22,12 +22,10 @@ use crate::decoder::{Chunk, Decoder, Rows};
 use crate::engine::{EngineFigures, EngineSettings, Shared};
 use crate::error::RequestFailure;
 use crate::format::Form;
+use crate::memory::scored_rows;
 use crate::queue::Room;
 use crate::request::{Event, Pooling, Request};
 use crate::sequence::{Awaited, Sequence};
-
-/// Most logits that a step may ask of one prompt whose probabilities are wanted: 16 M of f32 are 64 MiB.
-const PROMPT_LOGITS_PER_STEP: usize = 16 << 20;
 
 /// Most rows of prompts in a step while several tenants are there: a newcomer's first token waits for at most one such
 /// step of somebody else. 128 rows share one reading of the weights, which is most of what larger steps would gain.
@@ -403,8 +401,11 @@ impl Worker {
         if sequence.awaited.is_some() {
             return 0;
         }
-        let scored = (PROMPT_LOGITS_PER_STEP / self.vocabulary_size).max(1);
-        if sequence.scores_prompt() { sequence.left().min(scored) } else { sequence.left() }
+        if !sequence.scores_prompt() {
+            return sequence.left();
+        }
+        let scoring = self.running.iter().filter(|sequence| sequence.scores_prompt()).count();
+        sequence.left().min((scored_rows(self.vocabulary_size) / scoring.max(1)).max(1))
     }
 
     /// Lets go of what has ended.

@@ -1,5 +1,6 @@
 //! Small models for the tests of other crates.
 
+use crate::adapter::{Adapter, AdapterConfig, Projection};
 use crate::config::{
     Architecture, AttentionSpecification, FeedForwardSpecification, LayerSpecification, MixtureSpecification,
     ModelConfig, NormPlacement, QueryKeyNorm,
@@ -181,4 +182,21 @@ pub fn rewrite_gguf(from: &Path, to: &Path, seed: u64, element: impl Fn(&str) ->
         writer.stored(&stored).expect("room for a small file");
     }
     writer.finish();
+}
+
+/// Writes an adapter of queries and values, with values that change what a model says, in peft's layout.
+///
+/// # Panics
+/// When the folder cannot be written.
+pub fn write_random_adapter(folder: &Path, config: &ModelConfig, seed: u64) {
+    let targets = vec![Projection::Query, Projection::Value];
+    let mut adapter = Adapter::new(config, AdapterConfig { rank: 4, alpha: 8.0, targets }, seed)
+        .expect("projections of the model");
+    for (index, value) in adapter.values.iter_mut().enumerate() {
+        *value = 0.3 * random::normal(random::key(&[seed]), index as u64) as f32;
+    }
+    std::fs::write(folder.join("adapter_config.json"), adapter.to_json()).expect("a folder to write into");
+    let mut file =
+        std::fs::File::create(folder.join("adapter_model.safetensors")).expect("a folder to write into");
+    write_safetensors(&mut file, adapter.table(), &adapter.values).expect("room for a small file");
 }

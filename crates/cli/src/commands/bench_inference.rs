@@ -4,7 +4,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::bail;
-use model::{BLOCK_POSITIONS, InferenceModel, InferenceWorkspace, KvCache, LogitRows, SequenceChunk};
+use model::{
+    BLOCK_POSITIONS, CallLimits, InferenceModel, InferenceWorkspace, KvCache, LogitRows, SequenceChunk,
+};
 use serde_json::{Value, json};
 
 use crate::arguments::BenchInferenceArguments;
@@ -105,12 +107,25 @@ impl<'a> Bench<'a> {
         let cache = arguments.kv_cache.unwrap_or(model.default_cache_format());
         let sequences = longest(&arguments.batches).max(1);
         let each = positions.div_ceil(BLOCK_POSITIONS);
+        let limits = CallLimits { rows: TOKENS_PER_STEP.max(sequences), logit_rows: sequences, positions };
+        let needed =
+            model.workspace_bytes(limits, threads) + sequences * each * model.cache_block_bytes(cache);
+        if let Some(available) = machine::available_bytes()
+            && needed as u64 > available
+        {
+            bail!(
+                "these settings need {} for cache and buffers, and {} of memory are free: ask for fewer --batches or a \
+                 smaller --depths or --prefill",
+                console::bytes(needed as u64),
+                console::bytes(available)
+            );
+        }
         let blocks =
             (0..sequences).map(|s| (s * each..(s + 1) * each).map(|block| block as u32).collect()).collect();
         Ok(Bench {
             model,
             cache: model.new_cache_as(sequences * each, cache),
-            workspace: model.new_workspace(TOKENS_PER_STEP, threads),
+            workspace: model.new_workspace_for(limits, threads),
             blocks,
         })
     }

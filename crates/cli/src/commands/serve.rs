@@ -174,6 +174,13 @@ fn load_model(settings: &ModelSettings, world: &World) -> anyhow::Result<Vec<Ser
         Engine::start(folder, &engine_settings)
             .with_context(|| format!("cannot load {}", folder.display()))?,
     );
+    let inference::EngineMemory { weights_bytes, cache_bytes, workspace_bytes } = engine.memory();
+    world.console.say(&format!(
+        "  {} of weights, up to {} of cache and {} of buffers",
+        crate::console::bytes(weights_bytes),
+        crate::console::bytes(cache_bytes),
+        crate::console::bytes(workspace_bytes)
+    ));
     for key in &engine.defaults().not_followed {
         world.progress.warn(&format!("{name}: generation_config.json: `{key}` is not followed here"));
     }

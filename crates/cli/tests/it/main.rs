@@ -19,5 +19,6 @@ mod ranks;
 mod recipes;
 mod reruns;
 mod server_kills;
+mod stored;
 mod support;
 mod tampering;

@@ -1,6 +1,6 @@
 //! Rows of f32 into panels of bf16, each panel by whoever is free.
 
-use super::{Bf16Matrix, COLUMNS, DEPTH, STEP_NUMBERS, TILE, TILE_NUMBERS};
+use super::{Bf16Matrix, COLUMNS, DEPTH, STEP_NUMBERS, STEPS, TILE, TILE_NUMBERS, TOGETHER};
 use crate::float16::bf16_bits;
 use crate::memory::Lines;
 use crate::path::vectorised;
@@ -29,6 +29,19 @@ impl Bf16PanelMut<'_> {
         round(values, self.inputs, self.numbers);
     }
 }
+
+/// Bytes that [`super::Bf16Rows`] takes for so many rows.
+pub fn rows_bytes(rows: usize, width: usize) -> usize {
+    2 * rows.div_ceil(TILE) * width.div_ceil(DEPTH) * TILE_NUMBERS + SPARE
+}
+
+/// Bytes that each thread of a product of so many rows takes.
+pub fn buffer_bytes(rows: usize) -> usize {
+    2 * STEPS * STEP_NUMBERS + 4 * TOGETHER * rows.next_multiple_of(2 * TILE) * COLUMNS + 2 * SPARE
+}
+
+/// What a buffer may take to begin at a multiple of 64.
+const SPARE: usize = 64;
 
 impl Bf16Matrix {
     /// Room for W [outputs, inputs].

@@ -15,7 +15,7 @@ mod fill;
 mod portable;
 mod spread;
 
-pub use fill::Bf16PanelMut;
+pub use fill::{Bf16PanelMut, buffer_bytes, rows_bytes};
 
 use crate::float16::{bf16_bits, bf16_value};
 use crate::memory::Lines;
@@ -174,6 +174,8 @@ impl Bf16Rows {
         let tiles = self.steps() * TILE_NUMBERS;
         let length = self.rows.div_ceil(TILE) * tiles;
         if self.numbers.numbers().len() < length {
+            // The old ones are given back first.
+            self.numbers = Lines::default();
             self.numbers = Lines::zeroed(2 * length);
         }
         let numbers = self.numbers.numbers_mut()[..length].chunks_mut(TILES_TOGETHER * tiles);

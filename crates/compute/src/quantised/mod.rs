@@ -19,7 +19,7 @@ mod rows;
 mod vnni;
 
 pub use blocks::Bits;
-pub use rows::QuantisedRows;
+pub use rows::{QuantisedRows, rows_bytes};
 
 use crate::memory::Lines;
 use crate::path::CpuPath;

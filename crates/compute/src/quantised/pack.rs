@@ -126,8 +126,9 @@ fn four(x: &[f32; GROUP]) -> (u16, [i8; GROUP]) {
 #[inline(always)]
 fn codes(x: &[f32; GROUP], scale: f32) -> [f32; GROUP] {
     let mut q = [0.0f32; GROUP];
+    let reciprocal = 1.0 / scale;
     for (q, &x) in q.iter_mut().zip(x) {
-        *q = nearest(x / scale).clamp(-8.0, 7.0);
+        *q = nearest(x * reciprocal).clamp(-8.0, 7.0);
     }
     q
 }

@@ -34,9 +34,9 @@ impl QuantisedRows {
         assert!(width > 0 && x.len().is_multiple_of(width), "rows of {width}");
         (self.rows, self.width) = (x.len() / width, width);
         let groups = self.rows * self.groups();
-        self.codes.resize(groups * GROUP, 0);
-        self.scales.resize(groups, 0.0);
-        self.sums.resize(groups, 0);
+        resize(&mut self.codes, groups * GROUP);
+        resize(&mut self.scales, groups);
+        resize(&mut self.sums, groups);
         quantise(x, width, &mut self.codes, &mut self.scales, &mut self.sums);
     }
 
@@ -53,6 +53,17 @@ impl QuantisedRows {
     pub(super) fn groups(&self) -> usize {
         self.width.div_ceil(GROUP)
     }
+}
+
+/// Bytes that so many rows take.
+pub fn rows_bytes(rows: usize, width: usize) -> usize {
+    rows * width.div_ceil(GROUP) * (GROUP + size_of::<f32>() + size_of::<i32>())
+}
+
+/// To this length, with no more memory than that.
+fn resize<T: Clone + Default>(values: &mut Vec<T>, length: usize) {
+    values.reserve_exact(length.saturating_sub(values.len()));
+    values.resize(length, T::default());
 }
 
 vectorised! {

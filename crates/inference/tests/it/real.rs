@@ -132,9 +132,12 @@ fn memory_is_known_before_the_start() {
         let settings = EngineSettings { memory_bytes: Some(bytes), ..EngineSettings::default() };
         Engine::start(&folders.base, &settings)
     };
-    let small = budget(memory.weights_bytes + 200 * 256).unwrap();
+    let sixteen = start(&folders, EngineSettings::default()).memory();
+    assert!(sixteen.workspace_bytes >= memory.workspace_bytes);
+    let small = budget(sixteen.weights_bytes + sixteen.workspace_bytes + 200 * 256).unwrap();
     assert_eq!(small.context_length(), 3 * 64, "the context shrinks to what fits");
-    assert!(matches!(budget(memory.weights_bytes), Err(EngineError::Memory { .. })));
+    let without = budget(sixteen.weights_bytes + sixteen.workspace_bytes);
+    assert!(matches!(without, Err(EngineError::Memory { .. })));
 }
 
 #[test]

@@ -86,9 +86,22 @@ impl PackedLatent {
         })
     }
 
-    /// See [`Weight::tells_prompts_from_answers`].
-    pub fn tells_prompts_from_answers(&self) -> bool {
-        self.query_up.tells_prompts_from_answers() || self.down.tells_prompts_from_answers()
+    /// All matrices.
+    pub fn matrices(&self) -> impl Iterator<Item = &Weight> {
+        let first = self.query_down.iter().map(|(down, _)| down);
+        let absorbed = self.absorbed.iter().flat_map(|(keys, values)| [keys, values]);
+        first.chain([&self.query_up, &self.down]).chain(absorbed)
+    }
+
+    /// Bytes of [`LatentRows`] for so many rows.
+    pub fn rows_bytes(&self, rows: usize) -> usize {
+        let LatentAttention { rank, rotary_dim, value_dim, .. } = self.latent;
+        let short = self.query_down.as_ref().map_or(0, |(down, _)| 2 * down.outputs());
+        let plain_dim = self.head_dim - rotary_dim;
+        let positions = self.heads;
+        let queries = self.heads * self.head_dim;
+        let rotated = (self.heads * rotary_dim).max(1);
+        4 * rows * (short + queries + rotated + positions + plain_dim.max(value_dim) + rank)
     }
 
     /// Bytes of memory of the matrices.

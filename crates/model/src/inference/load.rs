@@ -117,6 +117,13 @@ impl InferenceModel {
             false => Ok(Vec::new()),
         }?;
         let team = Team::new(threads);
+        // Where there are only numbers, f32 is how they are stored.
+        let in_blocks =
+            |name: &String| tensors.stored(name).is_some_and(|element| element != ElementType::F32);
+        let format = match format {
+            WeightFormat::Stored if !tensors.names().iter().any(in_blocks) => WeightFormat::F32,
+            format => format,
+        };
         let reader = Reader { tensors, table: &spans.table, team: &team, format };
         let read = |span: &Range<usize>| reader.values(span);
         let mut layers = Vec::new();

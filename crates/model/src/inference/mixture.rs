@@ -65,6 +65,20 @@ impl PackedMixture {
         })
     }
 
+    /// All matrices.
+    pub fn matrices(&self) -> impl Iterator<Item = &Weight> {
+        let experts = self.experts.iter().flat_map(|expert| [&expert.gate_up, &expert.down]);
+        experts.chain([&self.router])
+    }
+
+    /// Bytes of [`RoutedRows`] for so many rows, and of what rounds the rows of an expert at a time.
+    pub fn rows_bytes(&self, rows: usize, hidden: usize) -> usize {
+        let MixtureSpecification { experts, experts_per_token: k, intermediate_size: width, .. } =
+            self.specification;
+        let of_rows = 2 * experts + 3 * k + k * (2 * hidden + 3 * width) + k;
+        4 * (rows * of_rows + experts + 1)
+    }
+
     /// Bytes of weights that one token reads.
     pub fn bytes_per_token(&self) -> usize {
         let expert = self.experts.first().map_or(0, |expert| expert.gate_up.bytes() + expert.down.bytes());

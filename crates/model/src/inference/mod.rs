@@ -11,6 +11,7 @@ mod cache;
 mod latent;
 mod load;
 mod mixture;
+mod plan;
 mod read;
 mod rotations;
 mod table;
@@ -18,6 +19,7 @@ mod weight;
 
 pub use cache::{CacheFormat, KvCache};
 pub use load::load_parameters;
+pub use plan::CallLimits;
 pub use weight::WeightFormat;
 
 use crate::ModelError;
@@ -36,9 +38,11 @@ use compute::softmax::soft_cap;
 use compute::swiglu::swiglu;
 use latent::{LatentRows, PackedLatent};
 use mixture::{PackedMixture, RoutedRows};
+use plan::RowWidths;
 use rotations::Rotations;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use table::Table;
 use weight::{Products, RoundedRows, Weight};
 
@@ -199,18 +203,7 @@ impl InferenceModel {
     /// Whether rows of a prompt are computed in other numbers than rows of an answer on this machine: with a matrix unit,
     /// quantised weights meet a prompt in bf16, and an answer in whole numbers.
     pub fn tells_prompts_from_answers(&self) -> bool {
-        let of_layer = |layer: &PackedLayer| {
-            layer.output.tells_prompts_from_answers()
-                || layer.dense.iter().any(|(gate_up, down)| {
-                    gate_up.tells_prompts_from_answers() || down.tells_prompts_from_answers()
-                })
-        };
-        let of_projections = |layer: &PackedLayer| match &layer.projections {
-            Projections::Fused(fused) => fused.tells_prompts_from_answers(),
-            Projections::Latent(latent) => latent.tells_prompts_from_answers(),
-        };
-        self.head.tells_prompts_from_answers()
-            || self.layers.iter().any(|layer| of_layer(layer) || of_projections(layer))
+        self.matrices().any(Weight::tells_prompts_from_answers)
     }
 
     /// Bytes of memory that the weights take.
@@ -500,20 +493,25 @@ impl InferenceModel {
                 row += count;
             }
         }
-        scores.resize_with(scores.len().max(tasks.len()), Vec::new);
+        // As many buffers as threads: a task takes one that is free.
+        let free = Mutex::new(std::mem::take(scores));
         let cache = &*cache;
-        let attend = |(task, scores): (AttentionTask, &mut Vec<f32>)| {
+        let attend = |task: AttentionTask| {
+            let taken = free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let mut scores = taken.unwrap_or_default();
             let AttentionTask { heads, queries, first_position, blocks, output } = task;
             cached_attention(
                 shape,
                 rule,
                 Queries { heads, rows: queries, first_position },
                 |block| cache.layer(index, blocks[block]),
-                scores,
+                &mut scores,
                 output,
             );
+            free.lock().unwrap_or_else(PoisonError::into_inner).push(scores);
         };
-        team.each(tasks.into_iter().zip(scores.iter_mut()).collect(), attend);
+        team.each(tasks, attend);
+        *scores = free.into_inner().unwrap_or_else(PoisonError::into_inner);
 
         let o_width = attention.output_width();
         let attended = match &packed.projections {
@@ -583,6 +581,7 @@ impl InferenceModel {
         let wanted = self.gather_normed(chunks, workspace);
         let InferenceWorkspace { team, stretches, normed, rounded, logits, .. } = workspace;
         if logits.len() < wanted * vocabulary {
+            logits.reserve_exact(wanted * vocabulary - logits.len());
             logits.resize(wanted * vocabulary, 0.0);
         }
         fill_stretches(stretches, chunks, |chunk| chunk.logits.range(chunk.tokens.len()).len());
@@ -667,21 +666,17 @@ impl InferenceModel {
     }
 
     fn reserve(&self, workspace: &mut InferenceWorkspace, rows: usize) {
-        let config = self.config();
-        let widest = |of: &dyn Fn(usize) -> usize| (0..self.layers.len()).map(of).max().unwrap_or(0);
-        let shape = |layer| self.shape(layer);
-        let feed_forward = |layer: usize| config.layers[layer].feed_forward;
-        let output_width = |layer: usize| config.layers[layer].attention.output_width();
+        let RowWidths { hidden, heads, fused, queries, keys, gate_up, activated } = self.row_widths();
         for (buffer, width) in [
-            (&mut workspace.residual, config.hidden_size),
-            (&mut workspace.normed, config.hidden_size),
-            (&mut workspace.reciprocal, widest(&|layer| shape(layer).heads)),
-            (&mut workspace.fused, widest(&|layer| shape(layer).fused_width().max(output_width(layer)))),
-            (&mut workspace.queries, widest(&|layer| shape(layer).query_width())),
-            (&mut workspace.keys, widest(&|layer| shape(layer).key_width())),
-            (&mut workspace.attended, widest(&|layer| shape(layer).query_width())),
-            (&mut workspace.gate_up, widest(&|layer| feed_forward(layer).wide())),
-            (&mut workspace.activated, widest(&|layer| feed_forward(layer).intermediate_size)),
+            (&mut workspace.residual, hidden),
+            (&mut workspace.normed, hidden),
+            (&mut workspace.reciprocal, heads),
+            (&mut workspace.fused, fused),
+            (&mut workspace.queries, queries),
+            (&mut workspace.keys, keys),
+            (&mut workspace.attended, queries),
+            (&mut workspace.gate_up, gate_up),
+            (&mut workspace.activated, activated),
         ] {
             if buffer.len() < rows * width {
                 buffer.resize(rows * width, 0.0);

@@ -38,6 +38,11 @@ impl Rotations {
         self.of_layer[layer]
     }
 
+    /// Bytes of the tables of so many rows.
+    pub fn bytes(&self, rows: usize) -> usize {
+        self.distinct.iter().map(|(frequencies, _)| 2 * 4 * rows * frequencies.len()).sum()
+    }
+
     /// Makes the tables whose entry i belongs to the i-th of `positions`.
     pub fn fill(&self, tables: &mut Vec<RotaryTable>, positions: &[u32]) {
         tables.resize_with(self.distinct.len(), RotaryTable::empty);

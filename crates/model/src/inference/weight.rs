@@ -99,10 +99,20 @@ impl Weight {
         }
     }
 
+    /// Whether its products are those of training.
+    pub fn is_f32(&self) -> bool {
+        matches!(self, Weight::F32(_))
+    }
+
+    /// Whether it is kept in 8 or 4 bits.
+    pub fn is_quantised(&self) -> bool {
+        matches!(self, Weight::Quantised(_))
+    }
+
     /// Whether rows of a prompt are computed in other numbers than rows of an answer on this machine: with a matrix unit,
     /// quantised weights meet a prompt in bf16, and an answer in whole numbers.
     pub fn tells_prompts_from_answers(&self) -> bool {
-        matches!(self, Weight::Quantised(_)) && bf16::has_matrix_unit()
+        self.is_quantised() && bf16::has_matrix_unit()
     }
 
     /// Bytes of memory.

@@ -4,12 +4,17 @@ mod families;
 mod formats;
 mod gradients;
 mod inference;
+mod memory;
 mod oracle;
 mod stored;
 
 use compute::Device;
+use compute::allocation::Counting;
 use model::{Decoder, ModelConfig, PackedBatch, TrainingWorkspace};
 use std::ops::Range;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 /// Tokens in documents of the given lengths, with the positions and targets that belong to them.
 pub struct Batch {
