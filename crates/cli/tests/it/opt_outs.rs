@@ -32,6 +32,23 @@ fn requests_are_appended_and_the_ledger_is_proved() {
     let summary: serde_json::Value = serde_json::from_slice(&checked.stdout).unwrap();
     assert_eq!((summary["requests"].as_u64(), summary["chained"].as_u64()), (Some(4), Some(4)));
 
+    // The file that the server filters by holds digests of texts that the ledger names, and of no others.
+    let (story, file) = (folder.path().join("story.txt"), folder.path().join("passages.bin"));
+    std::fs::write(
+        &story,
+        "Kien hemm darba raġel li kien joqgħod waħdu ħdejn il-baħar u jħares lejn l-ilma.",
+    )
+    .unwrap();
+    let (story, out) = (story.to_str().unwrap(), file.to_str().unwrap());
+    let unnamed = run(&["passages", "--out", out, story]);
+    assert!(unnamed.status.code() == Some(1) && said(&unnamed).contains("story.txt"), "{}", said(&unnamed));
+    assert!(run(&["add", "--text", story, "--reference", "letter 14"]).status.success());
+    let made = run(&["passages", "--out", out, story, poem.to_str().unwrap()]);
+    assert!(made.status.success(), "{}", said(&made));
+    let bytes = std::fs::read(&file).unwrap();
+    assert!(bytes.starts_with(b"eulalia passages 1\n") && !bytes.windows(5).any(|window| window == b"darba"));
+    let lines = std::fs::read_to_string(&ledger).unwrap();
+
     assert_eq!(run(&["add", "--domain", "site.example"]).status.code(), Some(2), "a reference is needed");
     assert_eq!(run(&["add", "--reference", "1"]).status.code(), Some(2), "what is left out?");
     let suffix = run(&["add", "--domain", "co.uk", "--reference", "1"]);
