@@ -1,4 +1,4 @@
-//! How fast products with packed weights are: one row against 400 MB of weights (bytes read per second), and many rows
+//! How fast products with packed weights are: few rows against 400 MB of weights (bytes read per second), and many rows
 //! (operations per second).
 //!
 //!     cargo run --release -p compute --example weights_speed -- [THREADS]
@@ -21,9 +21,12 @@ fn main() {
         let one = QuantisedMatrix::new(&values, INPUTS, bits);
         let count = 400_000_000 / one.bytes();
         let all: Vec<_> = (0..count).map(|_| one.clone()).collect();
-        let x = QuantisedRows::of(&rows[..INPUTS], INPUTS);
-        let seconds = best(|| all.iter().for_each(|w| w.multiply(&team, &x, &mut y[..OUTPUTS])));
-        println!("{bits:?} 1 row: {:.1} GB/s", (count * one.bytes()) as f64 / seconds / 1e9);
+        for rows_of_x in [1, 2, 3, 4, 8] {
+            let x = QuantisedRows::of(&rows[..rows_of_x * INPUTS], INPUTS);
+            let y = &mut y[..rows_of_x * OUTPUTS];
+            let seconds = best(|| all.iter().for_each(|w| w.multiply(&team, &x, y)));
+            println!("{bits:?} {rows_of_x} rows: {:.1} GB/s", (count * one.bytes()) as f64 / seconds / 1e9);
+        }
         for count in [8, 64, 512] {
             let x = QuantisedRows::of(&rows[..count * INPUTS], INPUTS);
             let seconds = best(|| one.multiply(&team, &x, &mut y[..count * OUTPUTS]));

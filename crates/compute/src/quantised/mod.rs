@@ -365,7 +365,7 @@ pub(crate) mod tests {
                 all
             };
             let expected = run(1, 1);
-            for (threads, rows) in [(1, 2), (1, 9), (2, 9), (3, 4)] {
+            for (threads, rows) in [(1, 2), (1, 9), (2, 9), (3, 4), (1, 5), (2, 6), (1, 7)] {
                 assert_eq!(
                     run(threads, rows),
                     expected,

@@ -6,8 +6,12 @@ use crate::product::{PANEL_COLUMNS, Target};
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-/// Rows of x that are taken at a time: 3 × 4 whole sums and 3 × 4 sums fill 24 of 32 registers.
-pub const ROWS: usize = 3;
+/// Rows of x that are taken at a time.
+pub const ROWS: usize = 8;
+/// Up to so many rows, a group is taken for all columns of a panel at once: 3 × 4 whole sums and 3 × 4 sums fill 24 of 32
+/// registers. More rows are taken for sixteen columns at a time, with their sums in the first cache: every weight still comes
+/// from the memory once, while there is work for all rows.
+const FEW_ROWS: usize = 3;
 /// Vectors of sixteen columns in a panel.
 const VECTORS: usize = PANEL_COLUMNS / 16;
 /// How far ahead weights are fetched: the reach of a core's own prefetcher ends at a page.
@@ -28,6 +32,12 @@ pub unsafe fn multiply(
     // SAFETY: passed on.
     unsafe {
         match bits {
+            _ if rows.len() > FEW_ROWS => match bits {
+                Bits::Eight => many_of::<EIGHT>(weights, x, rows, columns, y),
+                Bits::Four => many_of::<PLAIN>(weights, x, rows, columns, y),
+                Bits::FourAndMinimum => many_of::<AND_MINIMUM>(weights, x, rows, columns, y),
+                Bits::FourNested => many_of::<NESTED>(weights, x, rows, columns, y),
+            },
             Bits::Eight => match rows.len() {
                 1 => eight::<1>(weights, x, rows.start, columns, y),
                 2 => eight::<2>(weights, x, rows.start, columns, y),
@@ -40,15 +50,17 @@ pub unsafe fn multiply(
     }
 }
 
-/// The codes of four bits, as numbers that a kernel can be compiled for.
+/// The codes, as numbers that a kernel can be compiled for.
 const PLAIN: u8 = 0;
 const AND_MINIMUM: u8 = 1;
 const NESTED: u8 = 2;
+const EIGHT: u8 = 3;
 
 const fn bits_of(code: u8) -> Bits {
     match code {
         PLAIN => Bits::Four,
         AND_MINIMUM => Bits::FourAndMinimum,
+        EIGHT => Bits::Eight,
         _ => Bits::FourNested,
     }
 }
@@ -159,6 +171,91 @@ unsafe fn four<const R: usize, const CODE: u8>(
             }
         }
         add_up(bits, &mut sums, &whole, &data, x, row, group);
+    }
+    // SAFETY: passed on.
+    unsafe { store(&sums, row, columns, y) };
+}
+
+/// # Safety
+/// As [`multiply`].
+unsafe fn many_of<const CODE: u8>(
+    weights: &[u8],
+    x: &QuantisedRows,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    y: Target,
+) {
+    // SAFETY: passed on.
+    unsafe {
+        match rows.len() {
+            4 => many::<4, CODE>(weights, x, rows.start, columns, y),
+            5 => many::<5, CODE>(weights, x, rows.start, columns, y),
+            6 => many::<6, CODE>(weights, x, rows.start, columns, y),
+            7 => many::<7, CODE>(weights, x, rows.start, columns, y),
+            _ => many::<8, CODE>(weights, x, rows.start, columns, y),
+        }
+    }
+}
+
+/// # Safety
+/// As [`multiply`], with `R` rows from `row` on.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn many<const R: usize, const CODE: u8>(
+    weights: &[u8],
+    x: &QuantisedRows,
+    row: usize,
+    columns: Range<usize>,
+    y: Target,
+) {
+    let bits = const { bits_of(CODE) };
+    let groups = x.groups();
+    let mask = _mm512_set1_epi8(15);
+    let mut sums = [[_mm512_setzero_ps(); VECTORS]; R];
+    for group in 0..groups {
+        let data = bits.group(weights, group);
+        prefetch(data.codes);
+        let codes_of_x: [&[i8; GROUP]; R] =
+            std::array::from_fn(|r| &x.codes.as_chunks::<GROUP>().0[(row + r) * groups + group]);
+        let start: [i32; R] = std::array::from_fn(|r| -bits.offset() * x.sums[(row + r) * groups + group]);
+        let of_x: [f32; R] = std::array::from_fn(|r| x.scales[(row + r) * groups + group]);
+        let codes = data.codes.as_ptr();
+        for v in 0..VECTORS {
+            let mut whole: [__m512i; R] = std::array::from_fn(|r| _mm512_set1_epi32(start[r]));
+            for step in 0..GROUP / 8 {
+                // Two lines of four inputs each, and which inputs they are.
+                let (first, second, at, other) = match CODE {
+                    EIGHT => {
+                        // SAFETY: a group has 8 · 4 vectors of codes.
+                        let line = |step: usize| unsafe {
+                            _mm512_loadu_si512(codes.add((step * VECTORS + v) * 64).cast())
+                        };
+                        (line(2 * step), line(2 * step + 1), 8 * step, 8 * step + 4)
+                    }
+                    _ => {
+                        // SAFETY: a group has 4 · 4 vectors of pairs of codes.
+                        let line = unsafe { _mm512_loadu_si512(codes.add((step * VECTORS + v) * 64).cast()) };
+                        let high = _mm512_and_si512(_mm512_srli_epi16::<4>(line), mask);
+                        (_mm512_and_si512(line, mask), high, 4 * step, 16 + 4 * step)
+                    }
+                };
+                for (whole, codes) in whole.iter_mut().zip(codes_of_x) {
+                    // SAFETY: four codes, twice.
+                    let four = |k: usize| unsafe { codes.as_ptr().add(k).cast::<i32>().read_unaligned() };
+                    *whole = _mm512_dpbusd_epi32(*whole, first, _mm512_set1_epi32(four(at)));
+                    *whole = _mm512_dpbusd_epi32(*whole, second, _mm512_set1_epi32(four(other)));
+                }
+            }
+            let (scales, minima) = scales_and_minima(bits, &data, v);
+            for r in 0..R {
+                let scale = _mm512_mul_ps(scales, _mm512_set1_ps(of_x[r]));
+                let mut sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole[r]), scale, sums[r][v]);
+                if bits.has_minimum() {
+                    let of_group = x.sums[(row + r) * groups + group] as f32 * of_x[r];
+                    sum = _mm512_fmadd_ps(_mm512_set1_ps(of_group), minima, sum);
+                }
+                sums[r][v] = sum;
+            }
+        }
     }
     // SAFETY: passed on.
     unsafe { store(&sums, row, columns, y) };
