@@ -64,6 +64,9 @@ pub struct BenchInferenceArguments {
     /// Requests that are computed together
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub batches: Vec<u64>,
+    /// Also so many requests of mixed lengths through the engine, together and one after the other
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1024))]
+    pub mixed: u64,
     /// Repetitions of each measurement; the median counts
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub rounds: u64,

@@ -9,6 +9,7 @@ use model::{
 };
 use serde_json::{Value, json};
 
+use super::bench_mixed;
 use crate::arguments::BenchInferenceArguments;
 use crate::console;
 use crate::machine;
@@ -38,6 +39,8 @@ pub fn inference(arguments: &BenchInferenceArguments, world: &World) -> anyhow::
         let mut bench = Bench::new(&model, arguments, threads, folder)?;
         let prefill = bench.prefill(arguments, world)?;
         let decode = bench.decode(arguments, world)?;
+        let cache_format = bench.cache.format();
+        drop(bench);
         let bytes = model.bytes_per_token();
         for (length, speed) in &prefill {
             rows.push(vec![format.name().into(), format!("prefill {length}"), rate(*speed), String::new()]);
@@ -51,10 +54,10 @@ pub fn inference(arguments: &BenchInferenceArguments, world: &World) -> anyhow::
             let share = if batch == 1 { format!("{share:.2}") } else { String::new() };
             rows.push(vec![format.name().into(), what, rate(speed), share]);
         }
-        results.push(json!({
+        let mut result = json!({
             "format": format.name(),
-            "kv_cache": bench.cache.format().name(),
-            "kv_cache_bytes_per_position": model.cache_block_bytes(bench.cache.format()) / BLOCK_POSITIONS,
+            "kv_cache": cache_format.name(),
+            "kv_cache_bytes_per_position": model.cache_block_bytes(cache_format) / BLOCK_POSITIONS,
             "load_seconds": load_seconds,
             "weight_bytes": model.weight_bytes(),
             "bytes_per_token": bytes,
@@ -63,7 +66,21 @@ pub fn inference(arguments: &BenchInferenceArguments, world: &World) -> anyhow::
                 "depth": depth, "batch": batch, "tokens_per_second": speed,
                 "bandwidth_share": bytes as f64 * speed / *batch as f64 / bandwidth,
             })).collect::<Vec<_>>(),
-        }));
+        });
+        drop(model);
+        if arguments.mixed > 0 {
+            let mixed = bench_mixed::mixed(arguments, format, world)?;
+            let ratio = mixed.together.writing / mixed.in_turn.writing;
+            for (way, speed, share) in [
+                ("in turn", mixed.in_turn.writing, String::new()),
+                ("together", mixed.together.writing, format!("{ratio:.2} times in turn")),
+            ] {
+                let what = format!("{} of mixed lengths, {way}", arguments.mixed);
+                rows.push(vec![format.name().into(), what, rate(speed), share]);
+            }
+            result["mixed"] = mixed.to_json(arguments.mixed);
+        }
+        results.push(result);
     }
     world.console.say(&console::table(&["weights", "what", "tokens/s", "share of the bandwidth"], &rows, 2));
     Ok(json!({
@@ -209,7 +226,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }

@@ -4,6 +4,7 @@ pub mod answering;
 pub mod audit;
 pub mod bench;
 pub mod bench_inference;
+pub mod bench_mixed;
 pub mod bench_quality;
 pub mod chat;
 pub mod convert;
