@@ -139,6 +139,13 @@ pub static ROUTES: &[Route] = &[
     },
     Route {
         method: Method::GET,
+        path: "/tokenizer_info",
+        name: "GET /tokenizer_info",
+        scope: Some(Scope::Inference),
+        handler: || get(tokens::info),
+    },
+    Route {
+        method: Method::GET,
         path: "/admin/v1/tenants",
         name: "GET /admin/v1/tenants",
         scope: Some(Scope::Administer),

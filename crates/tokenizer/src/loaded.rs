@@ -220,6 +220,11 @@ impl Tokenizer {
         self.chat.is_some()
     }
 
+    /// The chat template as it was found, in Jinja's language.
+    pub fn chat_template_text(&self) -> Option<&str> {
+        self.configuration.chat_template.as_deref()
+    }
+
     /// A conversation as one text, as the chat template writes it. `add_generation_prompt` opens the answer's turn.
     pub fn render_chat(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, Error> {
         self.render_conversation(&Conversation::of(messages, add_generation_prompt))

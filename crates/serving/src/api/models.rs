@@ -91,6 +91,22 @@ impl Models {
             }
         })
     }
+
+    /// The model of that name; without a name, the one model that the tenant may use.
+    pub fn find_or_only(
+        &self,
+        name: Option<&str>,
+        policy: &TenantPolicy,
+    ) -> Result<&ServedModel, ApiFailure> {
+        if let Some(name) = name {
+            return self.find(name, policy);
+        }
+        let mut models = self.iter().filter(|model| policy.allows_model(&model.name));
+        match (models.next(), models.next()) {
+            (Some(model), None) => Ok(model),
+            _ => Err(ApiFailure::field("model", "the name of a model, as there is not exactly one", "none")),
+        }
+    }
 }
 
 /// `GET /v1/models`

@@ -1,10 +1,14 @@
-//! `POST /tokenize`, `POST /detokenize`: what a text costs, and what tokens say, in vLLM's form.
+//! `POST /tokenize`, `POST /detokenize`, `GET /tokenizer_info`: what a text costs, what tokens say, and which tokens are
+//! special, in vLLM's form. As there, the model may be left out where the caller may use one alone: evaluation harnesses
+//! count on it.
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokenizer::Message;
 
@@ -26,7 +30,7 @@ enum Source {
 
 #[derive(Debug, PartialEq)]
 struct Tokenize {
-    model: String,
+    model: Option<String>,
     source: Source,
     return_token_strs: bool,
 }
@@ -38,7 +42,7 @@ pub async fn tokenize(
     Body(body): Body,
 ) -> Result<Json<Value>, ApiFailure> {
     let Tokenize { model, source, return_token_strs } = Tokenize::read(&body)?;
-    let model = server.models.find(&model, &account.caller().policy)?.clone();
+    let model = server.models.find_or_only(model.as_deref(), &account.caller().policy)?.clone();
     server.describe(&account, &model, None);
     // Long texts take a while to encode: not on the threads that serve connections.
     let turn = account.admission().encoding_turn().await;
@@ -85,20 +89,47 @@ pub async fn detokenize(
     Body(body): Body,
 ) -> Result<Json<Value>, ApiFailure> {
     let (model, tokens) = read_detokenize(&body)?;
-    let model = server.models.find(&model, &account.caller().policy)?;
+    let model = server.models.find_or_only(model.as_deref(), &account.caller().policy)?;
     server.describe(&account, model, None);
     let text = model.engine.tokenizer().decode(&tokens).map_err(|error| refused(error, "tokens"))?;
     Ok(Json(json!({"prompt": text})))
 }
 
-fn model(fields: &mut Fields) -> Result<String, ApiFailure> {
-    fields.string("model")?.ok_or_else(|| ApiFailure::field("model", "the name of a model", "none"))
+/// Of which model.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    model: Option<String>,
+}
+
+/// `GET /tokenizer_info`
+pub async fn info(
+    State(server): State<Arc<Server>>,
+    Extension(account): Extension<Account>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Json<Value>, ApiFailure> {
+    let Query(wanted) = wanted.map_err(|error| {
+        ApiFailure::new(StatusCode::BAD_REQUEST, "invalid_value", format!("the query: {}", error.body_text()))
+    })?;
+    let model = server.models.find_or_only(wanted.model.as_deref(), &account.caller().policy)?;
+    server.describe(&account, model, None);
+    let tokenizer = model.engine.tokenizer();
+    let text = |id: Option<u32>| id.and_then(|id| tokenizer.decode(&[id]).ok());
+    Ok(Json(json!({
+        "model": model.name,
+        "bos_token": text(tokenizer.beginning_id()),
+        "eos_token": text(tokenizer.end_id()),
+        "pad_token": text(tokenizer.padding_id()),
+        "vocab_size": tokenizer.vocabulary_size(),
+        "model_max_length": model.engine.context_length(),
+        "chat_template": tokenizer.chat_template_text(),
+    })))
 }
 
 impl Tokenize {
     fn read(body: &[u8]) -> Result<Tokenize, ApiFailure> {
         let mut fields = Fields::of_body(body)?;
-        let model = model(&mut fields)?;
+        let model = fields.string("model")?;
         let prompt = fields.string("prompt")?;
         let add_special_tokens = fields.flag_or("add_special_tokens", true)?;
         let add_generation_prompt = fields.flag_or("add_generation_prompt", true)?;
@@ -124,9 +155,9 @@ impl Tokenize {
     }
 }
 
-fn read_detokenize(body: &[u8]) -> Result<(String, Vec<u32>), ApiFailure> {
+fn read_detokenize(body: &[u8]) -> Result<(Option<String>, Vec<u32>), ApiFailure> {
     let mut fields = Fields::of_body(body)?;
-    let model = model(&mut fields)?;
+    let model = fields.string("model")?;
     let tokens = match fields.take("tokens") {
         Some(Value::Array(values)) => token_ids(&values, "tokens")?,
         Some(other) => return Err(fields.wrong("tokens", "an array of token ids", &other)),

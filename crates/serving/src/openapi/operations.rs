@@ -86,6 +86,11 @@ pub fn describe(route: &str) -> Option<Operation> {
             "DetokenizeRequest",
             Answer::Json(object(&[("prompt", json!({"type": "string"}))])),
         ),
+        "GET /tokenizer_info" => Operation {
+            query: vec![json!({"name": "model", "in": "query", "schema": {"type": "string"},
+                "description": "The name of a model; may be left out where there is one."})],
+            ..Operation::plain("Special tokens and chat template of a model", named("TokenizerInfo"))
+        },
         "GET /admin/v1/tenants" => Operation::plain("All tenants", list_of("Tenant")),
         "POST /admin/v1/tenants" => {
             Operation::asked("A new tenant", "TenantRequest", Answer::Json(named("Tenant")))

@@ -90,14 +90,16 @@ fn usage_entry() -> Value {
 
 /// All of them, by name.
 pub fn all(settings: &ServeSettings, models: &[&str]) -> Value {
-    let mut all = requests(settings.maximum_choices);
+    let mut all = requests(settings.maximum_choices, models.len() == 1);
     all.insert("ModelName".into(), one_of(models));
     all.extend(answers());
     all.extend(super::administration::all());
     Value::Object(all)
 }
 
-fn requests(choices: usize) -> Map<String, Value> {
+/// Bodies of requests. With `one_model`, the caller may use no other, and some need not name it.
+fn requests(choices: usize, one_model: bool) -> Map<String, Value> {
+    let needed: &[&str] = if one_model { &[] } else { &["model"] };
     let completion = vec![
         ("prompt", prompts(choices)),
         ("max_tokens", count(0)),
@@ -130,7 +132,7 @@ fn requests(choices: usize) -> Map<String, Value> {
             ["add_special_tokens", "add_generation_prompt", "return_token_strs"].map(|name| (name, flag()));
         let sources =
             vec![("model", named("ModelName")), (named_as, schema), (other, json!({"type": "null"}))];
-        request(&["model", named_as], [sources, flags.to_vec()].concat())
+        request(&[needed, &[named_as]].concat(), [sources, flags.to_vec()].concat())
     };
     let detokenize = vec![("model", named("ModelName")), ("tokens", list(token_id()))];
     let mut chat_request = request(&["model", "messages"], [options(choices), chat].concat());
@@ -149,7 +151,7 @@ fn requests(choices: usize) -> Map<String, Value> {
         ("TokenizeTextRequest", tokenize("prompt", text(), "messages")),
         ("TokenizeChatRequest", tokenize("messages", turns, "prompt")),
         ("TokenizeRequest", json!({"anyOf": [named("TokenizeTextRequest"), named("TokenizeChatRequest")]})),
-        ("DetokenizeRequest", request(&["model", "tokens"], detokenize)),
+        ("DetokenizeRequest", request(&[needed, &["tokens"]].concat(), detokenize)),
     ];
     schemas.into_iter().map(|(name, schema)| (name.to_string(), schema)).collect()
 }
@@ -277,6 +279,18 @@ fn answers() -> Map<String, Value> {
                 ("max_model_len", count(1)),
                 ("tokens", list(token_id())),
                 ("token_strs", or_null(list(text()))),
+            ]),
+        ),
+        (
+            "TokenizerInfo",
+            object(&[
+                ("model", text()),
+                ("bos_token", or_null(text())),
+                ("eos_token", or_null(text())),
+                ("pad_token", or_null(text())),
+                ("vocab_size", count(1)),
+                ("model_max_length", count(1)),
+                ("chat_template", or_null(text())),
             ]),
         ),
     ];

@@ -84,6 +84,11 @@ fn a_model_that_a_tenant_may_not_use_is_not_there() {
     let missing = ask("GET", "/v1/models/toz", json!({}));
     assert_eq!((forbidden.status, missing.status), (404, 404));
     assert_eq!(forbidden.body.replace("toy`", "X"), missing.body.replace("toz`", "X"));
+    // Only one model is left: as vLLM does, these need no name then.
+    assert_eq!(ask("GET", "/tokenizer_info", json!({})).json()["model"], "toy-backwards");
+    assert_eq!(ask("GET", "/tokenizer_info?model=toy", json!({})).status, 404);
+    assert_eq!(ask("POST", "/tokenize", json!({"prompt": "a", "add_special_tokens": false})).status, 200);
+    assert_eq!(ask("POST", "/detokenize", json!({"tokens": [98]})).status, 200);
     let messages = json!([{"role": "user", "content": "a"}]);
     for (path, body) in [
         ("/v1/completions", json!({"model": "toy", "prompt": "a"})),

@@ -95,6 +95,13 @@ fn answers_are_as_the_document_says() {
     for (path, body) in bodies {
         check_answer(&document, "post", path, &server.post(path, body));
     }
+    for (path, status) in
+        [("/tokenizer_info?model=toy", 200), ("/tokenizer_info", 400), ("/tokenizer_info?x=1", 400)]
+    {
+        let answer = server.ask("GET", path, "");
+        assert_eq!(answer.status, status, "{path}");
+        check_answer(&document, "get", "/tokenizer_info", &answer);
+    }
 }
 
 /// For each property of a request, the parser knows it: a value of a wrong kind is refused as such, not as unknown.
