@@ -1,10 +1,11 @@
-"""Inference beside llama.cpp and OpenVINO GenAI: prefill and decode of one model, taking turns, medians and ratios.
+"""Inference beside llama.cpp, OpenVINO GenAI and candle: prefill and decode of one model, taking turns, medians and ratios.
 
     python tools/bench/compare_inference.py target/release/eulalia MODEL [--llama-bench FILE] [--threads 2] [--rounds 3]
     python tools/bench/compare_inference.py target/release/eulalia MODEL --cold-start [--llama-bench FILE] [--formats q8_0]
 
 MODEL is a folder in Hugging Face's layout (make_llama.py writes the 436M shape). llama.cpp's files are made with
 `eulalia convert`; OpenVINO's with optimum-intel, once, beside the model. A peer that is not there is left out, and said so.
+candle's program is built with `RUSTFLAGS="-C target-cpu=native" cargo build --release --manifest-path tools/bench/candle/Cargo.toml`.
 Decode starts from an empty cache but for --depth; the share is bytes of weights per token times tokens per second over the read
 bandwidth that `eulalia bench inference` measured in the same round.
 """
@@ -24,6 +25,7 @@ def main() -> int:
     parser.add_argument("eulalia", type=pathlib.Path)
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("--llama-bench", type=pathlib.Path)
+    parser.add_argument("--candle", type=pathlib.Path, help="the program of tools/bench/candle")
     parser.add_argument("--formats", default="q8_0,q4_0,bf16,f32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
@@ -31,12 +33,14 @@ def main() -> int:
     parser.add_argument("--answer", type=int, default=64)
     parser.add_argument("--depth", type=int, default=0)
     parser.add_argument("--cold-start", action="store_true", help="time to the first token, with nothing in the page cache")
-    parser.add_argument("--without", default="", help="llama.cpp or openvino, separated by commas")
+    parser.add_argument("--without", default="", help="llama.cpp, candle or openvino, separated by commas")
     arguments = parser.parse_args()
     without = arguments.without.split(",")
     peers = {"eulalia": eulalia}
     if arguments.llama_bench and "llama.cpp" not in without:
         peers["llama.cpp"] = llama_cpp
+    if arguments.candle and "candle" not in without:
+        peers["candle"] = candle
     if "openvino" not in without:
         try:
             import openvino_genai  # noqa: F401
@@ -84,6 +88,16 @@ def llama_cpp(arguments, format_):
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
     speeds = {bool(entry["n_gen"]): entry["avg_ts"] for entry in json.loads(output)}
     return (speeds[False], speeds[True], None)
+
+
+def candle(arguments, format_):
+    numbers = [arguments.prompt, arguments.answer, arguments.depth, arguments.threads]
+    command = [arguments.candle, gguf(arguments, format_), *map(str, numbers)]
+    process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    if process.returncode:
+        print(process.stderr.decode()[-600:], file=sys.stderr)
+        return None
+    return (*json.loads(process.stdout), None)
 
 
 OPENVINO = """

@@ -70,13 +70,14 @@ pub fn inference(arguments: &BenchInferenceArguments, world: &World) -> anyhow::
         drop(model);
         if arguments.mixed > 0 {
             let mixed = bench_mixed::mixed(arguments, format, world)?;
-            let ratio = mixed.together.writing / mixed.in_turn.writing;
-            for (way, speed, share) in [
-                ("in turn", mixed.in_turn.writing, String::new()),
-                ("together", mixed.together.writing, format!("{ratio:.2} times in turn")),
+            for (what, of) in [
+                ("answers alone", [mixed.in_turn.writing, mixed.together.writing]),
+                ("prompts too", [mixed.in_turn.whole, mixed.together.whole]),
             ] {
-                let what = format!("{} of mixed lengths, {way}", arguments.mixed);
-                rows.push(vec![format.name().into(), what, rate(speed), share]);
+                for (way, speed) in ["in turn", "together"].into_iter().zip(of) {
+                    let what = format!("{} of mixed lengths, {what}, {way}", arguments.mixed);
+                    rows.push(vec![format.name().into(), what, rate(speed), String::new()]);
+                }
             }
             result["mixed"] = mixed.to_json(arguments.mixed);
         }

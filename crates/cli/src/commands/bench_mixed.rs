@@ -1,10 +1,10 @@
 //! `eulalia bench inference --mixed N`: requests of different lengths through the engine, together and one after the other.
 //!
 //! Prompts have 16 to 512 tokens, answers three quarters of `--decode` to one and a half of it. The tokens are the model's
-//! own greedy choice after a prompt without sense; both ways do the same work and count the tokens that came. Two rates are found: of the whole
-//! (prompts read as well), and of the time in which answers were written. For requests together, that time goes from the
-//! first token of any of them to the last, and holds the reading of the other prompts; one after the other, it is the sum
-//! of the times from each request's first token to its last.
+//! own greedy choice after a prompt without sense; both ways do the same work and count the tokens that came. Two rates are
+//! found. Of answers: tokens a second while nothing but answers is computed, which is from the moment at which the last
+//! request has its first token to the end, and one after the other the sum of the times from each request's first token to
+//! its last. Of the whole: all tokens of answers over all the time, with prompts read in it.
 
 use std::time::Instant;
 
@@ -21,7 +21,7 @@ use crate::run::World;
 pub struct Rate {
     /// Tokens of answers over the time from submission to the last token.
     pub whole: f64,
-    /// Tokens of answers over the time in which answers were written.
+    /// Tokens of answers over the time in which nothing but answers was computed.
     pub writing: f64,
 }
 
@@ -82,26 +82,33 @@ fn request(engine: &Engine, number: usize, decode: u64) -> Request {
     Request { max_tokens: Some(answer as usize), ..Request::new("bench", prompt) }
 }
 
-/// One request under way: when its first and last tokens came, in seconds since `began`, and how many there were.
-struct Written {
-    first: f64,
-    last: f64,
-    tokens: usize,
+/// When the tokens of one answer came: seconds since `began`, and how many at once.
+struct Written(Vec<(f64, usize)>);
+
+impl Written {
+    fn first(&self) -> f64 {
+        self.0.first().map_or(0.0, |&(time, _)| time)
+    }
+
+    fn last(&self) -> f64 {
+        self.0.last().map_or(0.0, |&(time, _)| time)
+    }
+
+    /// Tokens that came after a moment.
+    fn after(&self, moment: f64) -> usize {
+        self.0.iter().filter(|&&(time, _)| time > moment).map(|&(_, count)| count).sum()
+    }
 }
 
 fn follow(handle: RequestHandle, began: Instant) -> anyhow::Result<Written> {
-    let mut written = Written { first: f64::NAN, last: 0.0, tokens: 0 };
+    let mut written = Written(Vec::new());
     while let Some(event) = handle.next_event() {
-        written.last = began.elapsed().as_secs_f64();
         match event {
-            Event::Token { .. } if written.first.is_nan() => written.first = written.last,
-            Event::Finished { usage, .. } => written.tokens = usage.completion_tokens,
+            Event::Token { ids, .. } => written.0.push((began.elapsed().as_secs_f64(), ids.len())),
             Event::Failed(failure) => return Err(failure.into()),
             _ => {}
         }
     }
-    // An answer whose text was held back to its end has been written by then.
-    written.first = written.first.min(written.last);
     Ok(written)
 }
 
@@ -120,21 +127,23 @@ fn run_together(engine: &Engine, requests: &[Request]) -> anyhow::Result<Rate> {
             })
             .collect::<anyhow::Result<Vec<Written>>>()
     })?;
-    let tokens: usize = written.iter().map(|w| w.tokens).sum();
-    let first = written.iter().map(|w| w.first).fold(f64::INFINITY, f64::min);
-    let last = written.iter().map(|w| w.last).fold(0.0, f64::max);
-    Ok(Rate { whole: tokens as f64 / last, writing: tokens as f64 / (last - first) })
+    let all_began = written.iter().map(Written::first).fold(0.0, f64::max);
+    let last = written.iter().map(Written::last).fold(0.0, f64::max);
+    let tokens = |moment: f64| written.iter().map(|one| one.after(moment)).sum::<usize>() as f64;
+    Ok(Rate { whole: tokens(0.0) / last, writing: tokens(all_began) / (last - all_began) })
 }
 
 fn run_in_turn(engine: &Engine, requests: &[Request]) -> anyhow::Result<Rate> {
     let began = Instant::now();
-    let (mut tokens, mut writing) = (0, 0.0);
+    let (mut tokens, mut of_writing, mut writing) = (0, 0, 0.0);
     for request in requests {
         let written = follow(engine.submit(request.clone())?, began)?;
-        tokens += written.tokens;
-        writing += written.last - written.first;
+        tokens += written.after(0.0);
+        of_writing += written.after(written.first());
+        writing += written.last() - written.first();
     }
-    Ok(Rate { whole: tokens as f64 / began.elapsed().as_secs_f64(), writing: tokens as f64 / writing })
+    let whole = tokens as f64 / began.elapsed().as_secs_f64();
+    Ok(Rate { whole, writing: of_writing as f64 / writing })
 }
 
 fn medians(rates: &[Rate]) -> Rate {

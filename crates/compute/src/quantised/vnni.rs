@@ -246,14 +246,14 @@ unsafe fn many<const R: usize, const CODE: u8>(
                 }
             }
             let (scales, minima) = scales_and_minima(bits, &data, v);
-            for r in 0..R {
+            for (r, (sums, whole)) in sums.iter_mut().zip(whole).enumerate() {
                 let scale = _mm512_mul_ps(scales, _mm512_set1_ps(of_x[r]));
-                let mut sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole[r]), scale, sums[r][v]);
+                let mut sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole), scale, sums[v]);
                 if bits.has_minimum() {
                     let of_group = x.sums[(row + r) * groups + group] as f32 * of_x[r];
                     sum = _mm512_fmadd_ps(_mm512_set1_ps(of_group), minima, sum);
                 }
-                sums[r][v] = sum;
+                sums[v] = sum;
             }
         }
     }
