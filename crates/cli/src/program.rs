@@ -100,6 +100,8 @@ fn command(call: &Call, world: &World) -> anyhow::Result<serde_json::Value> {
         Command::Pull(arguments) => commands::pull::pull(arguments, call.json, world),
         Command::Doctor(arguments) => commands::doctor::doctor(arguments, world),
         Command::Verify(arguments) => commands::verify::verify(arguments, world),
+        Command::Sign(arguments) => commands::sign::sign(arguments, world),
+        Command::SigningKey(arguments) => commands::sign::signing_key(arguments, call.json, world),
         Command::Inspect(arguments) => commands::inspect::inspect(arguments, world),
         Command::Identify(arguments) => commands::identify::identify(arguments, call.json),
         Command::Score(arguments) => commands::score::score(arguments, call.json, world),

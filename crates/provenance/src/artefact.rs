@@ -2,7 +2,7 @@
 //!
 //! `manifest.json` says in `content` what the artefact is (inputs by digest, resolved settings, versions, counts: the
 //! same for everyone who makes it) and in `circumstances` how this copy came to be (time, machine, threads, energy).
-//! The artefact's digest covers its deterministic files; `SHA256SUMS` covers every file.
+//! The artefact's digest covers its deterministic files; `SHA256SUMS` covers every file but the signature, which comes later.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::Error;
 use crate::digest::{self, Digest, sha256, sha256_of_set};
 use crate::record::RECORD_FILE;
+use crate::signature::SIGNATURE_FILE;
 
 /// The format of manifest and folder that this program writes.
 pub const FORMAT: u32 = 1;
@@ -88,6 +89,7 @@ pub fn is_deterministic(path: &str, outside_digest: &[String]) -> bool {
     !(path == MANIFEST_FILE
         || path == SUMS_FILE
         || path == RECORD_FILE
+        || path == SIGNATURE_FILE
         || path.starts_with(CIRCUMSTANCES_FOLDER)
         || outside_digest.iter().any(|outside| outside == path))
 }

@@ -13,7 +13,9 @@ mod gpu_energy;
 pub mod meters;
 pub mod output;
 pub mod record;
+pub mod signature;
 pub mod storage;
+pub mod tree;
 pub mod verify;
 
 pub use artefact::{Artefact, Content, Manifest};

@@ -26,6 +26,7 @@ use crate::claims::Claims;
 use crate::context::{Cancellation, Clock, Rank, StageOutput};
 use crate::digest::{self, Digest, files_below, files_below_with_links, join, sha256, sha256_file};
 use crate::record::{RECORD_FILE, Segment};
+use crate::signature::SIGNATURE_FILE;
 use crate::storage::Storage;
 
 const ARTEFACTS: &str = ".artefacts";
@@ -117,7 +118,8 @@ impl OutputFolder {
         let sums = found.sums()?;
         let present = files_below(&folder).map_err(Error::read(&folder))?;
         for path in &present {
-            if path != SUMS_FILE && !sums.contains_key(path) {
+            // A signature comes after the artefact and lists its files; whoever reads it checks it.
+            if path != SUMS_FILE && path != SIGNATURE_FILE && !sums.contains_key(path) {
                 return Err(Error::malformed(&join(&folder, path), "does not belong to this artefact"));
             }
         }

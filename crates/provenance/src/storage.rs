@@ -92,8 +92,18 @@ impl Storage {
 
     /// Creates a file that was not there; `None` where it was. Of many processes that try, one succeeds.
     pub fn create_new(&self, path: &Path) -> Result<Option<StoredFile>, StorageError> {
+        self.create_with(path, OpenOptions::new().write(true).create_new(true))
+    }
+
+    /// The same for a secret: nobody but the owner may read it (mode 0600), from the first moment on.
+    pub fn create_new_private(&self, path: &Path) -> Result<Option<StoredFile>, StorageError> {
+        use std::os::unix::fs::OpenOptionsExt;
+        self.create_with(path, OpenOptions::new().write(true).create_new(true).mode(0o600))
+    }
+
+    fn create_with(&self, path: &Path, options: &OpenOptions) -> Result<Option<StoredFile>, StorageError> {
         self.guarded("create", path, || {
-            let file = match OpenOptions::new().write(true).create_new(true).open(path) {
+            let file = match options.open(path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
                 other => other?,
             };

@@ -3,7 +3,8 @@
 //! Every problem is named; nothing is repaired. The checks lean on each other: `SHA256SUMS` covers every file, the
 //! manifest names the digest of the payload and the record's last line, the record repeats the payload's digest, and a
 //! release's own segment lists the segments of its ancestors. Whoever rewrites one must rewrite all, and then the
-//! artefact's digest is another: compare it with the one that was published (`--expect`).
+//! artefact's digest is another: compare it with the one that was published (`--expect`), or ask for a signature
+//! ([`crate::signature`]), which lies in the folder as the one file that the sums do not know.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,8 +15,10 @@ use serde_json::Value;
 use crate::Error;
 use crate::artefact::{Artefact, MANIFEST_FILE, SUMS_FILE, digest_of, read_sums};
 use crate::context::{Progress, Silent};
-use crate::digest::{Digest, join, sha256_file_watched};
+use crate::digest::Digest;
 use crate::record::{self, RECORD_FILE, Segment};
+use crate::signature::{SIGNATURE_FILE, Signature};
+use crate::tree::{Seal, digest_tree};
 
 /// What a verification found.
 #[derive(Debug, Serialize)]
@@ -29,6 +32,12 @@ pub struct Verification {
     pub segments: Vec<String>,
     /// What does not fit; empty if all is well.
     pub problems: Vec<String>,
+    /// Digests of all files.
+    #[serde(skip)]
+    pub present: BTreeMap<String, Digest>,
+    /// How the files stood before they were read.
+    #[serde(skip)]
+    pub seal: Seal,
 }
 
 /// Checks the artefact in `folder` (a link to the folder itself is followed, links inside are refused).
@@ -36,19 +45,11 @@ pub struct Verification {
 /// # Errors
 /// Only when the folder cannot be looked at; what does not fit is in [`Verification::problems`].
 pub fn verify(folder: &Path) -> Result<Verification, Error> {
-    verify_watched(folder, &Silent)
+    verify_watched(folder, 1, &Silent)
 }
 
-/// The same, with progress for a person: a large release takes a while to read.
-pub fn verify_watched(folder: &Path, progress: &dyn Progress) -> Result<Verification, Error> {
-    let mut result = Verification {
-        digest: None,
-        files: 0,
-        bytes: 0,
-        record_lines: 0,
-        segments: Vec::new(),
-        problems: Vec::new(),
-    };
+/// The same on several threads, with progress for a person: a large release takes a while to read.
+pub fn verify_watched(folder: &Path, threads: usize, progress: &dyn Progress) -> Result<Verification, Error> {
     if !folder.is_dir() {
         let problem = if folder.exists() { "is not a folder" } else { "does not exist" };
         return Err(Error::malformed(
@@ -63,25 +64,58 @@ pub fn verify_watched(folder: &Path, progress: &dyn Progress) -> Result<Verifica
             format!("is the folder of a run; verify one of its artefacts, such as {}", release.display()),
         ));
     }
-    let mut present = BTreeMap::new();
-    progress.begin("verifying", Some(bytes_below(folder)), "bytes");
-    let digested = digest_all(folder, "", &mut present, &mut result, progress);
-    progress.end();
-    digested?;
-    result.files = present.len();
-
+    let tree = digest_tree(folder, threads, progress)?;
+    let present = tree.files;
+    let mut result = Verification {
+        digest: None,
+        files: present.len(),
+        bytes: tree.bytes,
+        record_lines: 0,
+        segments: Vec::new(),
+        problems: tree.problems,
+        present: BTreeMap::new(),
+        seal: tree.seal,
+    };
     match read_sums(&folder.join(SUMS_FILE)) {
         Err(error) => result.problems.push(error.to_string()),
-        Ok(sums) => compare(&sums, &present, &mut result.problems),
+        Ok(sums) => {
+            compare(&sums, &present, &mut result.problems);
+            if !sums.contains_key(SIGNATURE_FILE) {
+                check_signature(folder, &present, &mut result.problems);
+            }
+        }
     }
+    check_manifest(folder, &present, &mut result);
+    result.present = present;
+    Ok(result)
+}
+
+/// A signature that lies in the folder must list these files; whose it is, is asked elsewhere.
+fn check_signature(folder: &Path, present: &BTreeMap<String, Digest>, problems: &mut Vec<String>) {
+    if !present.contains_key(SIGNATURE_FILE) {
+        return;
+    }
+    let place = folder.join(SIGNATURE_FILE);
+    match Signature::read(&place) {
+        Err(error) => problems.push(error.to_string()),
+        Ok(signature) => {
+            let differences = signature.differences(folder, &place, present);
+            problems
+                .extend(differences.into_iter().map(|difference| format!("{SIGNATURE_FILE}: {difference}")));
+        }
+    }
+}
+
+/// The digest that the manifest names, and the record.
+fn check_manifest(folder: &Path, present: &BTreeMap<String, Digest>, result: &mut Verification) {
     let manifest = match Artefact::open(folder) {
         Err(error) => {
             result.problems.push(error.to_string());
-            return Ok(result);
+            return;
         }
         Ok(artefact) => artefact.manifest,
     };
-    let digest = digest_of(&present, &manifest.content.outside_digest);
+    let digest = digest_of(present, &manifest.content.outside_digest);
     result.digest = Some(digest);
     if digest != manifest.digest {
         result
@@ -103,7 +137,6 @@ pub fn verify_watched(folder: &Path, progress: &dyn Progress) -> Result<Verifica
             check_record(&segments, &manifest.record.last, &manifest.digest, &mut result.problems);
         }
     }
-    Ok(result)
 }
 
 /// The record's end, its claim about the payload, and the list of ancestors in a release's own segment.
@@ -159,51 +192,8 @@ fn compare(sums: &BTreeMap<String, Digest>, present: &BTreeMap<String, Digest>, 
         }
     }
     for path in present.keys() {
-        if path != SUMS_FILE && !sums.contains_key(path) {
+        if path != SUMS_FILE && path != SIGNATURE_FILE && !sums.contains_key(path) {
             problems.push(format!("{path}: was added; {SUMS_FILE} does not know it"));
         }
     }
-}
-
-fn digest_all(
-    folder: &Path,
-    prefix: &str,
-    present: &mut BTreeMap<String, Digest>,
-    result: &mut Verification,
-    progress: &dyn Progress,
-) -> Result<(), Error> {
-    for entry in std::fs::read_dir(folder).map_err(Error::read(folder))? {
-        let entry = entry.map_err(Error::read(folder))?;
-        let relative = format!("{prefix}{}", entry.file_name().to_string_lossy());
-        let kind = entry.file_type().map_err(Error::read(&entry.path()))?;
-        if kind.is_dir() {
-            digest_all(&entry.path(), &format!("{relative}/"), present, result, progress)?;
-        } else if kind.is_file() {
-            let path = join(folder, &entry.file_name().to_string_lossy());
-            match sha256_file_watched(&path, |bytes| progress.advance(bytes)) {
-                Ok(digest) => {
-                    result.bytes += path.metadata().map_or(0, |metadata| metadata.len());
-                    present.insert(relative, digest);
-                }
-                Err(error) => result.problems.push(format!("{relative}: cannot be read: {error}")),
-            }
-        } else {
-            result.problems.push(format!(
-                "{relative}: is a symbolic link or special file; an artefact holds regular files only"
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Bytes of all regular files below a folder, as far as they can be seen.
-fn bytes_below(folder: &Path) -> u64 {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .map(|entry| match entry.metadata() {
-            Ok(metadata) if metadata.is_dir() => bytes_below(&entry.path()),
-            Ok(metadata) if metadata.is_file() => metadata.len(),
-            _ => 0,
-        })
-        .sum()
 }

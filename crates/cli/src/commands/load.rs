@@ -68,7 +68,7 @@ pub fn check(folder: &Path, allow_unverified: bool, world: &World) -> anyhow::Re
     }
     let mut digest = None;
     if folder.join(MANIFEST_FILE).is_file() {
-        let found = provenance::verify::verify_watched(folder, world.progress.as_ref())?;
+        let found = provenance::verify::verify_watched(folder, world.threads, world.progress.as_ref())?;
         if let Some(problem) = found.problems.first() {
             let problem = format!("{} does not verify: {problem}", folder.display());
             if !allow_unverified {

@@ -28,6 +28,7 @@ pub mod sample;
 pub mod score;
 pub mod serve;
 pub mod serve_check;
+pub mod sign;
 pub mod tenants;
 pub mod usage;
 pub mod verify;

@@ -1,6 +1,11 @@
-//! `eulalia verify`: recompute every digest, follow the record, name what does not fit. Of a server's state folder it is the
-//! audit log that is followed.
+//! `eulalia verify`: recompute every digest, follow the record, hold the signature against the files, name what does not
+//! fit. Of a server's state folder it is the audit log that is followed.
 
+use std::path::Path;
+
+use provenance::artefact::MANIFEST_FILE;
+use provenance::signature::{self, Demand, PublicKey, Standing};
+use provenance::tree::digest_tree;
 use serde_json::{Value, json};
 use serving::{AuditPublicKey, AuditSummary};
 
@@ -21,11 +26,25 @@ pub fn verify(arguments: &VerifyArguments, world: &World) -> anyhow::Result<Valu
         );
         return Err(Usage(message).into());
     }
-    let mut found = provenance::verify::verify_watched(folder, world.progress.as_ref())?;
+    let keys: Result<Vec<PublicKey>, _> =
+        arguments.public_key.iter().map(|path| PublicKey::read(path)).collect();
+    let keys = keys?;
+    let demand = Demand { signature: arguments.signature.as_deref(), keys: &keys, allow_unsigned: false };
+    if !folder.join(MANIFEST_FILE).exists() && (folder.is_file() || is_signed(folder, &demand)) {
+        return signed_model(arguments, &demand, world);
+    }
+    let mut found = provenance::verify::verify_watched(folder, world.threads, world.progress.as_ref())?;
     if let (Some(expected), Some(digest)) = (arguments.expect, found.digest)
         && expected != digest
     {
         found.problems.push(format!("the published digest is {expected}, the files have {digest}"));
+    }
+    let mut standing = None;
+    match signature::judge(folder, &found.present, &demand) {
+        Ok(found) => standing = Some(found),
+        // A signature that lists other files was already said to.
+        Err(_) if !found.problems.is_empty() => {}
+        Err(error) => found.problems.push(error.to_string()),
     }
     let good = found.problems.is_empty();
     for problem in &found.problems {
@@ -43,6 +62,9 @@ pub fn verify(arguments: &VerifyArguments, world: &World) -> anyhow::Result<Valu
         if let Some(digest) = found.digest {
             world.console.say(&format!("  digest {digest}"));
         }
+        if let Some(standing) = &standing {
+            world.console.say(&format!("  {}", standing_in_words(standing)));
+        }
     } else {
         world.console.say(&format!(
             "{}: {}; do not use it, get it again from where it was published",
@@ -52,7 +74,63 @@ pub fn verify(arguments: &VerifyArguments, world: &World) -> anyhow::Result<Valu
     }
     let mut result = serde_json::to_value(&found)?;
     result["ok"] = json!(good);
+    result["signature"] = standing_in_json(standing.as_ref());
     Ok(result)
+}
+
+fn is_signed(model: &Path, demand: &Demand<'_>) -> bool {
+    demand.signature.is_some() || !demand.keys.is_empty() || signature::default_place(model).exists()
+}
+
+/// A model that is no release: its files against its signature.
+fn signed_model(arguments: &VerifyArguments, demand: &Demand<'_>, world: &World) -> anyhow::Result<Value> {
+    let model = &arguments.folder;
+    if arguments.expect.is_some() {
+        let message = format!("--expect: {} is no release and has no published digest", model.display());
+        return Err(Usage(message).into());
+    }
+    let tree = digest_tree(model, world.threads, world.progress.as_ref())?;
+    let mut problems = tree.problems;
+    let judged = signature::judge(model, &tree.files, demand);
+    let standing = match judged {
+        Ok(standing) => Some(standing),
+        Err(error) => {
+            problems.push(error.to_string());
+            None
+        }
+    };
+    for problem in &problems {
+        world.console.say(&format!("✗ {problem}"));
+    }
+    if let (true, Some(standing)) = (problems.is_empty(), &standing) {
+        let files = console::counted(tree.files.len() as u64, "file");
+        world.console.say(&format!("✓ {}: {files}, {}", model.display(), console::bytes(tree.bytes)));
+        world.console.say(&format!("  {}", standing_in_words(standing)));
+    }
+    Ok(json!({
+        "ok": problems.is_empty(), "files": tree.files.len(), "bytes": tree.bytes, "problems": problems,
+        "signature": standing_in_json(standing.as_ref()),
+    }))
+}
+
+/// Who vouches for a model, for people.
+pub fn standing_in_words(standing: &Standing) -> String {
+    match standing {
+        Standing::Unsigned => "not signed".to_string(),
+        Standing::SignedBy(key) => format!("signed by the key {key}"),
+        Standing::Unchecked(key) => format!(
+            "its signature lists these files and says that it is by the key {}; not checked against a key that you named",
+            key.as_deref().unwrap_or("of an unknown owner")
+        ),
+    }
+}
+
+fn standing_in_json(standing: Option<&Standing>) -> Value {
+    match standing {
+        None | Some(Standing::Unsigned) => Value::Null,
+        Some(Standing::SignedBy(key)) => json!({"key": key, "checked": true}),
+        Some(Standing::Unchecked(key)) => json!({"key": key, "checked": false}),
+    }
 }
 
 /// Every line of a server's audit log, its chain, and what the state database remembers of it.
