@@ -56,12 +56,12 @@ pub use limits::set_key_limits;
 pub use operations::log::start_log;
 pub use reload::Controls;
 pub use server::{ServeReport, serve, serve_with};
-pub use settings::RetentionSettings;
 pub use settings::{
     AuditSettings, ClientCertificates, ClientIdentity, Durability, LimitsSettings, LogFormat, LogLevel,
     LogSettings, ModelSettings, Network, OidcSettings, ServeSettings, ThrottleSettings, TlsSettings,
     TlsVersion,
 };
+pub use settings::{RetentionSettings, SignatureSettings};
 pub use tenants::{TenantRecord, TenantStore};
 pub use upstream::{TriedUpstream, UpstreamSettings, try_upstreams};
 pub use usage_report::usage;

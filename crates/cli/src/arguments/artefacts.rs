@@ -5,11 +5,18 @@ use std::path::PathBuf;
 use clap::Args;
 use provenance::Digest;
 
-/// Check that an artefact or a release is what its manifest, digests and record say, or that a server's audit log is whole.
+/// Check that an artefact or a release is what its manifest, digests, record and signature say, that a model is what was
+/// signed, or that a server's audit log is whole.
 #[derive(Args)]
 pub struct VerifyArguments {
-    /// The folder of an artefact or a release, or the state folder of a server
+    /// The folder of an artefact or a release, a signed model (a folder or a file), or the state folder of a server
     pub folder: PathBuf,
+    /// The public key of whoever must have signed it; with several, one of them
+    #[arg(long, value_name = "FILE")]
+    pub public_key: Vec<PathBuf>,
+    /// Where the signature lies [default: model.sig in a folder, FILE.sig beside a file]
+    #[arg(long, value_name = "FILE")]
+    pub signature: Option<PathBuf>,
     /// The digest that was published for it
     #[arg(long, value_name = "SHA256")]
     pub expect: Option<Digest>,

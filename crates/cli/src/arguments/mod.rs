@@ -29,6 +29,7 @@ pub use server::{
 use stages::{CORPUS, stage_arguments, stage_command};
 pub use stages::{GcArguments, RunArguments, StageArguments};
 
+use crate::commands::sign::{SignArguments, SigningKeyArguments};
 use crate::kinds::KINDS;
 
 /// A parsed command line.
@@ -44,6 +45,8 @@ pub enum Command {
     Run(RunArguments),
     Stage(StageArguments),
     Verify(VerifyArguments),
+    Sign(SignArguments),
+    SigningKey(SigningKeyArguments),
     Inspect(InspectArguments),
     Identify(IdentifyArguments),
     Score(ScoreArguments),
@@ -86,6 +89,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Call, clap
     let command = match name {
         "run" => Command::Run(RunArguments::from_arg_matches(inner)?),
         "verify" => Command::Verify(VerifyArguments::from_arg_matches(inner)?),
+        "sign" => Command::Sign(SignArguments::from_arg_matches(inner)?),
+        "signing-key" => Command::SigningKey(SigningKeyArguments::from_arg_matches(inner)?),
         "inspect" => Command::Inspect(InspectArguments::from_arg_matches(inner)?),
         "identify" => Command::Identify(IdentifyArguments::from_arg_matches(inner)?),
         "score" => Command::Score(ScoreArguments::from_arg_matches(inner)?),
@@ -262,7 +267,16 @@ pub fn program() -> clap::Command {
         ))
         .subcommand(with_example(
             VerifyArguments::augment_args(clap::Command::new("verify")),
-            "eulalia verify runs/tiny/release\n  eulalia verify eulalia-state --audit-key audit-key.pem",
+            "eulalia verify runs/tiny/release --public-key release-key.pub.pem\n  \
+             eulalia verify eulalia-state --audit-key audit-key.pem",
+        ))
+        .subcommand(with_example(
+            SigningKeyArguments::augment_args(clap::Command::new("signing-key")),
+            "eulalia signing-key new release-key.pem",
+        ))
+        .subcommand(with_example(
+            SignArguments::augment_args(clap::Command::new("sign")),
+            "eulalia sign runs/tiny/release --key release-key.pem",
         ))
         .subcommand(with_example(
             InspectArguments::augment_args(clap::Command::new("inspect")),
@@ -303,7 +317,8 @@ pub fn program() -> clap::Command {
 fn hide_what_means_nothing(mut program: clap::Command) -> clap::Command {
     let makes = |name: &str| name == "run" || KINDS.iter().any(|kind| kind.name == name);
     let computes = |name: &str| {
-        makes(name) || !["gc", "identify", "keys", "opt-out", "plot", "tenants", "verify"].contains(&name)
+        makes(name)
+            || !["gc", "identify", "keys", "opt-out", "plot", "signing-key", "tenants"].contains(&name)
     };
     let shared: Vec<Arg> = program.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
     let names: Vec<String> =

@@ -37,6 +37,12 @@ pub struct ServeArguments {
     /// Load a release even if it does not verify
     #[arg(long)]
     pub allow_unverified: bool,
+    /// A public key that models must be signed by; with several, one of them (`eulalia sign`)
+    #[arg(long, value_name = "FILE")]
+    pub trust_key: Vec<PathBuf>,
+    /// Load this model although none of the trusted keys signed it (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub allow_unsigned: Vec<String>,
     /// Memory for the weights and caches of each model, in MiB [default: what the most requests at once can fill]
     #[arg(long, value_name = "MIB")]
     pub memory: Option<u64>,

@@ -1,11 +1,16 @@
 //! Loading a model for `chat` and `serve`: a release is checked before a byte of it is trusted.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use provenance::Artefact;
 use provenance::artefact::MANIFEST_FILE;
+use provenance::digest::sha256_of_set;
+use provenance::signature::{self, Demand, SIGNATURE_FILE, Standing};
+use provenance::tree::{Seal, THE_FILE_ITSELF, digest_tree};
+use provenance::{Artefact, Digest};
 
+use crate::commands::later::Later;
 use crate::run::World;
 
 /// Whether a path is that of a GGUF file.
@@ -17,12 +22,18 @@ pub fn is_gguf(path: &Path) -> bool {
 pub struct Checked {
     /// Its folder, or its GGUF file.
     pub folder: PathBuf,
-    /// The digest of the release, if it is one.
+    /// The digest of the release; of another model, where all its files were read, theirs.
     pub digest: Option<String>,
+    /// Whether it is a release.
+    pub is_release: bool,
     /// The name of the release or of the folder.
     pub name: String,
     /// The adapter inside it, if there is one.
     pub adapter: Option<PathBuf>,
+    /// Who vouches for it.
+    pub standing: Standing,
+    /// How its files stood when they were read, if they were.
+    pub seal: Seal,
 }
 
 /// Files that Python's pickle wrote can run code when they are opened; nothing here opens them.
@@ -48,56 +59,119 @@ fn refuse_pickled(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Checks a model folder. A release whose digests or record do not hold is refused unless `allow_unverified`.
+/// Checks a model for this program's own use. A release whose digests, record or signature do not hold is refused unless
+/// `allow_unverified`; so is a signed model that is not what was signed.
 pub fn check(folder: &Path, allow_unverified: bool, world: &World) -> anyhow::Result<Checked> {
-    if is_gguf(folder) && folder.is_file() {
-        let name = folder.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        return Ok(Checked { folder: folder.to_path_buf(), digest: None, name, adapter: None });
+    check_model(folder, allow_unverified, &Demand::default(), false, world)
+}
+
+/// The same for a server: all files are read, on the way that the weights will be read, and whoever must have signed them
+/// must have.
+pub fn check_for_service(
+    folder: &Path,
+    allow_unverified: bool,
+    demand: &Demand<'_>,
+    world: &World,
+) -> anyhow::Result<Checked> {
+    // A link that is set to another folder meanwhile must not lead the engine there.
+    let name = name_of(folder)?;
+    let resolved = if folder.is_dir() { folder.canonicalize()? } else { folder.to_path_buf() };
+    let checked = check_model(&resolved, allow_unverified, demand, true, world)?;
+    Ok(Checked { name, ..checked })
+}
+
+fn check_model(
+    model: &Path,
+    allow_unverified: bool,
+    demand: &Demand<'_>,
+    read_all: bool,
+    world: &World,
+) -> anyhow::Result<Checked> {
+    let is_file = is_gguf(model) && model.is_file();
+    if !is_file {
+        refuse_pickled(model)?;
     }
-    if !folder.is_dir() {
-        refuse_pickled(folder)?;
+    if !is_file && !model.is_dir() {
         bail!(
             "{}: expected the folder of a release or of a model in the Hugging Face layout, or a GGUF file",
-            folder.display()
+            model.display()
         );
     }
-    refuse_pickled(folder)?;
-    let release = folder.join("release");
-    if !folder.join("config.json").is_file() && release.join("config.json").is_file() {
-        bail!("{}: is the folder of a run; the model in it is {}", folder.display(), release.display());
+    let release = model.join("release");
+    if !model.join("config.json").is_file() && release.join("config.json").is_file() {
+        bail!("{}: is the folder of a run; the model in it is {}", model.display(), release.display());
     }
-    let mut digest = None;
-    if folder.join(MANIFEST_FILE).is_file() {
-        let found = provenance::verify::verify_watched(folder, world.threads, world.progress.as_ref())?;
-        if let Some(problem) = found.problems.first() {
-            let problem = format!("{} does not verify: {problem}", folder.display());
-            if !allow_unverified {
-                bail!(
-                    "{problem} ({} in all: `eulalia verify`); get it again, or load it all the same with \
-                     --allow-unverified",
-                    crate::console::counted(found.problems.len() as u64, "problem")
-                );
-            }
-            world.progress.warn(&problem);
-        }
-        digest = found.digest.map(|digest| digest.to_string());
-    }
-    let adapter = folder.join("adapter");
-    let absolute = folder.canonicalize()?;
-    let name = match Artefact::open(folder) {
-        // A release is named after the run that holds it: runs/tiny/release is "tiny".
-        Ok(_) => std::path::absolute(folder)?
-            .parent()
-            .and_then(Path::file_name)
-            .map(|name| name.to_string_lossy().into_owned()),
-        Err(_) => absolute.file_name().map(|name| name.to_string_lossy().into_owned()),
-    };
-    Ok(Checked {
-        folder: folder.to_path_buf(),
-        digest,
-        name: name.filter(|name| !name.is_empty()).unwrap_or_else(|| "model".into()),
+    let adapter = model.join("adapter");
+    let mut checked = Checked {
+        folder: model.to_path_buf(),
+        digest: None,
+        is_release: model.join(MANIFEST_FILE).is_file(),
+        name: name_of(model)?,
         adapter: adapter.join("adapter_config.json").is_file().then_some(adapter),
-    })
+        standing: Standing::Unsigned,
+        seal: Seal::default(),
+    };
+    let progress = Later::new(world.progress.as_ref());
+    let refuse = |problem: String| -> anyhow::Result<()> {
+        if !allow_unverified {
+            bail!(
+                "{problem}; or load it all the same with --allow-unverified (allow_unverified in the settings)"
+            );
+        }
+        world.progress.warn(&problem);
+        Ok(())
+    };
+    let files = if checked.is_release {
+        let found = provenance::verify::verify_watched(model, world.threads, &progress)?;
+        if let Some(problem) = found.problems.first() {
+            let count = crate::console::counted(found.problems.len() as u64, "problem");
+            refuse(format!(
+                "{} does not verify: {problem} ({count} in all: `eulalia verify`); get it again",
+                model.display()
+            ))?;
+        }
+        checked.digest = found.digest.map(|digest| digest.to_string());
+        checked.seal = found.seal;
+        found.present
+    } else if read_all || signature::default_place(model).exists() {
+        let tree = digest_tree(model, world.threads, &progress)?;
+        if let Some(problem) = tree.problems.first() {
+            bail!("{}: {problem}", model.display());
+        }
+        checked.digest = Some(digest_of(&tree.files));
+        checked.seal = tree.seal;
+        tree.files
+    } else {
+        return Ok(checked);
+    };
+    match signature::judge(model, &files, demand) {
+        Ok(standing) => checked.standing = standing,
+        Err(error) => refuse(error.to_string())?,
+    }
+    Ok(checked)
+}
+
+/// What names a model that is no release: the digest of its files, or of its one file; a signature does not change it.
+fn digest_of(files: &BTreeMap<String, Digest>) -> String {
+    if let Some(digest) = files.get(THE_FILE_ITSELF) {
+        return digest.to_string();
+    }
+    let of_model = files.iter().filter(|(path, _)| *path != SIGNATURE_FILE);
+    sha256_of_set(of_model.map(|(path, digest)| (path.as_str(), *digest))).to_string()
+}
+
+/// What a model is called if nobody says otherwise: a release after the run that holds it (runs/tiny/release is "tiny"), a
+/// folder or a file after itself.
+pub fn name_of(model: &Path) -> anyhow::Result<String> {
+    let last = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = if model.is_file() {
+        model.file_stem().map(|name| name.to_string_lossy().into_owned())
+    } else if Artefact::open(model).is_ok() {
+        std::path::absolute(model)?.parent().and_then(last)
+    } else {
+        model.canonicalize().ok().as_deref().and_then(last)
+    };
+    Ok(name.filter(|name| !name.is_empty()).unwrap_or_else(|| "model".into()))
 }
 
 #[cfg(test)]

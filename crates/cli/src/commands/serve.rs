@@ -10,16 +10,14 @@ use std::time::UNIX_EPOCH;
 use anyhow::Context as _;
 use inference::{Engine, EngineSettings};
 use model::WeightFormat;
-use provenance::digest::{files_below, join, sha256_file, sha256_of_set};
-
 use serde_json::{Value, json};
 use serving::{Controls, KeyStore, LogFormat, ModelSettings, Role, ServeSettings, ServedModel, TlsSettings};
 
 use crate::arguments::ServeArguments;
 use crate::commands::answering::cache_format;
 use crate::commands::keys::seconds_since_1970;
-use crate::commands::load;
 use crate::commands::serve_check;
+use crate::commands::trust::{self, Trust};
 use crate::errors::Usage;
 use crate::run::World;
 
@@ -35,10 +33,11 @@ pub fn serve(arguments: &ServeArguments, world: &World) -> anyhow::Result<Value>
     settings.check()?;
     // Before the models too: a wish to reload must not end a server that still loads.
     let controls = controls(arguments)?;
+    let trust = Trust::of(&settings)?;
     serving::start_log(settings.log, world.clock.clone(), Box::new(std::io::stderr()));
     let mut models = Vec::new();
     for model in &settings.models {
-        models.extend(load_model(model, world)?);
+        models.extend(load_model(model, &trust, world)?);
     }
     welcome_key(&settings.state, world)?;
     let context = world.context();
@@ -118,6 +117,8 @@ fn settings(arguments: &ServeArguments) -> anyhow::Result<ServeSettings> {
             model.prefix_cache = Some(false);
         }
     }
+    settings.signatures.trusted_keys.extend(arguments.trust_key.iter().cloned());
+    trust::allow_unsigned(&arguments.allow_unsigned, &mut settings.models)?;
     Ok(settings)
 }
 
@@ -138,12 +139,15 @@ fn model_argument(argument: &str) -> anyhow::Result<ModelSettings> {
         speculation: None,
         prefix_cache: None,
         allow_unverified: false,
+        signature: None,
+        public_key: None,
+        allow_unsigned: false,
     })
 }
 
-fn load_model(settings: &ModelSettings, world: &World) -> anyhow::Result<Vec<ServedModel>> {
-    let folder = &settings.path;
-    let checked = load::check(folder, settings.allow_unverified, world)?;
+fn load_model(settings: &ModelSettings, trust: &Trust, world: &World) -> anyhow::Result<Vec<ServedModel>> {
+    let checked = trust.check(settings, world)?;
+    let folder = &checked.folder;
     let name = settings.name.clone().unwrap_or(checked.name);
     let weights = match &settings.weights {
         Some(weights) => WeightFormat::of_name(weights).ok_or_else(|| {
@@ -169,7 +173,7 @@ fn load_model(settings: &ModelSettings, world: &World) -> anyhow::Result<Vec<Ser
     if let Some(adapter) = &checked.adapter {
         engine_settings.adapters.insert(ADAPTER.into(), adapter.clone());
     }
-    world.console.say(&format!("Loading {name} from {}", folder.display()));
+    world.console.say(&format!("Loading {name} from {}", settings.path.display()));
     let engine = Arc::new(
         Engine::start(folder, &engine_settings)
             .with_context(|| format!("cannot load {}", folder.display()))?,
@@ -181,13 +185,16 @@ fn load_model(settings: &ModelSettings, world: &World) -> anyhow::Result<Vec<Ser
         crate::console::bytes(cache_bytes),
         crate::console::bytes(workspace_bytes)
     ));
+    // What was checked is what was loaded.
+    checked.seal.check()?;
+    match trust::in_words(&name, &checked.standing) {
+        (true, line) => world.console.say(&line),
+        (false, line) => world.progress.warn(&line),
+    }
     for key in &engine.defaults().not_followed {
         world.progress.warn(&format!("{name}: generation_config.json: `{key}` is not followed here"));
     }
-    let digest = match checked.digest {
-        Some(digest) => digest,
-        None => digest_of(folder)?,
-    };
+    let digest = checked.digest.unwrap_or_default();
     let created = created(folder);
     let served = |name: String, adapter: Option<&str>| ServedModel {
         name,
@@ -201,18 +208,6 @@ fn load_model(settings: &ModelSettings, world: &World) -> anyhow::Result<Vec<Ser
         models.push(served(format!("{name}-{ADAPTER}"), Some(ADAPTER)));
     }
     Ok(models)
-}
-
-/// What names a model that is no release: the digest of its files, or of its one file.
-fn digest_of(folder: &Path) -> anyhow::Result<String> {
-    if folder.is_file() {
-        return Ok(sha256_file(folder)?.to_string());
-    }
-    let mut files = Vec::new();
-    for relative in files_below(&folder.canonicalize()?)? {
-        files.push((relative.clone(), sha256_file(&join(folder, &relative))?));
-    }
-    Ok(sha256_of_set(files.iter().map(|(path, digest)| (path.as_str(), *digest))).to_string())
 }
 
 fn created(folder: &Path) -> u64 {

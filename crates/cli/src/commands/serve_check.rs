@@ -11,6 +11,8 @@ use serving::{ModelSettings, ServeSettings, TlsSettings};
 
 use crate::commands::doctor::facts::{self, Facts};
 use crate::commands::load;
+use crate::commands::trust::Trust;
+use crate::commands::verify::standing_in_words;
 use crate::console;
 use crate::machine;
 use crate::run::World;
@@ -62,7 +64,7 @@ pub fn check(settings: anyhow::Result<ServeSettings>, offline: bool, world: &Wor
                 checks.address("operations_address", address);
             }
             checks.descriptors(settings.maximum_connections as u64);
-            checks.models(&settings.models, world);
+            checks.models(&settings, world);
             checks.filters(&settings);
             checks.upstreams(&settings, offline);
             checks.issuer(&settings, offline);
@@ -268,18 +270,21 @@ impl Checks {
         }
     }
 
-    fn models(&mut self, models: &[ModelSettings], world: &World) {
+    fn models(&mut self, settings: &ServeSettings, world: &World) {
+        let trust = match Trust::of(settings) {
+            Ok(trust) => trust,
+            Err(error) => return self.failed("signatures", format!("{error:#}")),
+        };
         let mut needed = 0;
-        for model in models {
+        for model in &settings.models {
             let name =
                 format!("model {}", model.name.clone().unwrap_or_else(|| model.path.display().to_string()));
-            match load::check(&model.path, model.allow_unverified, world) {
+            match trust.check(model, world) {
                 Err(error) => self.failed(&name, format!("{error:#}")),
                 Ok(checked) => {
-                    let whole = match checked.digest {
-                        Some(digest) => format!("release {}…", &digest.chars().take(12).collect::<String>()),
-                        None => "no release: its files are as they are".to_string(),
-                    };
+                    let digest: String = checked.digest.unwrap_or_default().chars().take(12).collect();
+                    let kind = if checked.is_release { "release" } else { "no release, files" };
+                    let whole = format!("{kind} {digest}…; {}", standing_in_words(&checked.standing));
                     match bytes_of(&model.path, model) {
                         Ok(bytes) => {
                             needed += bytes;

@@ -117,13 +117,8 @@ pub fn sign(arguments: &SignArguments, world: &World) -> anyhow::Result<Value> {
         signed.map_err(|problem| anyhow::anyhow!("{} cannot be signed: {problem}", model.display()))?;
     world.storage.replace(&place, signed.to_json().as_bytes())?;
     let fingerprint = key.public().fingerprint();
-    world.console.say(&format!(
-        "Signed {} of {} by the key {fingerprint}: {}",
-        console::counted(files.len() as u64, "file"),
-        model.display(),
-        place.display()
-    ));
-    Ok(json!({"signature": place, "key": fingerprint, "files": files.len()}))
+    world.console.say(&format!("Signed {} by the key {fingerprint}: {}", model.display(), place.display()));
+    Ok(json!({"signature": place, "key": fingerprint}))
 }
 
 /// The signature's own name, if it goes into the folder that it signs under another name than usual.

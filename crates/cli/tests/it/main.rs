@@ -19,6 +19,7 @@ mod ranks;
 mod recipes;
 mod reruns;
 mod server_kills;
+mod signatures;
 mod stored;
 mod support;
 mod tampering;

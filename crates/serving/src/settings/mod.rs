@@ -7,6 +7,7 @@ mod log;
 mod model;
 mod oidc;
 mod retention;
+mod signatures;
 mod throttle;
 mod tls;
 
@@ -25,6 +26,7 @@ pub use log::{LogFormat, LogLevel, LogSettings};
 pub use model::ModelSettings;
 pub use oidc::OidcSettings;
 pub use retention::RetentionSettings;
+pub use signatures::SignatureSettings;
 pub use throttle::{Network, ThrottleSettings};
 pub use tls::{ClientCertificates, ClientIdentity, TlsSettings, TlsVersion};
 
@@ -36,6 +38,8 @@ pub struct ServeSettings {
     pub state: PathBuf,
     /// Models to load, each under a name.
     pub models: Vec<ModelSettings>,
+    /// Who must have signed them.
+    pub signatures: SignatureSettings,
     /// Where to listen. Port 0 takes a free one.
     pub address: SocketAddr,
     /// Certificate and key; without them the server speaks plain HTTP, and on loopback only.
@@ -93,6 +97,7 @@ impl Default for ServeSettings {
         ServeSettings {
             state: PathBuf::from("eulalia-state"),
             models: Vec::new(),
+            signatures: SignatureSettings::default(),
             address: SocketAddr::from(([127, 0, 0, 1], 8480)),
             tls: None,
             allow_plain_http: false,
@@ -131,7 +136,8 @@ impl ServeSettings {
         let folder = path.parent().unwrap_or(Path::new(""));
         let resolve = |path: &mut PathBuf| *path = folder.join(&*path);
         resolve(&mut settings.state);
-        settings.models.iter_mut().for_each(|model| resolve(&mut model.path));
+        settings.models.iter_mut().flat_map(ModelSettings::files_mut).for_each(resolve);
+        settings.signatures.trusted_keys.iter_mut().for_each(resolve);
         settings.upstreams.iter_mut().for_each(|upstream| upstream.resolve(folder));
         settings.filters.files_mut().for_each(resolve);
         if let Some(tls) = &mut settings.tls {

@@ -31,4 +31,20 @@ pub struct ModelSettings {
     /// Load it even if its release does not verify.
     #[serde(default)]
     pub allow_unverified: bool,
+    /// Where its signature lies; without it, `model.sig` in a folder and `<file>.sig` beside a file.
+    #[serde(default)]
+    pub signature: Option<PathBuf>,
+    /// The public key that must have signed it, in the place of the trusted keys of the server.
+    #[serde(default)]
+    pub public_key: Option<PathBuf>,
+    /// Load it even if no trusted key signed it.
+    #[serde(default)]
+    pub allow_unsigned: bool,
+}
+
+impl ModelSettings {
+    /// Every path of these settings.
+    pub(crate) fn files_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        [&mut self.path].into_iter().chain(&mut self.signature).chain(&mut self.public_key)
+    }
 }
