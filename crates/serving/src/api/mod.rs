@@ -5,6 +5,7 @@ pub mod answer;
 pub mod audit;
 pub mod chat;
 pub mod completions;
+pub mod conversation;
 pub mod embeddings;
 pub mod failure;
 pub mod fields;

@@ -10,11 +10,10 @@ use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokenizer::Message;
 
 use super::answer::refuse_too_long;
-use super::chat::messages;
 use super::completions::{refused, token_ids};
+use super::conversation::Turns;
 use super::failure::ApiFailure;
 use super::fields::Fields;
 use crate::account::Account;
@@ -25,7 +24,7 @@ use crate::server::Server;
 #[derive(Debug, PartialEq)]
 enum Source {
     Prompt { text: String, add_special_tokens: bool },
-    Messages { messages: Vec<Message>, add_generation_prompt: bool },
+    Messages { turns: Turns, add_generation_prompt: bool },
 }
 
 #[derive(Debug, PartialEq)]
@@ -46,6 +45,7 @@ pub async fn tokenize(
     server.describe(&account, &model, None);
     // Long texts take a while to encode: not on the threads that serve connections.
     let turn = account.admission().encoding_turn().await;
+    let now = server.now();
     let encoding = tokio::task::spawn_blocking(move || {
         let _turn = turn;
         let engine = &model.engine;
@@ -59,11 +59,10 @@ pub async fn tokenize(
                 }
                 .map_err(|error| refused(error, "prompt"))?
             }
-            Source::Messages { messages, add_generation_prompt } => {
-                let bytes = messages.iter().map(|message| message.content.len()).sum();
-                refuse_too_long(engine, bytes, "messages")?;
-                tokenizer
-                    .encode_chat(messages, *add_generation_prompt)
+            Source::Messages { turns, add_generation_prompt } => {
+                refuse_too_long(engine, turns.bytes(), "messages")?;
+                turns
+                    .encode(tokenizer, *add_generation_prompt, now)
                     .map_err(|error| refused(error, "messages"))?
             }
         };
@@ -144,7 +143,7 @@ impl Tokenize {
             }
             Some(text) => Source::Prompt { text, add_special_tokens },
             None if fields.has("messages") => {
-                Source::Messages { messages: messages(&mut fields)?, add_generation_prompt }
+                Source::Messages { turns: Turns::read(&mut fields)?, add_generation_prompt }
             }
             None => {
                 return Err(ApiFailure::field("prompt", "a string, or `messages` in its place", "nothing"));
@@ -185,9 +184,11 @@ mod tests {
         let prompt = |text: &str| Source::Prompt { text: text.into(), add_special_tokens: true };
         check(json!({"model": "m", "prompt": "Saluton"}), Ok(prompt("Saluton")));
         let messages = json!([{"role": "user", "content": "a"}]);
+        let body = json!({"messages": messages}).to_string();
+        let turns = Turns::read(&mut Fields::of_body(body.as_bytes()).unwrap()).unwrap();
         check(
             json!({"model": "m", "messages": messages, "add_generation_prompt": false}),
-            Ok(Source::Messages { messages: vec![Message::new("user", "a")], add_generation_prompt: false }),
+            Ok(Source::Messages { turns, add_generation_prompt: false }),
         );
         check(json!({"model": "m", "prompt": "a", "messages": messages}), Err("prompt"));
         check(json!({"model": "m"}), Err("prompt"));

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api::chat::MOST_MESSAGES;
+use crate::api::conversation::MOST_MESSAGES;
 use crate::api::embeddings::MOST_INPUTS;
 use crate::api::options::{LONGEST_STOP, LONGEST_USER, MOST_ALTERNATIVES, MOST_BIASES, MOST_STOPS};
 use crate::settings::ServeSettings;

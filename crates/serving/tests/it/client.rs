@@ -36,6 +36,8 @@ pub struct Options {
     pub step: Duration,
     pub storage: Storage,
     pub controls: Controls,
+    /// In place of the toy's own.
+    pub chat_template: Option<&'static str>,
 }
 
 impl Default for Options {
@@ -51,6 +53,7 @@ impl Default for Options {
             step: Duration::ZERO,
             storage: Storage::disk(),
             controls: Controls::default(),
+            chat_template: None,
         }
     }
 }
@@ -67,6 +70,10 @@ impl TestServer {
 
     fn start_in(folder: Arc<tempfile::TempDir>, options: Options) -> TestServer {
         write_byte_tokenizer(folder.path()).unwrap();
+        if let Some(template) = options.chat_template {
+            let configuration = serde_json::json!({"eos_token": "<|endoftext|>", "chat_template": template});
+            std::fs::write(folder.path().join("tokenizer_config.json"), configuration.to_string()).unwrap();
+        }
         let tokenizer = Tokenizer::load(folder.path()).unwrap();
         let engine = Arc::new(alphabet_engine_with(tokenizer, 64, options.step, &options.engine));
         let state = folder.path().join("state");

@@ -19,6 +19,29 @@ fn a_text_becomes_tokens_and_tokens_a_text() {
     assert_eq!(back["prompt"], text);
 }
 
+/// The template of a model that tells the date: the server's clock answers, and parts of a text are read as such.
+#[test]
+fn a_conversation_is_told_the_date_and_read_in_parts() {
+    let template = "{{ strftime_now('%Y-%m-%d') }}{% for m in messages %}|{{ m.role }}:{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}<{{ p.text }}>{% endfor %}{% endif %}{% endfor %}{% if add_generation_prompt %}|assistant:{% endif %}";
+    let plain = "1970-01-01|system:S|user:Ħelow|assistant:";
+    let server = TestServer::start(Options { chat_template: Some(template), ..Options::default() });
+    let messages = json!([{"role": "developer", "content": "S"}, {"role": "user", "content": "Ħelow"}]);
+    let check = |messages: &serde_json::Value, open: bool, expected: &str| {
+        let body = json!({"model": "toy", "messages": messages, "add_generation_prompt": open});
+        let tokens = server.post("/tokenize", body).json()["tokens"].clone();
+        let back = server.post("/detokenize", json!({"model": "toy", "tokens": tokens})).json();
+        assert_eq!(back["prompt"], expected);
+    };
+    check(&messages, true, plain);
+    check(&messages, false, "1970-01-01|system:S|user:Ħelow");
+    let parts = json!([{"type": "text", "text": "Ħe"}, {"type": "text", "text": "low"}]);
+    // This template marks parts, so that a list of one is not the text: parts are joined.
+    check(&json!([{"role": "system", "content": "S"}, {"role": "user", "content": parts}]), true, plain);
+    let answer =
+        server.post("/v1/chat/completions", json!({"model": "toy", "messages": messages, "max_tokens": 1}));
+    assert_eq!(answer.json()["usage"]["prompt_tokens"], plain.len(), "{}", answer.body);
+}
+
 #[test]
 fn what_cannot_be_counted_is_refused_by_name() {
     let server = TestServer::start(Options::default());
