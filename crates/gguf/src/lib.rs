@@ -2,11 +2,12 @@
 //!
 //! `reader` and `writer` know the container, `dequantise` and `quantise` its numbers. [`Model`] shows a file in Hugging
 //! Face's terms (configuration, tensor names, rotary order of the heads), [`Export`] goes the other way; `tokenizer` turns
-//! `tokenizer.ggml.*` into a `tokenizer.json`, `vocabulary` goes back.
+//! `tokenizer.ggml.*` into a `tokenizer.json`, `vocabulary` goes back, `elisions` with what llama.cpp needs for our own.
 
 mod config;
 mod dequantise;
 mod element;
+mod elisions;
 mod error;
 mod export;
 mod families;
@@ -24,6 +25,7 @@ mod writer;
 
 pub use dequantise::dequantise;
 pub use element::ElementType;
+pub use elisions::{OWN_RULE, byte_alphabet};
 pub use error::GgufError;
 pub use export::{Export, Format, Source, Stop};
 pub use model::Model;

@@ -94,7 +94,7 @@ impl Rule {
 }
 
 /// The expressions of a `pre_tokenizer`, where it consists of nothing else.
-fn expressions(pre_tokenizer: &Value) -> Option<Vec<&str>> {
+pub(crate) fn expressions(pre_tokenizer: &Value) -> Option<Vec<&str>> {
     match pre_tokenizer["type"].as_str()? {
         "Sequence" => {
             let steps = pre_tokenizer["pretokenizers"].as_array()?;

@@ -4,6 +4,7 @@
 //! BPE (`llama`), where the order of the merges is that of the tokens' scores. A file that carries its `tokenizer.json`
 //! (`tokenizer.huggingface.json`) is believed, if the tokens are the same.
 
+use crate::elisions::byte_decoder;
 use crate::error::GgufError;
 use crate::model::Model;
 use crate::pretokenisers::Rule;
@@ -102,9 +103,13 @@ impl Vocabulary<'_> {
         let tokenizer: Value = serde_json::from_str(text).map_err(|error| format!("key {KEY}: {error}"))?;
         let vocabulary =
             tokenizer["model"]["vocab"].as_object().ok_or_else(|| format!("key {KEY}: no vocabulary"))?;
+        let decode = byte_decoder();
         for (token, id) in vocabulary {
-            let listed = id.as_u64().and_then(|id| self.tokens.get(id as usize));
-            if listed != Some(token) {
+            let place = id.as_u64().and_then(|id| usize::try_from(id).ok());
+            let listed = place.and_then(|place| self.tokens.get(place));
+            let is_plain = place.and_then(|place| self.kinds.get(place)) == Some(&kind::USER_DEFINED);
+            // A token that llama.cpp finds by its plain text is listed by it.
+            if listed != Some(token) && !(is_plain && decode(token).as_ref() == listed) {
                 return Err(format!(
                     "key {KEY} says that token {id} is {token:?}, tokenizer.ggml.tokens says {listed:?}: \
                      one of them is not of this model"

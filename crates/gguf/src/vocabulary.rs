@@ -1,5 +1,6 @@
 //! `tokenizer.json` and `tokenizer_config.json` as `tokenizer.ggml.*`.
 
+use crate::elisions::{elided, is_own_rule};
 use crate::pretokenisers::{Rule, is_byte_level};
 use crate::tokenizer::kind;
 use crate::value::{Array, Value as Entry};
@@ -57,7 +58,7 @@ pub(crate) fn write(
         };
         place(content, token["id"].as_u64(), kind)?;
     }
-    let tokens: Vec<String> = tokens
+    let mut tokens: Vec<String> = tokens
         .into_iter()
         .enumerate()
         .map(|(id, token)| token.unwrap_or_else(|| format!("[PAD{id}]")))
@@ -70,8 +71,10 @@ pub(crate) fn write(
 
     let mut metadata = Vec::new();
     let mut set = |key: &str, value: Entry| metadata.push((format!("tokenizer.{key}"), value));
-    let merges = merges(model)?;
+    let mut merges = merges(model)?;
     let mut warning = None;
+    // Tokens that llama.cpp finds by their plain text.
+    let mut plain = HashMap::new();
     if byte_fallback {
         set("ggml.model", Entry::String("llama".into()));
         set("ggml.pre", Entry::String("default".into()));
@@ -79,10 +82,21 @@ pub(crate) fn write(
         set("ggml.add_space_prefix", Entry::Bool(adds_prefix(tokenizer)));
     } else if is_byte_level(&tokenizer["pre_tokenizer"]) {
         let rule = Rule::of_json(&tokenizer["pre_tokenizer"], model["ignore_merges"] == true);
-        if rule.is_none() {
+        if is_own_rule(&tokenizer["pre_tokenizer"]) {
+            plain =
+                elided(vocabulary.iter().filter_map(|(token, id)| Some((&token[..], id.as_u64()? as usize))));
+            merges.retain(|pair| {
+                !ids.get(&pair.concat()[..]).is_some_and(|id| plain.contains_key(&(*id as usize)))
+            });
+            warning = Some(format!(
+                "llama.cpp has no name for the rule by which tokenizers trained here cut texts; the file names {NEAREST_RULE} and \
+                 lists {}, which makes the token ids the same but for rare ones (docs/reference/gguf.md)",
+                elided_words(plain.len())
+            ));
+        } else if rule.is_none() {
             warning = Some(format!(
                 "llama.cpp does not know this tokenizer's rule of cutting text into words; the file names {NEAREST_RULE}, \
-                 which differs around apostrophes and marks: token ids from llama.cpp may differ there"
+                 which may differ around apostrophes, marks and digits: token ids from llama.cpp may differ there"
             ));
         }
         let name = rule.map_or(NEAREST_RULE, |rule| rule.names[0]);
@@ -91,6 +105,9 @@ pub(crate) fn write(
         set("ggml.merges", Entry::Array(Array::String(merges.iter().map(|pair| pair.join(" ")).collect())));
     } else {
         return Err("the tokenizer is neither byte-level BPE nor BPE with byte fallback".into());
+    }
+    for id in plain.keys() {
+        kinds[*id] = kind::USER_DEFINED;
     }
     set("ggml.token_type", Entry::Array(Array::I32(kinds)));
 
@@ -122,8 +139,18 @@ pub(crate) fn write(
     }
     let whole = serde_json::to_string(tokenizer).map_err(|error| error.to_string())?;
     set("huggingface.json", Entry::String(whole));
+    for (id, text) in plain {
+        tokens[id] = text;
+    }
     set("ggml.tokens", Entry::Array(Array::String(tokens)));
     Ok(Written { metadata, warning })
+}
+
+fn elided_words(count: usize) -> String {
+    match count {
+        1 => "1 word that ends in an apostrophe as a token of its own".to_string(),
+        _ => format!("{count} words that end in an apostrophe as tokens of their own"),
+    }
 }
 
 /// Merges as pairs; older files have them as one text with a space.

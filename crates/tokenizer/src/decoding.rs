@@ -102,28 +102,10 @@ fn piece_bytes(piece: &str) -> Vec<u8> {
     }
 }
 
-/// The 256 characters that stand for bytes in a byte-level vocabulary (GPT-2's `bytes_to_unicode`): printable ones for
-/// themselves, the others from U+0100 upwards.
-pub(crate) fn byte_alphabet() -> [char; 256] {
-    let mut alphabet = ['\0'; 256];
-    let mut next = 0x100;
-    for byte in 0..=255u8 {
-        let printable = matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
-        alphabet[usize::from(byte)] = if printable {
-            char::from(byte)
-        } else {
-            let character = char::from_u32(next).unwrap_or(char::REPLACEMENT_CHARACTER);
-            next += 1;
-            character
-        };
-    }
-    alphabet
-}
-
 fn byte_of_character() -> impl Fn(char) -> Option<u8> {
     // The highest character of the alphabet is U+0143.
     let mut bytes = [None; 0x144];
-    for (byte, character) in byte_alphabet().into_iter().enumerate() {
+    for (byte, character) in gguf::byte_alphabet().into_iter().enumerate() {
         bytes[character as usize] = u8::try_from(byte).ok();
     }
     move |character| bytes.get(character as usize).copied().flatten()

@@ -189,6 +189,12 @@ mod tests {
         check("\u{A0}x\u{A0}5 !", &["\u{A0}x", "\u{A0}", "5", " !"]);
     }
 
+    /// A file for llama.cpp is written by this rule.
+    #[test]
+    fn the_rule_is_the_one_that_exports_know() {
+        assert_eq!(PATTERN, gguf::OWN_RULE);
+    }
+
     #[test]
     fn the_scanner_is_the_regular_expression() {
         let regex = SysRegex::new(PATTERN).unwrap();

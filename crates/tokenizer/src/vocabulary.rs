@@ -6,10 +6,10 @@
 use serde_json::{Value, json};
 
 use crate::SPECIAL_TOKENS;
-use crate::decoding::byte_alphabet;
 use crate::merges::{Merge, byte_id};
 use crate::pretokenise::PATTERN;
 use crate::settings::FIRST_MERGE_ID;
+use gguf::byte_alphabet;
 
 /// ChatML: `<|im_start|>role`, the message, `<|im_end|>`, each turn on lines of its own.
 pub(crate) const CHAT_TEMPLATE: &str = "{%- for message in messages -%}\
