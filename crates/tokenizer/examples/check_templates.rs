@@ -4,7 +4,12 @@
 //! `cargo run -p tokenizer --example check_templates -- FILE`
 
 use serde_json::Value;
-use tokenizer::{Conversation, Moment, Tokenizer};
+use tokenizer::Tokenizer;
+
+#[path = "../tests/it/cases.rs"]
+mod cases;
+
+use cases::conversation;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("usage: check_templates FILE")?;
@@ -29,18 +34,4 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     println!("{equal} of {} equal", equal + different);
     Ok(())
-}
-
-/// A conversation of the golden file; its clock stands at 9 March 2026, 07:05:04.
-fn conversation(case: &Value) -> Conversation {
-    let list = |key: &str| case[key].as_array().cloned();
-    Conversation {
-        messages: list("messages").unwrap_or_default(),
-        tools: list("tools"),
-        documents: list("documents"),
-        add_generation_prompt: case["add_generation_prompt"] == true,
-        continue_final_message: case["continue_final_message"] == true,
-        variables: case["variables"].as_object().cloned().unwrap_or_default(),
-        now: Some(Moment::from_unix(1_773_039_904)),
-    }
 }

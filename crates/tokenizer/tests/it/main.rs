@@ -1,5 +1,6 @@
 //! The stage as its users meet it: a small corpus in, a vocabulary out, text through it and back.
 
+mod cases;
 mod chat;
 
 use std::fs;
