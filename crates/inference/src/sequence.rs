@@ -22,8 +22,10 @@ pub(crate) struct Sequence {
     pub kept: usize,
     /// It waits for a sequence that computes the beginning of its prompt right now.
     pub awaited: Option<Awaited>,
-    /// Its last event was delivered.
+    /// Its last event is there.
     pub ended: bool,
+    /// Events that nobody was told yet.
+    outgoing: Vec<Event>,
     /// Prompt and answer.
     tokens: Vec<u32>,
     /// Positions that are in the cache.
@@ -73,6 +75,7 @@ impl Sequence {
             kept,
             awaited: None,
             ended: false,
+            outgoing: Vec::new(),
             tokens: request.prompt.clone(),
             computed: kept * block_positions,
             generated: 0,
@@ -167,7 +170,7 @@ impl Sequence {
         }
         if self.waiting.request.prompt_logprobs.is_some() {
             let logprobs = std::mem::take(&mut self.prompt_logprobs);
-            (self.waiting.deliver)(Event::Prompt { logprobs });
+            self.outgoing.push(Event::Prompt { logprobs });
         }
         if let Some(row) = rows.last() {
             self.generate(row, tokenizer, end_tokens);
@@ -220,14 +223,21 @@ impl Sequence {
             _ => 1.0,
         };
         let values = self.pooled.iter().map(|sum| (sum / count) as f32).collect();
-        (self.waiting.deliver)(Event::Embedding { values });
+        self.outgoing.push(Event::Embedding { values });
         self.end_with(FinishReason::MaxTokens);
     }
 
-    /// Delivers the last event.
+    /// Ends with this last event.
     pub fn end(&mut self, event: Event) {
         if !self.ended {
             self.ended = true;
+            self.outgoing.push(event);
+        }
+    }
+
+    /// Delivers the events since the last time. Whoever hears of them finds the engine's figures up to date.
+    pub fn tell(&mut self) {
+        for event in self.outgoing.drain(..) {
             (self.waiting.deliver)(event);
         }
     }
@@ -265,7 +275,7 @@ impl Sequence {
         self.tokens.push(token);
         let released = self.text.push(tokenizer, token, logprob).map_err(computing)?;
         let stopped = released.stopped;
-        self.deliver(released);
+        self.release(released);
         if stopped {
             self.end_with(FinishReason::StopString);
         } else if complete {
@@ -281,15 +291,15 @@ impl Sequence {
     fn finish(&mut self, reason: FinishReason, tokenizer: &Tokenizer) -> Result<(), RequestFailure> {
         let released = self.text.finish(tokenizer).map_err(computing)?;
         let reason = if released.stopped { FinishReason::StopString } else { reason };
-        self.deliver(released);
+        self.release(released);
         self.end_with(reason);
         Ok(())
     }
 
-    fn deliver(&mut self, released: Released) {
+    fn release(&mut self, released: Released) {
         if !released.is_empty() {
             let Released { text, ids, logprobs, .. } = released;
-            (self.waiting.deliver)(Event::Token { text, ids, logprobs });
+            self.outgoing.push(Event::Token { text, ids, logprobs });
         }
     }
 

@@ -135,6 +135,7 @@ impl Worker {
         }
         for sequence in &mut self.running {
             sequence.end(Event::Failed(RequestFailure::EngineStopped));
+            sequence.tell();
         }
     }
 
@@ -408,19 +409,22 @@ impl Worker {
         sequence.left().min((scored_rows(self.vocabulary_size) / scoring.max(1)).max(1))
     }
 
-    /// Lets go of what has ended.
+    /// Lets go of what has ended, then tells everybody what there is: a client that has its last event finds itself gone.
     fn retire(&mut self) {
-        if self.running.iter().all(|sequence| !sequence.ended) {
-            return;
+        let ended: Vec<Sequence> = self.running.extract_if(.., |sequence| sequence.ended).collect();
+        if !ended.is_empty() {
+            let mut inbox = self.shared.inbox();
+            for sequence in &ended {
+                let (kept, own) = sequence.blocks.split_at(sequence.kept);
+                self.blocks.leave(kept);
+                self.blocks.give_back(own);
+                inbox.queue.finished(&sequence.waiting.request.tenant, sequence.waiting.blocks);
+            }
+            inbox.running = self.running.len();
+            inbox.cache_blocks_used = self.blocks.held();
         }
-        let mut inbox = self.shared.inbox();
-        for sequence in self.running.extract_if(.., |sequence| sequence.ended) {
-            let (kept, own) = sequence.blocks.split_at(sequence.kept);
-            self.blocks.leave(kept);
-            self.blocks.give_back(own);
-            inbox.queue.finished(&sequence.waiting.request.tenant, sequence.waiting.blocks);
-        }
-        inbox.running = self.running.len();
+        ended.into_iter().for_each(|mut sequence| sequence.tell());
+        self.running.iter_mut().for_each(Sequence::tell);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What requests share: the computed beginnings of their texts, within one tenant and never beyond; guesses ahead; and
 //! the vectors of texts.
 
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use inference::testing::{alphabet_engine, byte_tokenizer};
@@ -30,10 +31,6 @@ fn answer(engine: &Engine, request: Request) -> Answer {
 fn costs(engine: &Engine, request: Request) -> EngineFigures {
     let before = engine.load().figures;
     answer(engine, request);
-    // The figures of the last step are told after its events.
-    while engine.load().running > 0 {
-        std::thread::yield_now();
-    }
     let after = engine.load().figures;
     EngineFigures {
         steps: after.steps - before.steps,
@@ -193,6 +190,40 @@ fn guesses_change_nothing_but_the_number_of_steps() {
     let stopped = Request { stop: vec!["hij".to_string()], ..long(8) };
     assert_eq!(answer(&engine, stopped).text, "efg");
     assert!(matches!(engine.submit(long(65)).err(), Some(SubmitError::Field { field: "speculation", .. })));
+}
+
+/// On the engine's own thread, where nothing can be late: all that led to the last event is counted when it comes.
+#[test]
+fn who_hears_the_last_event_finds_it_counted() {
+    let engine = Arc::new(engine(EngineSettings::default()));
+    for speculation in [0, 8] {
+        let before = engine.load().figures;
+        let (sender, receiver) = mpsc::channel();
+        // The thread must not be the last to hold the engine: it would wait for its own end.
+        let seen = Arc::downgrade(&engine);
+        let asked = Request {
+            max_tokens: Some(20),
+            speculation: Some(speculation),
+            ..request("a", "abcdefghijklmnopqrstuvwxyz abcd")
+        };
+        let running = engine.submit_with(asked, move |event| {
+            if let Event::Finished { .. } = event {
+                let load = seen.upgrade().map(|engine| engine.load());
+                let _ = sender.send(load);
+            }
+        });
+        let load = receiver.recv_timeout(Duration::from_secs(60)).unwrap().unwrap();
+        drop(running);
+        assert_eq!((load.running, load.cache_blocks_used), (0, 0));
+        let more = |of: fn(EngineFigures) -> u64| of(load.figures) - of(before);
+        let kept = more(|figures| figures.accepted_tokens);
+        assert_eq!(
+            more(|figures| figures.steps) + kept,
+            20,
+            "a step gives one token, and those that were guessed"
+        );
+        assert_eq!(kept > 0, speculation > 0);
+    }
 }
 
 #[test]
