@@ -192,7 +192,7 @@ mod tests {
         );
         check(json!({"model": "m", "prompt": "a", "messages": messages}), Err("prompt"));
         check(json!({"model": "m"}), Err("prompt"));
-        check(json!({"prompt": "a"}), Err("model"));
+        check(json!({"prompt": "a"}), Ok(prompt("a")));
         check(json!({"model": "m", "prompt": "a", "add_special": true}), Err("add_special"));
         assert!(read_detokenize(br#"{"model": "m", "tokens": [1, "2"]}"#).is_err());
         assert_eq!(read_detokenize(br#"{"model": "m", "tokens": [1, 2]}"#).unwrap().1, [1, 2]);
