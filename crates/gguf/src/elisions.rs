@@ -7,7 +7,7 @@
 //! and the apostrophe ends it.
 //!
 //! `tools/oracles/check_gguf_tokens.py` compares the ids. On the sample, with 16,384 entries: 0.24 % of the tokens differ
-//! without this (French 2.5, Maltese 1.7, Italian 1.4), 0.00 % with it.
+//! without this (French 2.3, Maltese 1.8, Italian 1.3), 0.01 % with it.
 
 use crate::pretokenisers::expressions;
 use serde_json::Value;
