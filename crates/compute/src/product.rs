@@ -431,8 +431,13 @@ impl PackedMatrix {
 
     /// Room for B [rows, columns], to be filled panel by panel.
     pub fn zeroed(rows: usize, columns: usize) -> Self {
-        let length = columns.div_ceil(PANEL_COLUMNS) * PANEL_COLUMNS * rows;
+        let length = PackedMatrix::bytes_for(rows, columns) / size_of::<f32>();
         PackedMatrix { rows, columns, data: vec![0.0; length] }
+    }
+
+    /// Bytes that B [rows, columns] takes.
+    pub fn bytes_for(rows: usize, columns: usize) -> usize {
+        columns.div_ceil(PANEL_COLUMNS) * PANEL_COLUMNS * rows * size_of::<f32>()
     }
 
     /// All panels, to be filled each by whoever is free.

@@ -1,5 +1,6 @@
 //! What a recipe may say about the evaluation stage.
 
+use inference::WeightFormat;
 use serde::{Deserialize, Serialize};
 
 /// Settings of the evaluation stage.
@@ -14,11 +15,26 @@ pub struct Settings {
     /// Training text that the comparisons see, in bytes of each language. The n-gram model needs some 30 bytes of memory
     /// a byte.
     pub comparison_bytes_per_language: u64,
+    /// The numbers that the model's matrices are kept in: f32, bf16, q8_0, q4_0, or stored (those of a GGUF file as they
+    /// are). Figures of f32 are the model's own and the same on every processor; others measure what is served so, in less
+    /// memory.
+    #[serde(skip_serializing_if = "is_f32")]
+    pub weights: WeightFormat,
+}
+
+/// Left out where it is so: results of before keep their keys.
+fn is_f32(format: &WeightFormat) -> bool {
+    *format == WeightFormat::F32
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { context_length: 256, stride: 128, comparison_bytes_per_language: 1 << 20 }
+        Settings {
+            context_length: 256,
+            stride: 128,
+            comparison_bytes_per_language: 1 << 20,
+            weights: WeightFormat::F32,
+        }
     }
 }
 
@@ -52,6 +68,14 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Keys are made of settings: those of before must stay.
+    #[test]
+    fn weights_as_they_always_were_are_not_written() {
+        let written = |weights| serde_json::to_string(&Settings { weights, ..Settings::default() }).unwrap();
+        assert!(!written(WeightFormat::F32).contains("weights"));
+        assert!(written(WeightFormat::Q8).contains(r#""weights":"q8_0""#));
+    }
 
     #[test]
     fn windows_that_cannot_slide_are_refused() {

@@ -56,10 +56,7 @@ pub fn build(
 ) -> Result<Report, Error> {
     settings.check().map_err(|problem| Error::Settings { problem })?;
     let tokenizer = Tokenizer::load(model_folder)?;
-    let scorer = match adapter_folder {
-        Some(adapter) => Scorer::load_with_adapter(model_folder, adapter, context.threads),
-        None => Scorer::load(model_folder, context.threads),
-    };
+    let scorer = Scorer::load(model_folder, adapter_folder, settings.weights, context.threads);
     let mut scorer = scorer.map_err(|error| Error::Model { problem: error.to_string() })?;
     let settings = settings.within(scorer.context_length());
     let mut score = |tokens: &[u32]| scorer.score(tokens).map_err(|error| error.to_string());

@@ -198,7 +198,7 @@ impl Engine {
             let tokenizer = tokenizer.vocabulary_size();
             return Err(EngineError::Vocabulary { tokenizer, model: vocabulary_size });
         }
-        let plan = plan_memory(&model, settings)?;
+        let plan = plan_memory(model.as_ref(), settings)?;
         let adapters: Vec<_> =
             settings.adapters.iter().map(|(name, folder)| (name.clone(), folder.clone())).collect();
         let defaults = GenerationDefaults::load(model_folder)?;

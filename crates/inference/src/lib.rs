@@ -31,7 +31,8 @@ pub use engine::{Answer, Engine, EngineFigures, EngineLoad, EngineSettings, Requ
 pub use error::{EngineError, RequestFailure, SubmitError};
 pub use format::{AnswerFormat, LARGEST_FORMAT};
 pub use generation::GenerationDefaults;
-pub use memory::EngineMemory;
+pub use memory::{EngineForecast, EngineMemory, forecast};
+pub use model::{CacheFormat, WeightFormat};
 pub use quality::{Quality, WindowLogits};
 pub use request::{Alternative, Event, FinishReason, Pooling, Request, Sampling, TokenLogprob, Usage};
 pub use sampling::seed_of_answer;

@@ -1,6 +1,6 @@
 //! How much memory an engine takes: settled before a byte of cache is taken.
 
-use model::{CallLimits, InferenceModel};
+use model::{CacheFormat, CallLimits, InferenceModel, ModelConfig, ModelSizes};
 use serde::Serialize;
 
 use crate::engine::EngineSettings;
@@ -15,6 +15,66 @@ pub struct EngineMemory {
     pub workspace_bytes: u64,
 }
 
+/// What an engine will hold of a model that is not loaded yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineForecast {
+    /// As the engine will say.
+    pub memory: EngineMemory,
+    /// The numbers that keys and values will be kept in.
+    pub cache_format: CacheFormat,
+    /// Bytes of one block of the cache, of [`model::BLOCK_POSITIONS`] tokens.
+    pub block_bytes: u64,
+}
+
+/// What an engine with these settings will hold: the figures that it shows once it runs.
+///
+/// # Errors
+/// Where the memory that the settings allow is too little.
+pub fn forecast(sizes: &ModelSizes, settings: &EngineSettings) -> Result<EngineForecast, EngineError> {
+    let cache_format = settings.kv_cache.unwrap_or(sizes.default_cache_format());
+    let plan = plan_memory(sizes, settings)?;
+    let block_bytes = sizes.cache_block_bytes(cache_format) as u64;
+    Ok(EngineForecast { memory: plan.memory, cache_format, block_bytes })
+}
+
+/// What a cache is sized by: a model, or what is known of one.
+pub(crate) trait Sizes {
+    fn config(&self) -> &ModelConfig;
+    fn weight_bytes(&self) -> usize;
+    fn default_cache_format(&self) -> CacheFormat;
+    fn cache_block_bytes(&self, format: CacheFormat) -> usize;
+    fn workspace_bytes(&self, limits: CallLimits, threads: usize) -> usize;
+}
+
+macro_rules! sizes {
+    ($of:ty) => {
+        impl Sizes for $of {
+            fn config(&self) -> &ModelConfig {
+                self.config()
+            }
+
+            fn weight_bytes(&self) -> usize {
+                self.weight_bytes()
+            }
+
+            fn default_cache_format(&self) -> CacheFormat {
+                self.default_cache_format()
+            }
+
+            fn cache_block_bytes(&self, format: CacheFormat) -> usize {
+                self.cache_block_bytes(format)
+            }
+
+            fn workspace_bytes(&self, limits: CallLimits, threads: usize) -> usize {
+                self.workspace_bytes(limits, threads)
+            }
+        }
+    };
+}
+
+sizes!(InferenceModel);
+sizes!(ModelSizes);
+
 /// What an engine will hold.
 pub(crate) struct MemoryPlan {
     pub blocks: usize,
@@ -26,14 +86,11 @@ pub(crate) struct MemoryPlan {
 const MOST_CACHE_WITHOUT_BUDGET: u64 = 4 << 30;
 
 /// Sizes the cache: room for all requests that may run at full context, or what the budget leaves beside the weights.
-pub(crate) fn plan_memory(
-    model: &InferenceModel,
-    settings: &EngineSettings,
-) -> Result<MemoryPlan, EngineError> {
+pub(crate) fn plan_memory(model: &impl Sizes, settings: &EngineSettings) -> Result<MemoryPlan, EngineError> {
     let model_context = model.config().maximum_positions;
     let context = settings.context_length.map_or(model_context, |wanted| wanted.min(model_context));
     let blocks_wanted = settings.running_requests * context.div_ceil(model::BLOCK_POSITIONS);
-    let format = settings.cache_format(model);
+    let format = settings.kv_cache.unwrap_or(model.default_cache_format());
     let (weights, block) = (model.weight_bytes() as u64, model.cache_block_bytes(format) as u64);
     let vocabulary = model.config().vocabulary_size;
     let rows = settings.tokens_per_step.max(settings.running_requests);

@@ -36,18 +36,19 @@ pub enum ScoreError {
 }
 
 impl Scorer {
-    /// Loads a model folder in the Hugging Face layout.
-    pub fn load(model_folder: &Path, threads: usize) -> Result<Scorer, EngineError> {
-        Ok(Scorer::over(InferenceModel::load_on(model_folder, WeightFormat::F32, threads)?, threads))
-    }
-
-    /// Loads a model with an adapter (PEFT layout) merged into its weights.
-    pub fn load_with_adapter(
-        model_folder: &Path,
-        adapter_folder: &Path,
+    /// Loads a model folder in the Hugging Face layout, or a GGUF file, with matrices kept as `weights`; an adapter (PEFT
+    /// layout) is merged into them.
+    pub fn load(
+        model: &Path,
+        adapter: Option<&Path>,
+        weights: WeightFormat,
         threads: usize,
     ) -> Result<Scorer, EngineError> {
-        Ok(Scorer::over(InferenceModel::load_merged(model_folder, adapter_folder, threads)?, threads))
+        let model = match adapter {
+            Some(adapter) => InferenceModel::load_merged(model, adapter, weights, threads)?,
+            None => InferenceModel::load_on(model, weights, threads)?,
+        };
+        Ok(Scorer::over(model, threads))
     }
 
     fn over(model: InferenceModel, threads: usize) -> Scorer {

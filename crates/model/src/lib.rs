@@ -32,8 +32,8 @@ pub use config::{
 pub use decoder::{AdapterInTraining, Decoder, DropoutPlan, Gradients, PackedBatch, RouterTraining};
 pub use error::ModelError;
 pub use inference::{
-    CacheFormat, CallLimits, InferenceModel, InferenceWorkspace, KvCache, LogitRows, SequenceChunk,
-    WeightFormat, load_parameters,
+    CacheFormat, CallLimits, InferenceModel, InferenceWorkspace, KvCache, LogitRows, ModelSizes,
+    SequenceChunk, WeightFormat, load_parameters, with_adapter,
 };
 pub use parameters::{Parameter, ParameterKind, ParameterTable, Parameters};
 pub use safetensors_writer::write_tensors;

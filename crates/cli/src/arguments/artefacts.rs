@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use model::WeightFormat;
 use provenance::Digest;
+
+use crate::commands::answering::weight_format;
 
 /// Check that an artefact or a release is what its manifest, digests, record and signature say, that a model is what was
 /// signed, or that a server's audit log is whole.
@@ -92,6 +95,10 @@ pub struct ScoreArguments {
     /// An adapter (PEFT layout), merged into the weights
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
+    /// The numbers that weights are kept in: f32, bf16, q8_0 or q4_0; or stored: those of a GGUF file as they are, of a folder
+    /// f32
+    #[arg(long, value_name = "FORMAT", default_value = "stored", value_parser = weight_format)]
+    pub weights: WeightFormat,
     /// Load a release even if it does not verify
     #[arg(long)]
     pub allow_unverified: bool,

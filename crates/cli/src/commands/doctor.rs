@@ -16,8 +16,10 @@ use provenance::energy::Energy;
 use serde_json::{Value, json};
 
 use crate::arguments::DoctorArguments;
+use crate::commands::load;
 use crate::commands::pull::{connect, resolve};
 use crate::console::{self, printable};
+use crate::errors::Usage;
 use crate::run::World;
 
 use estimate::Estimate;
@@ -53,8 +55,8 @@ pub fn doctor(arguments: &DoctorArguments, world: &World) -> anyhow::Result<Valu
     });
     let Some(facts) = facts else { return Ok(result) };
     // Without weights there is nothing to expect.
-    let estimate =
-        (facts.parameters > 0).then(|| Estimate::new(&facts, &speed, arguments.context, world.rated_watts));
+    let estimate = (facts.parameters > 0)
+        .then(|| Estimate::new(&facts, &speed, arguments.context, world.rated_watts, world.threads));
     world.console.say(&format!("\n{}", model_table(&facts, estimate.as_ref())));
     if let Some(estimate) = &estimate {
         world.console.say(&format!("\n{}", estimate.table()));
@@ -94,6 +96,13 @@ fn judge(model: &str, arguments: &DoctorArguments, world: &World) -> anyhow::Res
             }
         }
         return Ok(facts);
+    }
+    let is_hub = model.starts_with("hf:");
+    if !is_hub && (load::is_gguf(path) || model.contains(std::path::is_separator) || model.starts_with('.')) {
+        let message = format!(
+            "{model}: there is no such file or folder here; a repository of the hub is written hf:ORG/REPOSITORY"
+        );
+        return Err(Usage(message).into());
     }
     let catalogue = Catalogue::embedded();
     let (address, entry) = resolve(model, &catalogue)?;
@@ -170,9 +179,6 @@ fn model_table(facts: &Facts, estimate: Option<&Estimate>) -> String {
         rows.push(("longest context", format!("{positions} tokens")));
     }
     if let Some(estimate) = estimate {
-        if let Some(bytes) = estimate.cache_bytes_per_token {
-            rows.push(("cache", format!("{} a token of context, kept as f32", console::bytes(bytes))));
-        }
         rows.push(("adapting (LoRA)", estimate.adapting()));
     }
     let rows: Vec<Vec<String>> =

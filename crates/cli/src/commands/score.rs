@@ -14,10 +14,8 @@ use crate::run::World;
 pub fn score(arguments: &ScoreArguments, json: bool, world: &World) -> anyhow::Result<Value> {
     let checked = load::check(&arguments.model, arguments.allow_unverified, world)?;
     let tokenizer = Tokenizer::load(&checked.folder)?;
-    let mut scorer = match &arguments.adapter {
-        Some(adapter) => Scorer::load_with_adapter(&checked.folder, adapter, world.threads)?,
-        None => Scorer::load(&checked.folder, world.threads)?,
-    };
+    let adapter = arguments.adapter.as_deref();
+    let mut scorer = Scorer::load(&checked.folder, adapter, arguments.weights, world.threads)?;
     for line in std::io::stdin().lock().lines() {
         world.cancellation.check()?;
         let text = line?;

@@ -204,7 +204,7 @@ fn a_doctor_judges_a_model_that_is_still_on_the_hub() {
     assert!(problems.contains("clip_everything") && problems.contains("tokenizer.json"), "{problems}");
     assert_eq!(result["model"]["parameters"], 250_000_000);
     // Keys and values of four heads of 64 numbers in 16 layers.
-    assert_eq!(result["estimate"]["cache_bytes_per_token"], 16 * 2 * 4 * 64 * 4);
+    assert_eq!(result["estimate"]["formats"][0]["cache_bytes_per_token"], 16 * 2 * 4 * 64 * 4);
     let format = |place: usize, key: &str| result["estimate"]["formats"][place][key].as_f64().unwrap();
     let bandwidth = result["speed"]["read_bytes_per_second"].as_f64().unwrap();
     // The input table of 32,000 rows is only looked up.

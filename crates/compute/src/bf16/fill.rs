@@ -50,9 +50,12 @@ impl Bf16Matrix {
     /// When `inputs` is 0.
     pub fn zeroed(inputs: usize, outputs: usize) -> Bf16Matrix {
         assert!(inputs > 0, "rows of {inputs}");
-        let steps = inputs.div_ceil(DEPTH);
-        let data = Lines::zeroed(outputs.div_ceil(COLUMNS) * steps * STEP_NUMBERS * 2);
-        Bf16Matrix { inputs, outputs, data }
+        Bf16Matrix { inputs, outputs, data: Lines::zeroed(Bf16Matrix::bytes_for(inputs, outputs)) }
+    }
+
+    /// Bytes that W [outputs, inputs] takes.
+    pub fn bytes_for(inputs: usize, outputs: usize) -> usize {
+        outputs.div_ceil(COLUMNS) * inputs.div_ceil(DEPTH) * STEP_NUMBERS * 2
     }
 
     /// All panels, to be filled each by whoever is free.

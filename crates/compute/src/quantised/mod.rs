@@ -123,6 +123,12 @@ impl QuantisedMatrix {
         QuantisedMatrix { inputs, outputs, panels, data: Lines::zeroed(bytes) }
     }
 
+    /// Bytes that a matrix of such parts takes.
+    pub fn bytes_for(inputs: usize, parts: &[(usize, Bits)]) -> usize {
+        let groups = inputs.div_ceil(GROUP);
+        parts.iter().map(|&(count, bits)| count.div_ceil(PANEL_COLUMNS) * bits.panel_bytes(groups)).sum()
+    }
+
     /// All panels, to be filled each by whoever is free.
     pub fn panels_mut(&mut self) -> Vec<PanelMut<'_>> {
         let mut rest = self.data.bytes_mut();

@@ -4,9 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use inference::testing::write_byte_tokenizer;
-use inference::{Answer, Engine, EngineError, EngineSettings, Request, Sampling, ScoreError, Scorer};
+use inference::{
+    Answer, Engine, EngineError, EngineSettings, Request, Sampling, ScoreError, Scorer, forecast,
+};
 use model::testing::write_random_model;
-use model::{Adapter, AdapterConfig, ModelConfig, Projection, write_safetensors};
+use model::{Adapter, AdapterConfig, ModelConfig, ModelSizes, Projection, WeightFormat, write_safetensors};
 
 pub struct Folders {
     _folder: tempfile::TempDir,
@@ -98,23 +100,29 @@ fn the_scorer_and_the_engine_agree() {
         let answer = engine.submit(request).unwrap().wait().unwrap();
         answer.prompt_logprobs.into_iter().flatten().map(|logprob| logprob.token.logprob).collect()
     };
-    let mut scorer = Scorer::load(&folders.base, 2).unwrap();
+    let mut scorer = Scorer::load(&folders.base, None, WeightFormat::F32, 2).unwrap();
     let scores = scorer.score(&tokens).unwrap();
     assert_eq!(scores.len(), tokens.len() - 1);
     assert_eq!(scores, prompt_logprobs(None), "to the bit");
     assert_eq!(scores[..20], scorer.score(&tokens[..21]).unwrap(), "what follows does not matter");
-    let mut adapted = Scorer::load_with_adapter(&folders.base, &folders.adapter, 1).unwrap();
+    let mut adapted = Scorer::load(&folders.base, Some(&folders.adapter), WeightFormat::F32, 1).unwrap();
     let adapted = adapted.score(&tokens).unwrap();
     for (merged, beside) in adapted.iter().zip(prompt_logprobs(Some("chat"))) {
         assert!((merged - beside).abs() < 1e-3, "merged {merged}, beside {beside}");
     }
     assert_ne!(adapted, scores);
+    let mut rounded = Scorer::load(&folders.base, None, WeightFormat::Q8, 1).unwrap();
+    let rounded = rounded.score(&tokens).unwrap();
+    assert!(rounded != scores, "weights in 8 bits are other weights");
+    for (rounded, exact) in rounded.iter().zip(&scores) {
+        assert!((rounded - exact).abs() < 0.5, "{rounded} in 8 bits, {exact}");
+    }
 }
 
 #[test]
 fn what_cannot_be_scored_says_why() {
     let folders = folders();
-    let mut scorer = Scorer::load(&folders.base, 1).unwrap();
+    let mut scorer = Scorer::load(&folders.base, None, WeightFormat::F32, 1).unwrap();
     assert!(matches!(scorer.score(&[1]), Err(ScoreError::TooShort { found: 1 })));
     assert!(matches!(scorer.score(&[1; 513]), Err(ScoreError::TooLong { found: 513, context: 512 })));
     assert!(matches!(scorer.score(&[1, 999]), Err(ScoreError::UnknownToken { token: 999, .. })));
@@ -132,6 +140,14 @@ fn memory_is_known_before_the_start() {
         let settings = EngineSettings { memory_bytes: Some(bytes), ..EngineSettings::default() };
         Engine::start(&folders.base, &settings)
     };
+    for settings in [
+        EngineSettings::default(),
+        EngineSettings { threads: 2, weights: WeightFormat::Q8, ..EngineSettings::default() },
+    ] {
+        let sizes = ModelSizes::of_path(&folders.base, settings.weights).unwrap();
+        let forecast = forecast(&sizes, &settings).unwrap().memory;
+        assert_eq!(forecast, start(&folders, settings).memory(), "before it is loaded");
+    }
     let sixteen = start(&folders, EngineSettings::default()).memory();
     assert!(sixteen.workspace_bytes >= memory.workspace_bytes);
     let small = budget(sixteen.weights_bytes + sixteen.workspace_bytes + 200 * 256).unwrap();

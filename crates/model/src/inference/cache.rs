@@ -1,7 +1,6 @@
 //! Keys and values of running sequences, in blocks.
 
 use super::InferenceModel;
-use super::weight::Weight;
 use compute::attention::AttentionShape;
 use compute::cached_attention::{CacheBlock, CacheBlockMut, block_floats, block_numbers, code_block_bytes};
 use compute::memory::Lines;
@@ -58,9 +57,9 @@ impl InferenceModel {
     /// What goes with the weights, where nothing else is said: f32 with f32, else bf16.
     pub fn default_cache_format(&self) -> CacheFormat {
         // Of weights as a file stores them, one matrix stands for all.
-        match self.layers.first().map(|layer| &layer.output) {
-            Some(Weight::F32(_)) | None => CacheFormat::F32,
-            Some(_) => CacheFormat::Bf16,
+        match self.layers.first().is_none_or(|layer| layer.output.is_f32()) {
+            true => CacheFormat::F32,
+            false => CacheFormat::Bf16,
         }
     }
 

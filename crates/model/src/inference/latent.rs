@@ -49,7 +49,7 @@ impl PackedLatent {
         let LatentAttention { query_rank, rank, rotary_dim, value_dim, interleaved, .. } = latent;
         let AttentionSpecification { heads, head_dim, .. } = *attention;
         let plain_dim = head_dim - rotary_dim;
-        let (read, format) = (|span: &Range<usize>| reader.values(span), reader.format);
+        let read = |span: &Range<usize>| reader.values(span);
         let query_down = match &spans.query_down {
             Some((down, norm)) => Some((reader.matrix(down, hidden)?, read(norm)?)),
             None => None,
@@ -72,15 +72,15 @@ impl PackedLatent {
                     transposed[column * plain_dim + row] = value;
                 }
             }
-            (Weight::new(&transposed, plain_dim, format), Weight::new(values, rank, format))
+            (reader.pack(&transposed, plain_dim), reader.pack(values, rank))
         };
         Ok(PackedLatent {
             heads,
             head_dim,
             latent,
             query_down,
-            query_up: Weight::new(&query_up, width, format),
-            down: Weight::new(&down, hidden, format),
+            query_up: reader.pack(&query_up, width),
+            down: reader.pack(&down, hidden),
             norm: read(&spans.norm)?,
             absorbed: up.chunks_exact((plain_dim + value_dim) * rank).map(absorb).collect(),
         })

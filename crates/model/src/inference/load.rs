@@ -51,20 +51,19 @@ impl InferenceModel {
         InferenceModel::load_with(&config, tensors.as_ref(), format, threads)
     }
 
-    /// Reads a model and adds an adapter to its weights.
+    /// Reads a model and adds an adapter to its weights; matrices are kept as `format`.
     ///
     /// # Errors
     /// Names the file and what is wrong with it.
     pub fn load_merged(
         folder: &Path,
         adapter_folder: &Path,
+        format: WeightFormat,
         threads: usize,
     ) -> Result<InferenceModel, ModelError> {
         let (config, tensors) = open(folder)?;
-        let adapter = Adapter::load(&config, adapter_folder)?;
-        let places = adapter.changed_tensors(&config);
-        let tensors = WithAdapter { tensors, adapter: &adapter, places };
-        InferenceModel::load_with(&config, &tensors, WeightFormat::F32, threads)
+        let tensors = with_adapter(&config, tensors, adapter_folder)?;
+        InferenceModel::load_with(&config, tensors.as_ref(), format, threads)
     }
 
     /// A model from parameters in memory, in the order of its table.
@@ -106,6 +105,18 @@ impl InferenceModel {
         format: WeightFormat,
         threads: usize,
     ) -> Result<InferenceModel, ModelError> {
+        InferenceModel::assemble(config, tensors, format, threads, false)
+    }
+
+    /// As [`InferenceModel::load_with`]; with `counts_only` nothing is read but the headers, and the model is of no use but
+    /// for its sizes.
+    pub(super) fn assemble(
+        config: &ModelConfig,
+        tensors: &dyn Tensors,
+        format: WeightFormat,
+        threads: usize,
+        counts_only: bool,
+    ) -> Result<InferenceModel, ModelError> {
         config.check()?;
         let spans = ModelSpans::new(config);
         // Check the sizes on disk before memory is taken for what a configuration merely claims.
@@ -113,6 +124,7 @@ impl InferenceModel {
         let hidden = config.hidden_size;
         // These two of xIELU's numbers are the same in all layers of the published models, and not always written.
         let numbers = match spans.layers.iter().any(|layer| layer.activation.is_some()) {
+            true if counts_only => Ok(vec![[0.0; 2]; spans.layers.len()]),
             true => (0..spans.layers.len()).map(|layer| xielu_constants(tensors, layer)).collect(),
             false => Ok(Vec::new()),
         }?;
@@ -124,7 +136,7 @@ impl InferenceModel {
             WeightFormat::Stored if !tensors.names().iter().any(in_blocks) => WeightFormat::F32,
             format => format,
         };
-        let reader = Reader { tensors, table: &spans.table, team: &team, format };
+        let reader = Reader { tensors, table: &spans.table, team: &team, format, counts_only };
         let read = |span: &Range<usize>| reader.values(span);
         let mut layers = Vec::new();
         let mut vectors = Vec::new();
@@ -238,14 +250,28 @@ fn xielu(alphas: &[f32], [beta, epsilon]: [f32; 2]) -> Xielu {
     Xielu { positive: softplus(alphas[0]), negative: beta + softplus(alphas[1]), beta, epsilon }
 }
 
-/// Tensors with an adapter's product added to those that it changes.
-struct WithAdapter<'a> {
+/// A model's tensors with an adapter (PEFT layout) merged into those that it changes.
+///
+/// # Errors
+/// Names the file and what does not fit.
+pub fn with_adapter(
+    config: &ModelConfig,
     tensors: Box<dyn Tensors>,
-    adapter: &'a Adapter,
+    adapter_folder: &Path,
+) -> Result<Box<dyn Tensors>, ModelError> {
+    let adapter = Adapter::load(config, adapter_folder)?;
+    let places = adapter.changed_tensors(config);
+    Ok(Box::new(WithAdapter { tensors, adapter, places }))
+}
+
+/// Tensors with an adapter's product added to those that it changes.
+struct WithAdapter {
+    tensors: Box<dyn Tensors>,
+    adapter: Adapter,
     places: BTreeMap<String, (usize, Projection)>,
 }
 
-impl Tensors for WithAdapter<'_> {
+impl Tensors for WithAdapter {
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
         self.tensors.shape(name)
     }

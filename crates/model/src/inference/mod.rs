@@ -8,6 +8,7 @@
 //! anything in an order that depends on the call.
 
 mod cache;
+mod forecast;
 mod latent;
 mod load;
 mod mixture;
@@ -18,7 +19,8 @@ mod table;
 mod weight;
 
 pub use cache::{CacheFormat, KvCache};
-pub use load::load_parameters;
+pub use forecast::ModelSizes;
+pub use load::{load_parameters, with_adapter};
 pub use plan::CallLimits;
 pub use weight::WeightFormat;
 

@@ -2,7 +2,7 @@
 //! whole matrix stands in memory as f32. Blocks of a GGUF file that have a product of their own are taken over as they are.
 
 use super::table::Table;
-use super::weight::{Weight, WeightFormat};
+use super::weight::{Counted, Weight, WeightFormat};
 use crate::ModelError;
 use crate::parameters::{Parameter, ParameterTable};
 use crate::tensors::{Tensors, read_span};
@@ -17,6 +17,8 @@ pub(super) struct Reader<'a> {
     pub table: &'a ParameterTable,
     pub team: &'a Team,
     pub format: WeightFormat,
+    /// Sizes are wanted and no numbers: nothing is read, and no memory is taken.
+    pub counts_only: bool,
 }
 
 /// A tensor among those that make one matrix, one behind another.
@@ -38,7 +40,10 @@ struct Buffers {
 impl Reader<'_> {
     /// What stands in a span of the table, as f32.
     pub fn values(&self, span: &Range<usize>) -> Result<Vec<f32>, ModelError> {
-        read_span(self.tensors, self.table, span)
+        match self.counts_only {
+            true => Ok(vec![0.0; span.len()]),
+            false => read_span(self.tensors, self.table, span),
+        }
     }
 
     /// The matrix [outputs, inputs] that stands in a span, packed.
@@ -55,7 +60,11 @@ impl Reader<'_> {
     ) -> Result<Weight, ModelError> {
         let parts = self.parts(span, inputs);
         let outputs = span.len() / inputs;
-        match kept(&parts, format, inputs) {
+        let kept = kept(&parts, format, inputs);
+        if self.counts_only {
+            return Ok(counted(&kept, &parts, inputs, outputs));
+        }
+        match kept {
             Kept::F32 => {
                 let mut matrix = PackedMatrix::zeroed(inputs, outputs);
                 self.fill(matrix.panels_mut(), |panel, buffers| {
@@ -85,9 +94,7 @@ impl Reader<'_> {
                 Ok(Weight::Quantised(matrix))
             }
             Kept::Repacked(codes) => {
-                let lengths: Vec<(usize, Bits)> =
-                    parts.iter().map(|part| part.rows.len()).zip(codes).collect();
-                let mut matrix = QuantisedMatrix::zeroed(inputs, &lengths);
+                let mut matrix = QuantisedMatrix::zeroed(inputs, &lengths(&parts, &codes));
                 self.fill(matrix.panels_mut(), |panel, buffers| {
                     let rows = panel.outputs();
                     // A panel never has outputs of two parts.
@@ -112,10 +119,19 @@ impl Reader<'_> {
         }
     }
 
+    /// Numbers in memory [outputs, inputs], packed.
+    pub fn pack(&self, values: &[f32], inputs: usize) -> Weight {
+        match self.counts_only {
+            true => counted(&kept(&[], self.format, inputs), &[], inputs, values.len() / inputs),
+            false => Weight::new(values, inputs, self.format),
+        }
+    }
+
     /// The table of embeddings that stands in a span, rows of `width`.
     pub fn embedding(&self, span: &Range<usize>, width: usize) -> Result<Table, ModelError> {
         let parts = self.parts(span, width);
         let [part] = &parts[..] else { return Ok(Table::of_f32(&self.values(span)?, width)) };
+        let rows = part.rows.len();
         let quantised = |element: ElementType| element.block_elements() > 1;
         let eight = if width.is_multiple_of(32) { ElementType::Q8_0 } else { ElementType::Bf16 };
         let (element, as_stored) = match (self.format, part.stored) {
@@ -126,7 +142,10 @@ impl Reader<'_> {
             (WeightFormat::Bf16, _) => (ElementType::Bf16, false),
             (WeightFormat::Q8 | WeightFormat::Q4, _) => (eight, false),
         };
-        let mut table = Table::zeroed(element, width, part.rows.len());
+        if self.counts_only {
+            return Ok(Table::counted(element, width, rows));
+        }
+        let mut table = Table::zeroed(element, width, rows);
         self.fill(table.parts_mut(), |(rows, bytes), buffers| {
             if as_stored {
                 return self.tensors.read_stored_rows(part.name, rows.start, bytes);
@@ -208,6 +227,28 @@ impl Reader<'_> {
         });
         failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
+}
+
+/// What a matrix will take.
+fn counted(kept: &Kept, parts: &[Part], inputs: usize, outputs: usize) -> Weight {
+    let bytes = match kept {
+        Kept::F32 => PackedMatrix::bytes_for(inputs, outputs),
+        Kept::Bf16 => Bf16Matrix::bytes_for(inputs, outputs),
+        Kept::Quantised(bits) => QuantisedMatrix::bytes_for(inputs, &[(outputs, *bits)]),
+        Kept::Repacked(codes) => QuantisedMatrix::bytes_for(inputs, &lengths(parts, codes)),
+    };
+    Weight::Counted(Counted {
+        inputs,
+        outputs,
+        bytes,
+        is_f32: matches!(kept, Kept::F32),
+        is_quantised: matches!(kept, Kept::Quantised(_) | Kept::Repacked(_)),
+    })
+}
+
+/// The rows of each part with its code.
+fn lengths(parts: &[Part], codes: &[Bits]) -> Vec<(usize, Bits)> {
+    parts.iter().map(|part| part.rows.len()).zip(codes.iter().copied()).collect()
 }
 
 /// What a matrix becomes.
@@ -328,8 +369,13 @@ mod tests {
             }
             let tensors = Stored(&table, blocks);
             let team = Team::new(2);
-            let reader =
-                Reader { tensors: &tensors, table: &table, team: &team, format: WeightFormat::Stored };
+            let reader = Reader {
+                tensors: &tensors,
+                table: &table,
+                team: &team,
+                format: WeightFormat::Stored,
+                counts_only: false,
+            };
             let span = 0..table.length();
             let expected = reader.values(&span).unwrap();
             let weight = reader.matrix(&span, INPUTS).unwrap();

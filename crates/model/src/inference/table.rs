@@ -12,14 +12,22 @@ pub(super) struct Table {
     element: ElementType,
     width: usize,
     row_bytes: usize,
+    rows: usize,
+    /// Empty where the table is only counted.
     bytes: Vec<u8>,
 }
 
 impl Table {
     /// Room for so many rows, each a whole number of blocks.
     pub fn zeroed(element: ElementType, width: usize, rows: usize) -> Table {
+        let table = Table::counted(element, width, rows);
+        Table { bytes: vec![0; table.bytes()], ..table }
+    }
+
+    /// A table of which only the size is wanted.
+    pub fn counted(element: ElementType, width: usize, rows: usize) -> Table {
         let row_bytes = element.row_bytes(width).unwrap_or(0);
-        Table { element, width, row_bytes, bytes: vec![0; rows * row_bytes] }
+        Table { element, width, row_bytes, rows, bytes: Vec::new() }
     }
 
     /// Numbers as they are, rows of `width`.
@@ -44,7 +52,7 @@ impl Table {
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        self.bytes.len()
+        self.rows * self.row_bytes
     }
 
     /// Bytes of one row.

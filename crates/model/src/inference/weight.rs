@@ -56,6 +56,18 @@ pub(super) enum Weight {
     Bf16(Bf16Matrix),
     /// In 8 or 4 bits, each part with its own code.
     Quantised(QuantisedMatrix),
+    /// Of a model that is only counted: nothing stands in memory.
+    Counted(Counted),
+}
+
+/// What is known of a matrix before it is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counted {
+    pub inputs: usize,
+    pub outputs: usize,
+    pub bytes: usize,
+    pub is_f32: bool,
+    pub is_quantised: bool,
 }
 
 impl Weight {
@@ -78,6 +90,7 @@ impl Weight {
             Weight::F32(matrix) => matrix.rows(),
             Weight::Bf16(matrix) => matrix.inputs(),
             Weight::Quantised(matrix) => matrix.inputs(),
+            Weight::Counted(matrix) => matrix.inputs,
         }
     }
 
@@ -87,6 +100,7 @@ impl Weight {
             Weight::F32(matrix) => matrix.columns(),
             Weight::Bf16(matrix) => matrix.outputs(),
             Weight::Quantised(matrix) => matrix.outputs(),
+            Weight::Counted(matrix) => matrix.outputs,
         }
     }
 
@@ -96,17 +110,18 @@ impl Weight {
             Weight::F32(matrix) => matrix.column(output, row),
             Weight::Bf16(matrix) => matrix.row(output, row),
             Weight::Quantised(matrix) => matrix.row(output, row),
+            Weight::Counted(_) => row.fill(0.0),
         }
     }
 
     /// Whether its products are those of training.
     pub fn is_f32(&self) -> bool {
-        matches!(self, Weight::F32(_))
+        matches!(self, Weight::F32(_) | Weight::Counted(Counted { is_f32: true, .. }))
     }
 
     /// Whether it is kept in 8 or 4 bits.
     pub fn is_quantised(&self) -> bool {
-        matches!(self, Weight::Quantised(_))
+        matches!(self, Weight::Quantised(_) | Weight::Counted(Counted { is_quantised: true, .. }))
     }
 
     /// Whether rows of a prompt are computed in other numbers than rows of an answer on this machine: with a matrix unit,
@@ -121,6 +136,7 @@ impl Weight {
             Weight::F32(matrix) => matrix.bytes(),
             Weight::Bf16(matrix) => matrix.bytes(),
             Weight::Quantised(matrix) => matrix.bytes(),
+            Weight::Counted(matrix) => matrix.bytes,
         }
     }
 
@@ -157,6 +173,7 @@ impl Products<'_> {
         let (input, output) = (weight.inputs(), weight.outputs());
         let rows = x.len() / input;
         match weight {
+            Weight::Counted(_) => y.fill(0.0),
             Weight::F32(matrix) => {
                 let (x, y) = (MatrixRef::new(x, rows, input), MatrixMut::new(y, rows, output));
                 multiply_packed_on(self.team, x, matrix, y, Start::Zero);

@@ -337,7 +337,7 @@ fn an_adapter_beside_a_model_does_what_it_does_merged() {
         std::fs::write(written.path().join("adapter_config.json"), adapter.to_json()).unwrap();
         let mut file = std::fs::File::create(written.path().join("adapter_model.safetensors")).unwrap();
         write_safetensors(&mut file, adapter.table(), &adapter.values).unwrap();
-        let merged = InferenceModel::load_merged(&folder, written.path(), 2).unwrap();
+        let merged = InferenceModel::load_merged(&folder, written.path(), WeightFormat::F32, 2).unwrap();
         let tokens = tokens(&folder);
         let run = |model: &InferenceModel, adapter: Option<&Adapter>| {
             let chunk = SequenceChunk {

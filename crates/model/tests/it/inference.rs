@@ -4,7 +4,7 @@ use crate::{Batch, decoder, device, workspace};
 use model::testing::{random_values, write_random_model};
 use model::{
     Adapter, AdapterConfig, AdapterInTraining, BLOCK_POSITIONS, InferenceModel, LogitRows, ModelConfig,
-    ModelError, Projection, SequenceChunk, write_safetensors,
+    ModelError, Projection, SequenceChunk, WeightFormat, write_safetensors,
 };
 
 const VOCABULARY: usize = 70;
@@ -195,7 +195,8 @@ fn loads_and_merges(config: ModelConfig) {
 
     let model = InferenceModel::load(folder.path()).unwrap();
     assert_eq!(model.config(), &config);
-    let merged = InferenceModel::load_merged(folder.path(), adapter_folder.path(), 1).unwrap();
+    let merged =
+        InferenceModel::load_merged(folder.path(), adapter_folder.path(), WeightFormat::F32, 1).unwrap();
     let adapter = model.load_adapter(adapter_folder.path()).unwrap();
     let tokens = [1, 2, 3];
     let run = |model: &InferenceModel, adapter: Option<&Adapter>| {

@@ -2,7 +2,9 @@
 
 use compute::allocation::held;
 use model::testing::random_values;
-use model::{CacheFormat, CallLimits, InferenceModel, LogitRows, ModelConfig, SequenceChunk, WeightFormat};
+use model::{
+    CacheFormat, CallLimits, InferenceModel, LogitRows, ModelConfig, ModelSizes, SequenceChunk, WeightFormat,
+};
 
 const LIMITS: CallLimits = CallLimits { rows: 96, logit_rows: 7, positions: 512 };
 
@@ -34,6 +36,36 @@ fn largest_calls(model: &InferenceModel) -> isize {
     assert!(taken_at_first <= taken);
     drop(workspace);
     taken
+}
+
+/// Whether all that is known before a model is loaded is what is known of the loaded one.
+fn check_sizes(name: &str, sizes: &ModelSizes, model: &InferenceModel) {
+    assert_eq!(sizes.weight_bytes(), model.weight_bytes(), "{name}");
+    assert_eq!(sizes.bytes_per_token(), model.bytes_per_token(), "{name}");
+    assert_eq!(sizes.default_cache_format(), model.default_cache_format(), "{name}");
+    for format in CacheFormat::ALL {
+        assert_eq!(sizes.cache_block_bytes(format), model.cache_block_bytes(format), "{name}, {format:?}");
+    }
+    assert_eq!(sizes.workspace_bytes(LIMITS, 2), model.workspace_bytes(LIMITS, 2), "{name}");
+}
+
+#[test]
+fn sizes_are_known_before_a_model_is_loaded() {
+    let families = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/families");
+    let mut counted = 0;
+    for entry in std::fs::read_dir(families).unwrap() {
+        let folder = entry.unwrap().path();
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        for format in WeightFormat::ALL {
+            let model = InferenceModel::load_as(&folder, format).unwrap();
+            let sizes = ModelSizes::of_path(&folder, format).unwrap();
+            check_sizes(&format!("{name}, {format:?}"), &sizes, &model);
+            let of_config = ModelSizes::of_config(model.config(), None, format).unwrap();
+            check_sizes(&format!("configuration of {name}, {format:?}"), &of_config, &model);
+            counted += 1;
+        }
+    }
+    assert!(counted > 50, "{counted}");
 }
 
 #[test]

@@ -55,6 +55,23 @@ fn matrix(name: &str) -> bool {
 }
 
 #[test]
+fn sizes_of_a_file_are_known_from_its_headers() {
+    let folder = tempfile::tempdir().unwrap();
+    for element in [F32, F16, Bf16, Q8_0, Q4_0, Q4_1, Q4K, Q5_0, Q6K] {
+        for tied in [false, true] {
+            let path = file(folder.path(), tied, |name| matrix(name).then_some(element));
+            for format in WeightFormat::ALL.into_iter().chain([WeightFormat::Stored]) {
+                let model = InferenceModel::load_as(&path, format).unwrap();
+                let sizes = model::ModelSizes::of_path(&path, format).unwrap();
+                let found = (sizes.weight_bytes(), sizes.bytes_per_token(), sizes.default_cache_format());
+                let expected = (model.weight_bytes(), model.bytes_per_token(), model.default_cache_format());
+                assert_eq!(found, expected, "{element:?}, {format:?}, {tied}");
+            }
+        }
+    }
+}
+
+#[test]
 fn every_type_computes_what_its_decoded_numbers_do() {
     let folder = tempfile::tempdir().unwrap();
     for element in [F32, F16, Bf16, Q8_0, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K] {

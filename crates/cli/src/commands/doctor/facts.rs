@@ -1,10 +1,10 @@
 //! What a model is, as far as its configuration and its headers say: parameters, cache, problems that stand in the way.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hub::selection::{LeftOut, select};
 use hub::{Address, Hub, Model};
-use model::ModelConfig;
+use model::{ModelConfig, ModelSizes, WeightFormat};
 use serde_json::{Value, json};
 
 use super::headers::{self, Tensor};
@@ -48,9 +48,46 @@ pub struct Facts {
     pub problems: Vec<String>,
     /// What is worth knowing.
     pub notes: Vec<String>,
+    /// What sizes in memory are counted from.
+    pub(super) counted_from: Option<CountedFrom>,
+}
+
+/// The nearest to the loaded model that there is.
+#[derive(Debug)]
+pub(super) enum CountedFrom {
+    /// A folder, or a GGUF file.
+    Path(PathBuf),
+    Configuration(Box<ModelConfig>),
 }
 
 impl Facts {
+    /// Sizes in memory with weights in a format, where the configuration is understood: those of the engine.
+    pub fn sizes(&self, format: WeightFormat) -> Option<ModelSizes> {
+        match self.counted_from.as_ref()? {
+            CountedFrom::Path(path) => ModelSizes::of_path(path, format).ok(),
+            CountedFrom::Configuration(config) => ModelSizes::of_config(config, None, format).ok(),
+        }
+    }
+
+    /// The formats that weights may be kept in: of a GGUF file also the one that they are in.
+    pub fn formats(&self) -> Vec<WeightFormat> {
+        let is_file = matches!(&self.counted_from, Some(CountedFrom::Path(path)) if path.is_file());
+        is_file.then_some(WeightFormat::Stored).into_iter().chain(WeightFormat::ALL).collect()
+    }
+
+    /// Where a model stands whose configuration is understood: what its headers say against that counts as a problem.
+    fn count_from(&mut self, path: &Path, config: Option<ModelConfig>) {
+        if let Err(error) = ModelSizes::of_path(path, WeightFormat::Stored) {
+            let problem = error.to_string();
+            if self.problems.is_empty() {
+                self.problems.push(problem);
+            }
+            self.counted_from = config.map(|config| CountedFrom::Configuration(Box::new(config)));
+        } else {
+            self.counted_from = Some(CountedFrom::Path(path.to_path_buf()));
+        }
+    }
+
     /// Parameters that a token meets, the input table among them.
     pub fn active_parameters(&self) -> u64 {
         self.parameters - self.routed + (self.routed as f64 * self.routed_share) as u64
@@ -153,6 +190,7 @@ pub fn of_folder(folder: &Path) -> anyhow::Result<Facts> {
         name.file_name().map_or_else(|| "model".to_string(), |name| name.to_string_lossy().into_owned());
     let mut facts = Facts { name, routed_share: 1.0, ..Facts::default() };
     let config = folder.join("config.json");
+    let mut understood = None;
     match std::fs::metadata(&config) {
         Err(_) => facts.problems.push("config.json is missing: nothing says what the model is".to_string()),
         Ok(found) if found.len() > LARGEST_CONFIG_BYTES => {
@@ -161,8 +199,9 @@ pub fn of_folder(folder: &Path) -> anyhow::Result<Facts> {
         Ok(_) => {
             let keys = serde_json::from_slice::<Value>(&std::fs::read(&config)?).unwrap_or_default();
             facts.configure(&keys);
-            if let Err(error) = ModelConfig::load(&config) {
-                facts.problems.push(error.to_string());
+            match ModelConfig::load(&config) {
+                Ok(config) => understood = Some(config),
+                Err(error) => facts.problems.push(error.to_string()),
             }
         }
     }
@@ -173,6 +212,9 @@ pub fn of_folder(folder: &Path) -> anyhow::Result<Facts> {
     names.sort();
     weights(folder, &names, &mut facts);
     texts(folder, &names, &mut facts);
+    if understood.is_some() {
+        facts.count_from(folder, understood);
+    }
     if names.iter().any(|name| name == ".pull") {
         facts.problems.push("a pull was not finished here: run the same `eulalia pull` again".to_string());
     }
@@ -257,7 +299,10 @@ pub fn of_gguf(path: &Path) -> anyhow::Result<Facts> {
         Ok(model) => {
             let keys = Value::Object(model.config().clone());
             facts.configure(&keys);
-            facts.problems.extend(understood(&keys).err());
+            match understood(&keys) {
+                Ok(config) => facts.count_from(path, Some(config)),
+                Err(problem) => facts.problems.push(problem),
+            }
         }
         Err(error) => facts.problems.push(error.to_string()),
     }
@@ -291,7 +336,10 @@ pub fn of_repository(hub: &Hub, address: &Address, world: &World) -> anyhow::Res
     let config = hub::read_small(hub, &listing, "config.json", LARGEST_CONFIG_BYTES, &world.cancellation)?;
     let keys = serde_json::from_slice::<Value>(&config).unwrap_or_default();
     facts.configure(&keys);
-    facts.problems.extend(understood(&keys).err());
+    match understood(&keys) {
+        Ok(config) => facts.counted_from = Some(CountedFrom::Configuration(Box::new(config))),
+        Err(problem) => facts.problems.push(problem),
+    }
     let bytes_each = match keys["torch_dtype"].as_str().or(keys["dtype"].as_str()) {
         Some("float32") => 4,
         _ => 2,
@@ -313,10 +361,11 @@ pub fn of_repository(hub: &Hub, address: &Address, world: &World) -> anyhow::Res
 }
 
 /// Whether the decoder follows a configuration.
-fn understood(keys: &Value) -> Result<(), String> {
+fn understood(keys: &Value) -> Result<ModelConfig, String> {
     let keys = keys.as_object().ok_or("config.json: expected a JSON object")?;
     let config = ModelConfig::from_keys(keys).map_err(|problem| format!("config.json: {problem}"))?;
-    config.check().map_err(|problem| format!("config.json: {problem}"))
+    config.check().map_err(|problem| format!("config.json: {problem}"))?;
+    Ok(config)
 }
 
 /// What the catalogue says of a model that cannot be asked for.
