@@ -41,6 +41,9 @@ pub struct GenerateArguments {
     /// How many continuations; the prompt is read once for all of them
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub count: u64,
+    /// In the result of --json: the probability of each token, and of so many of the likeliest beside it
+    #[arg(long, value_name = "N")]
+    pub logprobs: Option<usize>,
     /// An adapter (PEFT layout) [default: the folder adapter/ of the model, if it has one]
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
@@ -67,6 +70,9 @@ pub struct ConvertArguments {
     /// Put the new file or folder in the place of one that is there
     #[arg(long)]
     pub force: bool,
+    /// Merge this adapter (PEFT layout) into the weights
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
     /// Convert a release even if it does not verify
     #[arg(long)]
     pub allow_unverified: bool,
@@ -85,6 +91,9 @@ pub struct QuantizeArguments {
     /// Put the new file in the place of one that is there
     #[arg(long)]
     pub force: bool,
+    /// Merge this adapter (PEFT layout) into the weights
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
     /// Quantise a release even if it does not verify
     #[arg(long)]
     pub allow_unverified: bool,

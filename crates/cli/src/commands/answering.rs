@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::Args;
 use inference::{
-    AnswerFormat, Engine, EngineSettings, Event, FinishReason, Request, RequestFailure, RequestHandle,
-    Sampling, Usage,
+    Alternative, AnswerFormat, Engine, EngineSettings, Event, FinishReason, Request, RequestFailure,
+    RequestHandle, Sampling, TokenLogprob, Usage,
 };
 use model::{CacheFormat, WeightFormat};
 use provenance::Cancelled;
@@ -32,20 +32,29 @@ const GLANCE: Duration = Duration::from_millis(50);
 #[derive(Args)]
 pub struct AnswerArguments {
     /// Randomness of the choice of words; 0 always takes the likeliest [default: the model's own, else 0.7]
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub temperature: Option<f32>,
     /// Choose among this many likeliest tokens; 0 is all [default: the model's own, else 0]
     #[arg(long, value_name = "N")]
     pub top_k: Option<usize>,
     /// Choose among the likeliest tokens that together have this probability [default: the model's own, else 1]
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub top_p: Option<f32>,
     /// Choose among tokens with at least this share of the likeliest one's probability [default: the model's own, else 0]
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub min_p: Option<f32>,
     /// Makes tokens that stand in the text already less likely; 1 is off [default: the model's own, else 1]
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub repetition_penalty: Option<f32>,
+    /// Makes tokens that the answer holds already less likely, however often it holds them; 0 is off
+    #[arg(long, value_name = "NUMBER", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub presence_penalty: f32,
+    /// Makes tokens less likely for each time that the answer holds them; 0 is off
+    #[arg(long, value_name = "NUMBER", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub frequency_penalty: f32,
+    /// Add a number to a token's logit, such as 17=-100 to forbid token 17 (repeatable)
+    #[arg(long, value_name = "ID=NUMBER", value_parser = logit_bias)]
+    pub logit_bias: Vec<(u32, f32)>,
     /// Most tokens in one answer [default: the model's own, else 512]
     #[arg(long, value_name = "N")]
     pub max_tokens: Option<usize>,
@@ -80,6 +89,12 @@ pub struct AnswerArguments {
 pub fn weight_format(name: &str) -> Result<WeightFormat, String> {
     let names = || WeightFormat::ALL.map(WeightFormat::name).join(", ");
     WeightFormat::of_name(name).ok_or_else(|| format!("expected one of {}, stored", names()))
+}
+
+/// A token and what is added to its logit.
+fn logit_bias(text: &str) -> Result<(u32, f32), String> {
+    let parsed = text.split_once('=').and_then(|(id, bias)| Some((id.parse().ok()?, bias.parse().ok()?)));
+    parsed.ok_or_else(|| "expected a token's id and a number, such as 17=-100".to_string())
 }
 
 /// A format of the cache by its name.
@@ -138,8 +153,15 @@ impl Answering {
         self.max_tokens
     }
 
-    /// Hands in a request; `index` tells answers to one prompt apart. Asks for no more tokens than the context holds.
-    pub fn ask(&self, prompt: Vec<u32>, index: u64, stop_tokens: Vec<u32>) -> anyhow::Result<RequestHandle> {
+    /// Hands in a request; `index` tells answers to one prompt apart, `logprobs` asks for each token's probability and for so
+    /// many of the likeliest. Asks for no more tokens than the context holds.
+    pub fn ask(
+        &self,
+        prompt: Vec<u32>,
+        index: u64,
+        stop_tokens: Vec<u32>,
+        logprobs: Option<usize>,
+    ) -> anyhow::Result<RequestHandle> {
         let room = self.engine.context_length().saturating_sub(prompt.len()).max(1);
         let seed = inference::seed_of_answer(self.sampling.seed, index);
         let request = Request {
@@ -148,6 +170,7 @@ impl Answering {
             max_tokens: Some(self.max_tokens.min(room)),
             stop: self.stop.clone(),
             stop_tokens,
+            logprobs,
             format: self.format.clone(),
             ..Request::new(TENANT, prompt)
         };
@@ -163,6 +186,9 @@ fn sampling(arguments: &AnswerArguments, engine: &Engine) -> anyhow::Result<Samp
         top_p: arguments.top_p.unwrap_or(model.top_p),
         min_p: arguments.min_p.unwrap_or(model.min_p),
         repetition_penalty: arguments.repetition_penalty.unwrap_or(model.repetition_penalty),
+        presence_penalty: arguments.presence_penalty,
+        frequency_penalty: arguments.frequency_penalty,
+        logit_bias: arguments.logit_bias.iter().copied().collect(),
         seed: arguments.seed,
         ..model
     };
@@ -191,6 +217,8 @@ pub struct Answered {
     /// `None`: it was stopped by Ctrl-C.
     pub reason: Option<FinishReason>,
     pub usage: Usage,
+    /// One for each token, where they were asked for.
+    pub logprobs: Vec<TokenLogprob>,
     /// From the request to the first text.
     pub first: Duration,
     pub whole: Duration,
@@ -238,7 +266,19 @@ impl Answered {
             Some(FinishReason::EndOfText) => "end_of_text",
             Some(FinishReason::StopString) => "stop_string",
         };
-        json!({
+        let alternative = |found: &Alternative| {
+            json!({
+                "id": found.id,
+                "text": String::from_utf8_lossy(&found.bytes),
+                "logprob": found.logprob,
+            })
+        };
+        let with_top = |found: &TokenLogprob| {
+            let mut token = alternative(&found.token);
+            token["top"] = found.top.iter().map(alternative).collect();
+            token
+        };
+        let mut answer = json!({
             "text": self.text,
             "reason": reason,
             "prompt_tokens": self.usage.prompt_tokens,
@@ -246,7 +286,11 @@ impl Answered {
             "seconds_to_first_text": self.first.as_secs_f64(),
             "seconds": self.whole.as_secs_f64(),
             "tokens_per_second": self.tokens_per_second(),
-        })
+        });
+        if !self.logprobs.is_empty() {
+            answer["logprobs"] = self.logprobs.iter().map(with_top).collect();
+        }
+        answer
     }
 }
 
@@ -271,9 +315,11 @@ pub fn show(
     let mut first = None;
     let mut tokens = 0;
     let mut text = String::new();
+    let mut all_logprobs = Vec::new();
     let (reason, usage) = loop {
         match handle.next_event_within(GLANCE) {
-            Ok(Event::Token { text: piece, ids, .. }) => {
+            Ok(Event::Token { text: piece, ids, logprobs }) => {
+                all_logprobs.extend(logprobs);
                 first.get_or_insert_with(|| began.elapsed());
                 tokens += ids.len();
                 // A terminal obeys control characters; a file takes the text as it is.
@@ -296,7 +342,8 @@ pub fn show(
         }
     };
     let whole = began.elapsed();
-    Ok(Answered { text, reason, usage, first: first.unwrap_or(whole), whole })
+    let logprobs = all_logprobs;
+    Ok(Answered { text, reason, usage, logprobs, first: first.unwrap_or(whole), whole })
 }
 
 /// Whether the answer goes to a terminal.

@@ -197,7 +197,7 @@ fn answer(
         world.console.say("[the context is full: the oldest turns are forgotten]");
     }
     let prompt_tokens = prompt.len();
-    let handle = answering.ask(prompt, conversation.again, engine.turn_end_tokens())?;
+    let handle = answering.ask(prompt, conversation.again, engine.turn_end_tokens(), None)?;
     let mut out = answering::answer_stream(json);
     let terminal = answering::shown_to_people(json);
     let answered = answering::show(&handle, prompt_tokens, &mut *out, terminal, world)?;

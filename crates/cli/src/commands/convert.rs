@@ -19,7 +19,7 @@ use crate::run::World;
 const BUFFER: usize = 1 << 20;
 
 pub fn convert(arguments: &ConvertArguments, world: &World) -> anyhow::Result<Value> {
-    let ConvertArguments { model, output, format, force, allow_unverified } = arguments;
+    let ConvertArguments { model, output, format, force, adapter, allow_unverified } = arguments;
     let into_file = load::is_gguf(output);
     let format = match format.as_str() {
         "f16" | "q8_0" | "q4_0" if !into_file => {
@@ -36,7 +36,7 @@ pub fn convert(arguments: &ConvertArguments, world: &World) -> anyhow::Result<Va
         _ => Format::F32,
     };
     check_output(output, *force, into_file)?;
-    let model = Opened::open(model, *allow_unverified, world)?;
+    let model = Opened::open(model, adapter.as_deref(), *allow_unverified, world)?;
     match into_file {
         true => write_gguf(model, output, format, world),
         false => write_folder(model, output, format == Format::Bf16, world),
@@ -71,8 +71,25 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Opens a release, a folder in the Hugging Face layout or a GGUF file.
-    pub fn open(path: &Path, allow_unverified: bool, world: &World) -> anyhow::Result<Opened> {
+    /// Opens a release, a folder in the Hugging Face layout or a GGUF file, with an adapter merged into it if one is given.
+    pub fn open(
+        path: &Path,
+        adapter: Option<&Path>,
+        allow_unverified: bool,
+        world: &World,
+    ) -> anyhow::Result<Opened> {
+        let opened = Opened::without_adapter(path, adapter.is_some(), allow_unverified, world)?;
+        let Some(adapter) = adapter else { return Ok(opened) };
+        let config = ModelConfig::from_map(&opened.config, path)?;
+        Ok(Opened { tensors: model::with_adapter(&config, opened.tensors, adapter)?, ..opened })
+    }
+
+    fn without_adapter(
+        path: &Path,
+        is_adapted: bool,
+        allow_unverified: bool,
+        world: &World,
+    ) -> anyhow::Result<Opened> {
         if load::is_gguf(path) && path.is_file() {
             let model = gguf::Model::open(path)?;
             let name = path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -80,6 +97,14 @@ impl Opened {
             return Ok(Opened { name, config, tensors: Box::new(model), tokenizer });
         }
         let checked = load::check(path, allow_unverified, world)?;
+        if let Some(adapter) = checked.adapter.filter(|_| !is_adapted) {
+            world.progress.warn(&format!(
+                "{}: `chat` and `serve` use this adapter; what is written will be the model without it. To merge it into the \
+                 weights: --adapter {}",
+                adapter.display(),
+                adapter.display()
+            ));
+        }
         let config_file = checked.folder.join("config.json");
         // Refuses a key that is not understood, which would be lost on the way.
         ModelConfig::load(&config_file)?;

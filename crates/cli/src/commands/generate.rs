@@ -14,6 +14,12 @@ pub fn generate(arguments: &GenerateArguments, json: bool, world: &World) -> any
     if arguments.count == 0 {
         return Err(Usage("--count 0: expected at least 1".into()).into());
     }
+    if arguments.logprobs.is_some() && !json {
+        return Err(Usage(
+            "--logprobs: probabilities stand in the result of --json; ask for it as well".into(),
+        )
+        .into());
+    }
     let prompt = prompt(arguments)?;
     let answering = Answering::start(
         &arguments.model,
@@ -30,7 +36,7 @@ pub fn generate(arguments: &GenerateArguments, json: bool, world: &World) -> any
     }
     // All at once: they share the prompt.
     let handles = (0..arguments.count)
-        .map(|index| answering.ask(ids.clone(), index, Vec::new()))
+        .map(|index| answering.ask(ids.clone(), index, Vec::new(), arguments.logprobs))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let people = answering::shown_to_people(json);
     let mut out = answering::answer_stream(json);

@@ -8,7 +8,7 @@ use crate::errors::Usage;
 use crate::run::World;
 
 pub fn quantize(arguments: &QuantizeArguments, world: &World) -> anyhow::Result<Value> {
-    let QuantizeArguments { model, output, format, force, allow_unverified } = arguments.clone();
+    let QuantizeArguments { model, output, format, force, adapter, allow_unverified } = arguments.clone();
     if !load::is_gguf(&output) {
         let message = format!(
             "{}: quantised models are written as GGUF; name it so that it ends in .gguf",
@@ -16,5 +16,5 @@ pub fn quantize(arguments: &QuantizeArguments, world: &World) -> anyhow::Result<
         );
         return Err(Usage(message).into());
     }
-    convert::convert(&ConvertArguments { model, output, format, force, allow_unverified }, world)
+    convert::convert(&ConvertArguments { model, output, format, force, adapter, allow_unverified }, world)
 }
