@@ -190,7 +190,6 @@ fn sampling(arguments: &AnswerArguments, engine: &Engine) -> anyhow::Result<Samp
         frequency_penalty: arguments.frequency_penalty,
         logit_bias: arguments.logit_bias.iter().copied().collect(),
         seed: arguments.seed,
-        ..model
     };
     sampling.check(engine.vocabulary_size()).map_err(|error| errors::Usage(error.to_string()))?;
     Ok(sampling)
