@@ -48,6 +48,7 @@ def main() -> int:
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--memory", type=int, default=18, help="of the model, MiB")
     parser.add_argument("--no-upstream", action="store_true", help="leave the flapping upstream out")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -181,6 +182,9 @@ format = "json"
 [[models]]
 name = "own"
 path = "{arguments.model.resolve()}"
+# So little that the tiny release's prefix cache is full within the first minute: pages of a cache are taken from the system as it
+# fills, and what grows after that is something else.
+memory = {arguments.memory}
 """
     if soak.upstream:
         text += f"""
