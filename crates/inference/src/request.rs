@@ -1,7 +1,8 @@
 //! What one asks of the engine, and what comes back.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use crate::error::{RequestFailure, SubmitError};
 use crate::format::AnswerFormat;
@@ -34,6 +35,8 @@ pub struct Request {
     pub pooling: Option<Pooling>,
     /// From submission to the last token.
     pub time_limit: Option<Duration>,
+    /// Set to the moment at which the request leaves the queue, for who wants to know how long it waited.
+    pub admitted: Option<Arc<OnceLock<Instant>>>,
 }
 
 /// How the hidden states of a text's tokens, after the model's final norm, become one vector.
@@ -62,6 +65,7 @@ impl Request {
             speculation: None,
             pooling: None,
             time_limit: None,
+            admitted: None,
         }
     }
 

@@ -184,6 +184,10 @@ impl Worker {
 
     /// Starts a request whose blocks were seen to be there.
     fn begin(&mut self, waiting: Waiting) {
+        if let Some(admitted) = &waiting.request.admitted {
+            // Whoever set it before knows better.
+            let _ = admitted.set(Instant::now());
+        }
         let found = waiting.find(&self.blocks);
         self.blocks.hold(&found);
         let own = self.blocks.take(waiting.blocks - found.len()).unwrap_or_default();

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
 
 use crate::api::failure::ApiFailure;
 use crate::audit::{AuditEvent, AuditLog};
@@ -17,6 +17,7 @@ use crate::identity::Caller;
 use crate::keys::random_hex;
 use crate::limits::Admission;
 use crate::operations::metrics::{Ended, Metrics};
+use crate::operations::trace::{RequestTrace, SpanEnd};
 use crate::server::Server;
 
 /// The account of one request. Clones are the same account.
@@ -28,8 +29,8 @@ struct State {
     id: String,
     audit: Arc<AuditLog>,
     metrics: Arc<Metrics>,
-    /// Of the client's trace, where it has one.
-    trace: Option<String>,
+    /// Where it stands in a trace, if it does.
+    trace: RequestTrace,
     caller: Caller,
     admission: Admission,
     route: &'static str,
@@ -49,6 +50,10 @@ pub struct Details {
     pub user: Option<String>,
     pub prompt_tokens: usize,
     pub completion_tokens: usize,
+    /// How long it waited for an engine of ours.
+    pub queued: Option<Duration>,
+    /// From its arrival.
+    first_token: Option<Duration>,
     /// By answer: when its last tokens came, and how many there were then.
     pace: BTreeMap<usize, (Instant, usize)>,
 }
@@ -56,7 +61,7 @@ pub struct Details {
 impl Account {
     pub fn open(
         server: &Server,
-        trace: Option<String>,
+        trace: RequestTrace,
         caller: Caller,
         admission: Admission,
         route: &'static str,
@@ -78,6 +83,11 @@ impl Account {
 
     pub fn id(&self) -> &str {
         &self.0.id
+    }
+
+    /// What engines elsewhere are told of the request's trace.
+    pub fn traceparent(&self) -> Option<HeaderValue> {
+        self.0.trace.outgoing()
     }
 
     pub fn caller(&self) -> &Caller {
@@ -105,6 +115,7 @@ impl Account {
         details.pace.insert(answer, (now, tokens));
         if before == 0 {
             self.0.metrics.first_token(&details.model, now - last);
+            details.first_token.get_or_insert(now - last);
         } else {
             self.0.metrics.further_tokens(&details.model, now - last, count);
         }
@@ -153,19 +164,21 @@ impl State {
             completion_tokens: details.completion_tokens,
             time: self.arrived.elapsed(),
         });
-        tracing::info!(
-            id = self.id,
-            trace = self.trace,
-            route = self.route,
-            key = self.caller.key_id,
-            model = details.model,
-            prompt_tokens = details.prompt_tokens,
-            completion_tokens = details.completion_tokens,
+        let end = SpanEnd {
+            id: &self.id,
+            route: self.route,
+            status,
             outcome,
-            status = status.as_u16(),
-            milliseconds,
-            "request"
-        );
+            model: &details.model,
+            prompt_tokens: details.prompt_tokens,
+            completion_tokens: details.completion_tokens,
+            queued: details.queued,
+            first_token: details.first_token,
+        };
+        if let Some(span) = &self.trace.span {
+            span.end(&end);
+        }
+        end.log(self.trace.id(), &self.caller.key_id, milliseconds);
         AuditEvent::new("request")
             .with("id", self.id.as_str())
             .with("tenant", self.caller.tenant.as_str())

@@ -16,7 +16,7 @@ use crate::api::failure::{ApiFailure, Refusal};
 use crate::credential::{self, Shown};
 use crate::identity::{Caller, Scope};
 use crate::limits::Admission;
-use crate::operations::trace::trace_id;
+use crate::operations::trace::TraceParent;
 use crate::page;
 use crate::routes::{self, Route};
 use crate::server::Server;
@@ -44,14 +44,15 @@ pub async fn guard(State(server): State<Arc<Server>>, mut request: Request, next
     let name = route.map_or(routes::UNKNOWN, |route| route.name);
     let forbidden = route.and_then(|route| route.scope).and_then(|scope| refuse_without(scope, &caller));
     let admitted = match &forbidden {
-        None if is_counted(route) => server.limiter.admit(&caller, &server.settings().limits),
+        None if is_counted(route) => server.limiter.admit(&caller, &server.settings().limits_in_force()),
         _ => Ok(Admission::unlimited()),
     };
     let admission = match admitted {
         Ok(admission) => admission,
         Err(failure) => return sealed(&server, failure.into_response()),
     };
-    let account = match Account::open(&server, trace_id(request.headers()), caller, admission, name) {
+    let trace = server.tracer.begin(TraceParent::of(request.headers()));
+    let account = match Account::open(&server, trace, caller, admission, name) {
         Ok(account) => account,
         Err(error) => return sealed(&server, ApiFailure::internal(&error.to_string()).into_response()),
     };

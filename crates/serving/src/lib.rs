@@ -9,7 +9,6 @@ mod api;
 mod audit;
 mod audit_policy;
 mod backup;
-mod base64;
 mod body;
 mod certificate_dates;
 mod connection;
@@ -59,7 +58,7 @@ pub use server::{ServeReport, serve, serve_with};
 pub use settings::{
     AuditSettings, ClientCertificates, ClientIdentity, Durability, LimitsSettings, LogFormat, LogLevel,
     LogSettings, ModelSettings, Network, OidcSettings, ServeSettings, ThrottleSettings, TlsSettings,
-    TlsVersion,
+    TlsVersion, TracesSettings,
 };
 pub use settings::{RetentionSettings, SignatureSettings};
 pub use tenants::{TenantRecord, TenantStore};
@@ -69,6 +68,12 @@ pub use usage_report::usage;
 /// Whether the filters of these settings can be made: patterns compile, files of passages are there.
 pub fn check_filters(settings: &ServeSettings) -> Result<(), ServingError> {
     filters::Chains::compile(&settings.filters).map(|_| ()).map_err(Into::into)
+}
+
+/// Whether this program can record what `[traces]` asks for, and the files that it names are there. Connects to nothing.
+pub fn check_traces(settings: &ServeSettings) -> Result<(), ServingError> {
+    let clock = provenance::Clock::system();
+    operations::spans::Tracer::open(settings.traces.as_ref(), clock).map(|_| ())
 }
 
 /// Whether the upstreams of these settings can be made: addresses, files of keys, certificates and tokenizers. Connects to

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::account::Account;
 use crate::api::failure::ApiFailure;
@@ -27,6 +28,7 @@ use crate::limits::Limiter;
 use crate::live::Live;
 use crate::operations::metrics::Metrics;
 use crate::operations::probes;
+use crate::operations::spans::Tracer;
 use crate::page::Sessions;
 use crate::parts::Parts;
 use crate::reload::{Controls, keep_up};
@@ -43,6 +45,8 @@ const STRANGERS_EVERY: Duration = Duration::from_secs(1);
 
 /// How often the wish to stop is looked at.
 const STOP_CHECK: Duration = Duration::from_millis(50);
+/// For sending the last spans.
+const EXPORT_END: Duration = Duration::from_secs(3);
 /// Threads that encode prompts; further prompts wait.
 const ENCODING_THREADS: usize = 8;
 
@@ -69,6 +73,8 @@ pub struct Server {
     pub throttle: Throttle,
     pub audit: Arc<AuditLog>,
     pub metrics: Arc<Metrics>,
+    /// Records requests for a collector, if the settings ask.
+    pub tracer: Arc<Tracer>,
     pub limiter: Arc<Limiter>,
     parts: Live<Parts>,
     usage: Arc<Mutex<UsageCounter>>,
@@ -168,6 +174,8 @@ async fn listen(
     server.parts().upstreams.watch();
     let background =
         [tokio::spawn(count_strangers(server.clone())), tokio::spawn(keep_up(server.clone(), controls))];
+    let (last_span, ending) = watch::channel(false);
+    let exporting = tokio::spawn(server.tracer.clone().export(ending));
     let main = Listening {
         listener,
         certificates: server.certificates.clone(),
@@ -199,6 +207,9 @@ async fn listen(
     for task in background {
         task.abort();
     }
+    last_span.send_replace(true);
+    // A collector that does not answer is not waited for.
+    let _ = timeout(EXPORT_END, exporting).await;
     if let Some(probing) = probing {
         probing.abort();
     }
@@ -239,6 +250,7 @@ impl Server {
         let models = Models::new(models, elsewhere.clone())?;
         let names = models.iter().map(|model| model.name.as_str());
         let metrics = Arc::new(Metrics::new(names.chain(elsewhere.iter().map(String::as_str))));
+        let tracer = Arc::new(Tracer::open(settings.traces.as_ref(), context.clock.clone())?);
         let keys = KeyStore::open(state_folder)?;
         let lock = lock_state(state_folder)?;
         if keys.usable(seconds(&context.clock))? == 0 {
@@ -267,6 +279,7 @@ impl Server {
             throttle: Throttle::new(Instant::now()),
             audit: Arc::new(audit),
             metrics,
+            tracer,
             limiter: Arc::new(Limiter::new(Store::open(state_folder)?, context.clock.clone())),
             parts: Live::new(parts),
             usage: Arc::new(Mutex::new(usage)),

@@ -74,6 +74,7 @@ pub(crate) fn new_tenant(
     now: u64,
 ) -> Result<TenantRecord, ServingError> {
     check_name("tenant", name)?;
+    policy.check()?;
     if !store.add_tenant(name, new_id, now, policy)? {
         return Err(ServingError::TenantTwice { name: name.to_string() });
     }
@@ -90,6 +91,7 @@ pub(crate) fn show(store: &Store, name: &str) -> Result<TenantRecord, ServingErr
 }
 
 pub(crate) fn set_policy(store: &Store, name: &str, policy: &TenantPolicy) -> Result<(), ServingError> {
+    policy.check()?;
     if store.set_tenant_policy(name, policy)? { Ok(()) } else { Err(no_such_tenant(name)) }
 }
 

@@ -68,6 +68,7 @@ pub fn check(settings: anyhow::Result<ServeSettings>, offline: bool, world: &Wor
             checks.filters(&settings);
             checks.upstreams(&settings, offline);
             checks.issuer(&settings, offline);
+            checks.traces(&settings);
         }
     }
     let Checks(checks) = checks;
@@ -255,6 +256,14 @@ impl Checks {
                     }
                 }
             }
+        }
+    }
+
+    fn traces(&mut self, settings: &ServeSettings) {
+        let Some(traces) = &settings.traces else { return };
+        match serving::check_traces(settings) {
+            Err(error) => self.failed("traces", error.to_string()),
+            Ok(()) => self.ok("traces", format!("spans go to {}", traces.endpoint)),
         }
     }
 

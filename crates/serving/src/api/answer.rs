@@ -4,7 +4,8 @@
 //! that future, or the stream's receiver, and with the handles goes the work.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -53,6 +54,9 @@ pub struct Choice {
 /// The answers under way.
 struct Work {
     events: UnboundedReceiver<(usize, Event)>,
+    submitted: Instant,
+    /// When the engine took up the first of them.
+    admitted: Arc<OnceLock<Instant>>,
     /// Dropping these cancels.
     _running: Vec<RunningRequest>,
     choices: Vec<ChoiceText>,
@@ -150,7 +154,9 @@ impl Work {
     fn begin(job: Job) -> Result<Work, ApiFailure> {
         let (sender, events) = unbounded_channel();
         let (mut running, mut choices) = (Vec::new(), Vec::new());
-        for (number, choice) in job.choices.into_iter().enumerate() {
+        let (submitted, admitted) = (Instant::now(), Arc::new(OnceLock::new()));
+        for (number, mut choice) in job.choices.into_iter().enumerate() {
+            choice.request.admitted = Some(admitted.clone());
             let tokenizer = job.model.engine.tokenizer();
             choices.push(ChoiceText::new(&choice, tokenizer, &job.chain));
             let sender = sender.clone();
@@ -161,7 +167,7 @@ impl Work {
             let submitted = job.model.engine.submit_with(choice.request, deliver);
             running.push(submitted.map_err(|error| ApiFailure::from_submit(error, job.prompt_field))?);
         }
-        Ok(Work { events, _running: running, choices })
+        Ok(Work { events, submitted, admitted, _running: running, choices })
     }
 
     /// Takes the next event and returns the number of its choice; `None` when all have ended.
@@ -181,7 +187,10 @@ impl Work {
         }
         self.choices[number].take(event);
         account.tokens_came(number, self.choices[number].completion_tokens());
-        account.details().completion_tokens = self.choices.iter().map(ChoiceText::completion_tokens).sum();
+        let queued = self.admitted.get().map(|admitted| *admitted - self.submitted);
+        let mut details = account.details();
+        details.queued = queued;
+        details.completion_tokens = self.choices.iter().map(ChoiceText::completion_tokens).sum();
         Ok(Some(number))
     }
 }

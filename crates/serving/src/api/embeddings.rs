@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use inference::{Event, Pooling, Request};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
@@ -17,7 +19,6 @@ use super::models::ServedModel;
 use super::options::user;
 use super::relay;
 use crate::account::Account;
-use crate::base64::base64;
 use crate::body::Body;
 use crate::limits::fit::fit_prompt;
 use crate::server::Server;
@@ -124,7 +125,7 @@ fn of_length_one(mut vector: Vec<f32>) -> Vec<f32> {
 
 /// The bytes of the numbers, least first, in base64.
 fn base64_of(vector: &[f32]) -> String {
-    base64(&vector.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())
+    STANDARD.encode(vector.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())
 }
 
 impl Embeddings {

@@ -15,3 +15,4 @@ pub mod relay;
 pub mod render;
 pub mod tokens;
 pub mod usage;
+mod vocabulary;

@@ -102,8 +102,9 @@ impl Models {
             return self.find(name, policy);
         }
         let mut models = self.iter().filter(|model| policy.allows_model(&model.name));
+        let elsewhere = self.elsewhere.get().iter().any(|name| policy.allows_model(name));
         match (models.next(), models.next()) {
-            (Some(model), None) => Ok(model),
+            (Some(model), None) if !elsewhere => Ok(model),
             _ => Err(ApiFailure::field("model", "the name of a model, as there is not exactly one", "none")),
         }
     }

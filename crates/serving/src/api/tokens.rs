@@ -11,11 +11,11 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::answer::refuse_too_long;
 use super::completions::{refused, token_ids};
 use super::conversation::Turns;
 use super::failure::ApiFailure;
 use super::fields::Fields;
+use super::vocabulary::Vocabulary;
 use crate::account::Account;
 use crate::body::Body;
 use crate::server::Server;
@@ -41,37 +41,19 @@ pub async fn tokenize(
     Body(body): Body,
 ) -> Result<Json<Value>, ApiFailure> {
     let Tokenize { model, source, return_token_strs } = Tokenize::read(&body)?;
-    let model = server.models.find_or_only(model.as_deref(), &account.caller().policy)?.clone();
-    server.describe(&account, &model, None);
+    let vocabulary = Vocabulary::of(&server, &account, model.as_deref())?;
     // Long texts take a while to encode: not on the threads that serve connections.
     let turn = account.admission().encoding_turn().await;
     let now = server.now();
     let encoding = tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        let engine = &model.engine;
-        let tokenizer = engine.tokenizer();
-        let tokens = match &source {
-            Source::Prompt { text, add_special_tokens } => {
-                refuse_too_long(engine, text.len(), "prompt")?;
-                match add_special_tokens {
-                    true => tokenizer.encode_prompt(text),
-                    false => tokenizer.encode(text),
-                }
-                .map_err(|error| refused(error, "prompt"))?
-            }
-            Source::Messages { turns, add_generation_prompt } => {
-                refuse_too_long(engine, turns.bytes(), "messages")?;
-                turns
-                    .encode(tokenizer, *add_generation_prompt, now)
-                    .map_err(|error| refused(error, "messages"))?
-            }
-        };
+        let tokens = source.encode(&vocabulary, now)?;
         let strings = return_token_strs.then(|| {
-            let text =
-                |&id: &u32| String::from_utf8_lossy(tokenizer.bytes_of(id).unwrap_or_default()).into_owned();
+            let bytes = |&id: &u32| vocabulary.tokenizer().bytes_of(id).unwrap_or_default();
+            let text = |id: &u32| String::from_utf8_lossy(bytes(id)).into_owned();
             tokens.iter().map(text).collect::<Vec<String>>()
         });
-        Ok((tokens, strings, engine.context_length()))
+        Ok((tokens, strings, vocabulary.context_length()))
     });
     let (tokens, strings, context_length) =
         encoding.await.map_err(|error| ApiFailure::internal(&error.to_string()))??;
@@ -88,9 +70,8 @@ pub async fn detokenize(
     Body(body): Body,
 ) -> Result<Json<Value>, ApiFailure> {
     let (model, tokens) = read_detokenize(&body)?;
-    let model = server.models.find_or_only(model.as_deref(), &account.caller().policy)?;
-    server.describe(&account, model, None);
-    let text = model.engine.tokenizer().decode(&tokens).map_err(|error| refused(error, "tokens"))?;
+    let vocabulary = Vocabulary::of(&server, &account, model.as_deref())?;
+    let text = vocabulary.tokenizer().decode(&tokens).map_err(|error| refused(error, "tokens"))?;
     Ok(Json(json!({"prompt": text})))
 }
 
@@ -110,19 +91,41 @@ pub async fn info(
     let Query(wanted) = wanted.map_err(|error| {
         ApiFailure::new(StatusCode::BAD_REQUEST, "invalid_value", format!("the query: {}", error.body_text()))
     })?;
-    let model = server.models.find_or_only(wanted.model.as_deref(), &account.caller().policy)?;
-    server.describe(&account, model, None);
-    let tokenizer = model.engine.tokenizer();
+    let vocabulary = Vocabulary::of(&server, &account, wanted.model.as_deref())?;
+    let tokenizer = vocabulary.tokenizer();
     let text = |id: Option<u32>| id.and_then(|id| tokenizer.decode(&[id]).ok());
     Ok(Json(json!({
-        "model": model.name,
+        "model": vocabulary.model_name(),
         "bos_token": text(tokenizer.beginning_id()),
         "eos_token": text(tokenizer.end_id()),
         "pad_token": text(tokenizer.padding_id()),
         "vocab_size": tokenizer.vocabulary_size(),
-        "model_max_length": model.engine.context_length(),
+        "model_max_length": vocabulary.context_length(),
         "chat_template": tokenizer.chat_template_text(),
     })))
+}
+
+impl Source {
+    /// `now` in seconds since 1970, for templates that name the date.
+    fn encode(&self, vocabulary: &Vocabulary, now: u64) -> Result<Vec<u32>, ApiFailure> {
+        let tokenizer = vocabulary.tokenizer();
+        match self {
+            Source::Prompt { text, add_special_tokens } => {
+                vocabulary.refuse_too_long(text.len(), "prompt")?;
+                match add_special_tokens {
+                    true => tokenizer.encode_prompt(text),
+                    false => tokenizer.encode(text),
+                }
+                .map_err(|error| refused(error, "prompt"))
+            }
+            Source::Messages { turns, add_generation_prompt } => {
+                vocabulary.refuse_too_long(turns.bytes(), "messages")?;
+                turns
+                    .encode(tokenizer, *add_generation_prompt, now)
+                    .map_err(|error| refused(error, "messages"))
+            }
+        }
+    }
 }
 
 impl Tokenize {

@@ -4,6 +4,7 @@
 //! clear brings request smuggling by upgrade and nothing that loopback needs.
 
 mod activity;
+mod lingering;
 mod patient;
 mod peer;
 
@@ -13,13 +14,14 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::{Request, Response};
+use axum::body::{Body, HttpBody as _};
+use axum::http::header::{CONNECTION, EXPECT};
+use axum::http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
@@ -32,6 +34,7 @@ use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use self::activity::{Activity, Verdict, WatchedBody};
+use self::lingering::{Lingering, Owed, OwedBody};
 use self::patient::Patient;
 pub use self::peer::Peer;
 use crate::live::Live;
@@ -44,6 +47,10 @@ const DRAIN_CHECK: Duration = Duration::from_millis(10);
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How often an HTTP/2 connection is judged, at most.
 const JUDGED_EVERY: Duration = Duration::from_secs(1);
+
+/// A body that was not wanted is read all the same if it is no longer than this and already there, so that its connection
+/// can go on.
+const SMALL_BODY_BYTES: u64 = 16 << 10;
 
 /// Streams that a client opened and reset before they were accepted; more are an attack ("rapid reset",
 /// CVE-2023-44487). hyper's own number.
@@ -73,13 +80,14 @@ pub async fn accept(listening: Listening, mut stop: watch::Receiver<bool>) -> u6
     let Listening { listener, certificates, router, settings, places } = listening;
     let places = Arc::new(Semaphore::new(places));
     let open = Arc::new(AtomicUsize::new(0));
+    let crowded = Arc::new(AtomicBool::new(false));
     let peers = Arc::new(Peers::default());
     let mut connections = 0;
     loop {
         let accepted = tokio::select! {
             // An error says that whoever could ask to stop is gone.
             _ = stop.wait_for(|stop| *stop) => break,
-            accepted = accept_one(&listener, &places) => accepted,
+            accepted = accept_one(&listener, &places, &crowded) => accepted,
         };
         let (place, stream, address) = match accepted {
             Ok(accepted) => accepted,
@@ -101,6 +109,7 @@ pub async fn accept(listening: Listening, mut stop: watch::Receiver<bool>) -> u6
             stop: stop.clone(),
             acceptor: certificates.as_ref().map(|certificates| TlsAcceptor::from(certificates.config())),
             address,
+            crowded: crowded.clone(),
         };
         open.fetch_add(1, Ordering::SeqCst);
         let open = open.clone();
@@ -121,9 +130,12 @@ pub async fn accept(listening: Listening, mut stop: watch::Receiver<bool>) -> u6
 async fn accept_one(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
+    crowded: &AtomicBool,
 ) -> io::Result<(OwnedSemaphorePermit, TcpStream, SocketAddr)> {
     // The place first: who finds none waits in the system's queue, not in our memory.
+    crowded.store(places.available_permits() == 0, Ordering::Relaxed);
     let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+    crowded.store(false, Ordering::Relaxed);
     let (stream, address) = listener.accept().await?;
     // Small events of a stream go out at once.
     stream.set_nodelay(true)?;
@@ -171,6 +183,8 @@ struct Connection {
     stop: watch::Receiver<bool>,
     acceptor: Option<TlsAcceptor>,
     address: SocketAddr,
+    /// All places are taken: who waits must get one.
+    crowded: Arc<AtomicBool>,
 }
 
 impl Connection {
@@ -202,14 +216,17 @@ impl Connection {
     }
 
     async fn http1(&self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer) -> Result<(), String> {
+        let owed = Arc::new(Owed::default());
         let stream = Patient::new(stream, self.settings.stalled_client_time());
+        let stream = Lingering::new(stream, owed.clone(), lingering::PATIENCE);
         let mut builder = http1::Builder::new();
         builder
             .timer(TokioTimer::new())
             .header_read_timeout(self.settings.header_time())
             .max_buf_size(self.settings.header_limit_bytes);
         let router = TowerToHyperService::new(self.router.clone());
-        let requests = Requests { router, peer, activity: None };
+        let http1 = Http1 { owed, crowded: self.crowded.clone() };
+        let requests = Requests { router, peer, version: Version::Http1(http1) };
         let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), requests));
         let mut stop = self.stop.clone();
         let ended = tokio::select! {
@@ -248,7 +265,7 @@ impl Connection {
             .keep_alive_timeout(idle);
         let activity = Arc::new(Activity::default());
         let router = TowerToHyperService::new(self.router.clone());
-        let requests = Requests { router, peer, activity: Some(activity.clone()) };
+        let requests = Requests { router, peer, version: Version::Http2(activity.clone()) };
         let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), requests));
         let began = std::time::Instant::now();
         let mut looks = interval(JUDGED_EVERY.min(idle / 2).min(patience / 2));
@@ -276,27 +293,61 @@ impl Connection {
 struct Requests {
     router: TowerToHyperService<Router>,
     peer: Peer,
-    /// For HTTP/2.
-    activity: Option<Arc<Activity>>,
+    version: Version,
 }
+
+/// What each version of HTTP has to be watched for.
+enum Version {
+    Http1(Http1),
+    Http2(Arc<Activity>),
+}
+
+#[derive(Clone)]
+struct Http1 {
+    owed: Arc<Owed>,
+    crowded: Arc<AtomicBool>,
+}
+
+impl Http1 {
+    /// Says in the answer that it is the last of its connection, where it is.
+    fn announce_end(&self, has_small_body: bool, response: &mut Response<Body>) {
+        if self.crowded.load(Ordering::Relaxed) || (self.owed.is_owed() && !has_small_body) {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+}
+
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 impl Service<Request<Incoming>> for Requests {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Future = Answering;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let open = self.activity.as_ref().map(Activity::begin);
+    fn call(&self, request: Request<Incoming>) -> Answering {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(self.peer.clone());
-        let answer = self.router.call(request);
-        Box::pin(async move {
-            let response = answer.await?;
-            Ok(match open {
-                Some(open) => response.map(|body| Body::new(WatchedBody::new(body, open))),
-                None => response,
-            })
-        })
+        match &self.version {
+            Version::Http1(http1) => {
+                let http1 = http1.clone();
+                let is_small =
+                    request.body().size_hint().upper().is_some_and(|most| most <= SMALL_BODY_BYTES);
+                // Who waits to be told to send has not sent, and will not be told.
+                let has_small_body = is_small && !request.headers().contains_key(EXPECT);
+                let request = request.map(|body| Body::new(OwedBody::new(body, http1.owed.clone())));
+                let answer = self.router.call(request);
+                Box::pin(async move {
+                    let mut response = answer.await?;
+                    http1.announce_end(has_small_body, &mut response);
+                    Ok(response)
+                })
+            }
+            Version::Http2(activity) => {
+                let open = activity.begin();
+                let answer = self.router.call(request);
+                Box::pin(async move { Ok(answer.await?.map(|body| Body::new(WatchedBody::new(body, open)))) })
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::strict_json::strict_object;
-use crate::base64::from_base64url;
+use super::token::from_base64url;
 
 /// Keys of a set that are looked at. Issuers publish two or three.
 const MOST_KEYS: usize = 64;

@@ -4,11 +4,12 @@
 //! and that fits the kind of the issuer's key, keys come from the issuer's set alone (`jwk`, `jku`, `x5c` and `x5u` are
 //! not looked at), and an extension that must be understood (`crit`) is one that is not.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use super::jwks::{Algorithm, KeySet};
 use super::strict_json::strict_object;
-use crate::base64::from_base64url;
 
 /// Longest token that is looked at. Real ones have one to three KiB.
 pub const LONGEST_TOKEN: usize = 8 << 10;
@@ -29,6 +30,12 @@ pub enum Refused {
     /// The issuer's set has no such key: it may be newer than ours.
     UnknownKey,
     Because(String),
+}
+
+/// The bytes of base64url without padding (RFC 4648, section 5); `None` for anything else, bits that no encoder sets
+/// included, so that a token has one spelling.
+pub fn from_base64url(text: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(text).ok()
 }
 
 fn because<T>(problem: impl Into<String>) -> Result<T, Refused> {
@@ -133,4 +140,20 @@ fn check_claims(claims: &Map<String, Value>, expected: &Expected, now: u64) -> R
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_have_one_spelling() {
+        for (text, bytes) in [("", ""), ("Zg", "f"), ("Zm8", "fo"), ("Zm9v", "foo"), ("Zm9vYmFy", "foobar")] {
+            assert_eq!(from_base64url(text).unwrap(), bytes.as_bytes());
+        }
+        assert_eq!(from_base64url("-_8").unwrap(), [0xfb, 0xff]);
+        for wrong in ["Z", "Zh", "Zm9", "Zg==", "+/8", "Zm 9v", "Zm9vé", "Zm9v\n"] {
+            assert_eq!(from_base64url(wrong), None, "{wrong}");
+        }
+    }
 }

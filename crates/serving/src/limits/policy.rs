@@ -45,6 +45,11 @@ impl LimitsPolicy {
         })
     }
 
+    /// Whether any of these needs the tokens of a prompt.
+    pub fn counts_tokens(&self) -> bool {
+        [self.tokens_per_minute, self.tokens_per_day, self.prompt_tokens].iter().any(Option::is_some)
+    }
+
     /// Refuses a limit of nothing, by name: who may do nothing should have no key.
     pub fn check(&self) -> Result<(), ServingError> {
         match self.named().into_iter().find(|(_, limit)| *limit == Some(0)) {

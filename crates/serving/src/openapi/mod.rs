@@ -13,6 +13,7 @@ use axum::{Extension, Json};
 use serde_json::{Map, Value, json};
 
 use crate::account::Account;
+use crate::api::models::ServedModel;
 use crate::routes::{ROUTES, Route};
 use crate::server::Server;
 use crate::settings::ServeSettings;
@@ -20,13 +21,27 @@ use operations::{Answer, Operation};
 
 /// `GET /openapi.json`
 pub async fn serve(State(server): State<Arc<Server>>, Extension(account): Extension<Account>) -> Json<Value> {
-    let models: Vec<&str> =
-        server.models.allowed(&account.caller().policy).map(|model| model.name.as_str()).collect();
-    Json(document(&server.settings(), &models))
+    let policy = &account.caller().policy;
+    let parts = server.parts();
+    let elsewhere: Vec<&str> = parts
+        .upstreams
+        .models()
+        .map(|model| model.name.as_str())
+        .filter(|name| policy.allows_model(name))
+        .collect();
+    let own: Vec<&ServedModel> = server.models.allowed(policy).collect();
+    // How many tokens the model of an engine elsewhere has, nobody here knows.
+    let vocabulary = match elsewhere.is_empty() {
+        true => own.iter().map(|model| model.engine.tokenizer().vocabulary_size()).max(),
+        false => None,
+    };
+    let names: Vec<&str> = own.iter().map(|model| model.name.as_str()).chain(elsewhere).collect();
+    Json(document(&server.settings(), &names, vocabulary))
 }
 
-/// The whole document, with the limits of the settings and the models that a request may name.
-pub fn document(settings: &ServeSettings, models: &[&str]) -> Value {
+/// The whole document, with the limits of the settings, the models that a request may name, and how many tokens the largest
+/// of their vocabularies has, where that is known.
+pub fn document(settings: &ServeSettings, models: &[&str], vocabulary: Option<usize>) -> Value {
     let mut paths: Map<String, Value> = Map::new();
     for route in ROUTES {
         let method = route.method.as_str().to_lowercase();
@@ -49,7 +64,7 @@ pub fn document(settings: &ServeSettings, models: &[&str]) -> Value {
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "A key of this server (eu-…)."},
             },
-            "schemas": schemas::all(settings, models),
+            "schemas": schemas::all(settings, models, vocabulary),
         },
     })
 }
@@ -76,7 +91,12 @@ fn operation(route: &Route) -> Value {
     let mut refusal = |status: &str, description: &str| {
         responses.insert(status.into(), json!({"description": description, "content": error}));
     };
-    refusal("400", "The request cannot be understood or carried out; `param` names the field.");
+    refusal(
+        "400",
+        "The request cannot be understood or carried out; `param` names the field. What depends on the model is told here \
+         too, as no schema can: a token beyond its vocabulary (`unknown_token`), a text beyond its context \
+         (`context_length_exceeded`), a form that cannot be compiled.",
+    );
     if route.scope.is_some() {
         refusal("401", "No credential, or one that opens nothing.");
         refusal("403", "The credential lacks the scope.");
@@ -124,7 +144,7 @@ mod tests {
         for route in ROUTES {
             assert!(operations::describe(route.name).is_some(), "openapi/operations.rs lacks {}", route.name);
         }
-        let document = document(&ServeSettings::default(), &["a"]);
+        let document = document(&ServeSettings::default(), &["a"], Some(7));
         let text = document.to_string();
         for reference in text.split("\"$ref\":\"#").skip(1) {
             let pointer = &reference[..reference.find('"').unwrap()];

@@ -68,8 +68,18 @@ fn constant(value: &str) -> Value {
     json!({"type": "string", "const": value})
 }
 
+/// A token, of a request or an answer.
 fn token_id() -> Value {
-    json!({"type": "integer", "minimum": 0, "maximum": u32::MAX})
+    named("TokenId")
+}
+
+/// Of the largest vocabulary among the models, where that is known.
+fn bounded_token_id(vocabulary: Option<usize>) -> Value {
+    let most = vocabulary.map_or(u64::from(u32::MAX), |size| (size as u64).saturating_sub(1));
+    json!({
+        "type": "integer", "minimum": 0, "maximum": most,
+        "description": "A token of the model's vocabulary; another is refused with 400, `unknown_token` or `invalid_value`.",
+    })
 }
 
 /// A string, strings, token ids, or lists of them.
@@ -89,9 +99,10 @@ fn usage_entry() -> Value {
 }
 
 /// All of them, by name.
-pub fn all(settings: &ServeSettings, models: &[&str]) -> Value {
+pub fn all(settings: &ServeSettings, models: &[&str], vocabulary: Option<usize>) -> Value {
     let mut all = requests(settings.maximum_choices, models.len() == 1);
     all.insert("ModelName".into(), one_of(models));
+    all.insert("TokenId".into(), bounded_token_id(vocabulary));
     all.extend(answers());
     all.extend(super::administration::all());
     Value::Object(all)
@@ -164,6 +175,7 @@ fn options(choices: usize) -> Vec<(&'static str, Value)> {
         "propertyNames": {"pattern": "^[0-9]{1,9}$"},
         "additionalProperties": between(-100.0, 100.0),
         "maxProperties": MOST_BIASES,
+        "description": "By token id; one beyond the model's vocabulary is refused with 400.",
     });
     vec![
         ("model", named("ModelName")),
@@ -276,7 +288,7 @@ fn answers() -> Map<String, Value> {
             "Tokens",
             object(&[
                 ("count", count(0)),
-                ("max_model_len", count(1)),
+                ("max_model_len", or_null(count(1))),
                 ("tokens", list(token_id())),
                 ("token_strs", or_null(list(text()))),
             ]),
@@ -289,7 +301,7 @@ fn answers() -> Map<String, Value> {
                 ("eos_token", or_null(text())),
                 ("pad_token", or_null(text())),
                 ("vocab_size", count(1)),
-                ("model_max_length", count(1)),
+                ("model_max_length", or_null(count(1))),
                 ("chat_template", or_null(text())),
             ]),
         ),

@@ -17,11 +17,12 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use provenance::digest::sha256;
 
 use crate::account::Account;
 use crate::api::failure::ApiFailure;
-use crate::base64::base64;
 use crate::server::Server;
 
 pub use sessions::{Sessions, is_same_origin};
@@ -35,7 +36,7 @@ const SCRIPT: &str = include_str!("page.js");
 const TEXTS: &str = include_str!("texts.json");
 
 static POLICY: LazyLock<String> = LazyLock::new(|| {
-    let digest = |text: &str| format!("'sha256-{}'", base64(&sha256(text.as_bytes()).0));
+    let digest = |text: &str| format!("'sha256-{}'", STANDARD.encode(sha256(text.as_bytes()).0));
     format!(
         "default-src 'none'; script-src {}; style-src {}; connect-src 'self'; base-uri 'none'; form-action 'none'; \
          frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",

@@ -10,6 +10,7 @@ mod retention;
 mod signatures;
 mod throttle;
 mod tls;
+mod traces;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ServingError;
+use crate::limits::share_of_one;
 use crate::upstream::UpstreamSettings;
 
 pub use audit::{AuditSettings, Durability};
@@ -29,6 +31,7 @@ pub use retention::RetentionSettings;
 pub use signatures::SignatureSettings;
 pub use throttle::{Network, ThrottleSettings};
 pub use tls::{ClientCertificates, ClientIdentity, TlsSettings, TlsVersion};
+pub use traces::TracesSettings;
 
 /// Settings of the server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,6 +93,8 @@ pub struct ServeSettings {
     pub upstreams: Vec<UpstreamSettings>,
     /// What is looked for in requests and answers.
     pub filters: filters::Settings,
+    /// Where spans of requests go.
+    pub traces: Option<TracesSettings>,
 }
 
 impl Default for ServeSettings {
@@ -122,6 +127,7 @@ impl Default for ServeSettings {
             limits: LimitsSettings::default(),
             upstreams: Vec::new(),
             filters: filters::Settings::default(),
+            traces: None,
         }
     }
 }
@@ -148,6 +154,9 @@ impl ServeSettings {
         if let Some(oidc) = &mut settings.oidc {
             oidc.jwks_file.iter_mut().chain(&mut oidc.ca).for_each(resolve);
         }
+        if let Some(traces) = &mut settings.traces {
+            traces.authorization_file.iter_mut().chain(&mut traces.ca).for_each(resolve);
+        }
         Ok(settings)
     }
 
@@ -161,6 +170,7 @@ impl ServeSettings {
         self.throttle.check()?;
         self.tls.as_ref().map_or(Ok(()), TlsSettings::check)?;
         self.oidc.as_ref().map_or(Ok(()), OidcSettings::check)?;
+        self.traces.as_ref().map_or(Ok(()), TracesSettings::check)?;
         at_least("body_limit_bytes", self.body_limit_bytes as u64, 1 << 10)?;
         // hyper needs 8 KiB to read a request at all.
         at_least("header_limit_bytes", self.header_limit_bytes as u64, 8 << 10)?;
@@ -172,6 +182,17 @@ impl ServeSettings {
         at_least("maximum_connections_per_address", self.maximum_connections_per_address as u64, 1)?;
         at_least("maximum_streams", u64::from(self.maximum_streams), 1)?;
         at_least("maximum_choices", self.maximum_choices as u64, 1)
+    }
+
+    /// What tenants and keys may use where nothing else is said of them. Even where the settings say nothing, one tenant
+    /// does not take all that there is: it has at most three quarters of `maximum_connections` as requests at once, and
+    /// each key half.
+    pub(crate) fn limits_in_force(&self) -> LimitsSettings {
+        let all = self.maximum_connections as u64;
+        let mut limits = self.limits.clone();
+        limits.tenant.concurrent_requests.get_or_insert(share_of_one(all));
+        limits.key.concurrent_requests.get_or_insert(all.div_ceil(2));
+        limits
     }
 
     pub(crate) fn header_time(&self) -> Duration {

@@ -3,6 +3,7 @@
 //! HTTP/1.1, one request at a time on each. A connection whose answer was not read to its end is closed, which is how an
 //! engine learns that nobody waits any more.
 
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
@@ -24,9 +25,6 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::settings::UpstreamSettings;
-use crate::error::ServingError;
-
 /// Largest head of an answer.
 const HEAD_LIMIT: usize = 64 << 10;
 
@@ -39,6 +37,28 @@ pub enum Failure {
     Sent(String),
     /// It left, and nothing came in time.
     TimedOut,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Failure::NotSent(problem) | Failure::Sent(problem) => formatter.write_str(problem),
+            Failure::TimedOut => formatter.write_str("no answer in time"),
+        }
+    }
+}
+
+/// Where something is that speaks HTTP, and how it is reached.
+pub struct Target<'a> {
+    pub url: &'a str,
+    /// Certificates in PEM that its own must lead to; without it those that the operating system trusts.
+    pub ca: Option<&'a Path>,
+    /// `http://` beyond loopback.
+    pub allow_plain_http: bool,
+    /// For a connection with its TLS handshake.
+    pub connect_time: Duration,
+    /// How long a connection is kept for the next request.
+    pub keep: Duration,
 }
 
 /// Where an engine is, and the connections to it that wait.
@@ -64,40 +84,37 @@ pub struct Lease {
 
 impl Connections {
     /// Reads the address and, for https, the certificates.
-    pub fn new(settings: &UpstreamSettings) -> Result<Connections, ServingError> {
-        let wrong = |problem: String| ServingError::Upstream { name: settings.name.clone(), problem };
+    pub fn new(target: &Target) -> Result<Connections, String> {
         let expected = "`url`: expected http:// or https://, a host, and a path such as /v1";
-        let uri: Uri =
-            settings.url.parse().map_err(|_| wrong(format!("{expected}, found {:?}", settings.url)))?;
+        let uri: Uri = target.url.parse().map_err(|_| format!("{expected}, found {:?}", target.url))?;
         let host = uri.host().unwrap_or_default();
         let bare = host.trim_start_matches('[').trim_end_matches(']').to_string();
         let is_https = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,
-            _ => return Err(wrong(format!("{expected}, found {:?}", settings.url))),
+            _ => return Err(format!("{expected}, found {:?}", target.url)),
         };
         let authority = uri.authority().map(|authority| authority.to_string()).unwrap_or_default();
         if bare.is_empty() || authority.contains('@') || uri.query().is_some() {
-            return Err(wrong(format!("{expected}, without a user and a query, found {:?}", settings.url)));
+            return Err(format!("{expected}, without a user and a query, found {:?}", target.url));
         }
         let is_here =
             bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-        if !is_https && !is_here && !settings.allow_plain_http {
-            return Err(wrong(
-                "`url`: prompts and the engine's key would travel in the clear to another machine: use https, or say \
+        if !is_https && !is_here && !target.allow_plain_http {
+            return Err(
+                "`url`: what is sent, a key with it, would travel in the clear to another machine: use https, or say \
                  `allow_plain_http = true` if something in between encrypts"
                     .to_string(),
-            ));
+            );
         }
         let tls = match is_https {
-            false if settings.ca.is_some() => {
-                return Err(wrong("`ca`: expected an `url` with https, found http".to_string()));
+            false if target.ca.is_some() => {
+                return Err("`ca`: expected an `url` with https, found http".to_string());
             }
             false => None,
             true => {
-                let name =
-                    ServerName::try_from(bare.clone()).map_err(|error| wrong(format!("`url`: {error}")))?;
-                let config = client_config(settings.ca.as_deref()).map_err(wrong)?;
+                let name = ServerName::try_from(bare.clone()).map_err(|error| format!("`url`: {error}"))?;
+                let config = client_config(target.ca)?;
                 Some((TlsConnector::from(Arc::new(config)), name))
             }
         };
@@ -107,8 +124,8 @@ impl Connections {
             authority,
             base_path: uri.path().trim_end_matches('/').to_string(),
             tls,
-            connect_time: settings.connect_time(),
-            keep: Duration::from_secs(settings.keep_seconds),
+            connect_time: target.connect_time,
+            keep: target.keep,
             idle: Mutex::default(),
         })
     }

@@ -17,6 +17,7 @@ use super::places::{Place, Places};
 use super::settings::UpstreamSettings;
 use crate::api::failure::ApiFailure;
 use crate::error::ServingError;
+use crate::operations::trace::TRACEPARENT;
 
 /// Largest answer that only says what went wrong.
 const COMPLAINT_LIMIT: usize = 64 << 10;
@@ -38,6 +39,8 @@ pub struct Asked<'a> {
     pub deadline: Instant,
     /// The request's id; it stands in our audit log too.
     pub id: &'a str,
+    /// The header `traceparent`, where the request is part of a trace.
+    pub trace: Option<HeaderValue>,
 }
 
 /// Why an engine did not answer.
@@ -94,7 +97,7 @@ impl Endpoint {
                 Some(value)
             }
         };
-        let connections = Connections::new(settings)?;
+        let connections = Connections::new(&settings.target()).map_err(wrong)?;
         let host = HeaderValue::from_str(&connections.authority).map_err(|error| wrong(error.to_string()))?;
         let (failures, rest) = (settings.failures, Duration::from_secs(settings.rest_seconds));
         let before = before.filter(|before| before.settings.url == settings.url);
@@ -184,7 +187,7 @@ impl Endpoint {
             let mut lease = match self.connections.lease(is_fresh).await {
                 Ok(lease) => lease,
                 Err(failure) => {
-                    self.note_failure(&describe(&failure));
+                    self.note_failure(&failure.to_string());
                     return Err(Unasked::Unreachable);
                 }
             };
@@ -246,6 +249,9 @@ impl Endpoint {
         if let Some(authorization) = &self.authorization {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
+        if let Some(trace) = &asked.trace {
+            headers.insert(TRACEPARENT, trace.clone());
+        }
         if let Ok(id) = HeaderValue::from_str(asked.id) {
             headers.insert("x-request-id", id);
         }
@@ -260,11 +266,18 @@ impl Endpoint {
 
     /// Reads a page of the engine, over a connection of its own; `path` from the root on.
     pub(super) async fn look(&self, path: &str, patience: Duration) -> Result<Response<Incoming>, String> {
-        let asked = Asked { path: "", is_stream: false, tenant: "", deadline: Instant::now(), id: "health" };
+        let asked = Asked {
+            path: "",
+            is_stream: false,
+            tenant: "",
+            deadline: Instant::now(),
+            id: "health",
+            trace: None,
+        };
         let mut request = self.request(Method::GET, "", Body::empty(), &asked);
         *request.uri_mut() = path.parse().map_err(|_| format!("{path:?} is no path"))?;
-        let mut lease = self.connections.lease(true).await.map_err(|failure| describe(&failure))?;
-        lease.send(request, patience).await.map_err(|(failure, _)| describe(&failure))
+        let mut lease = self.connections.lease(true).await.map_err(|failure| failure.to_string())?;
+        lease.send(request, patience).await.map_err(|(failure, _)| failure.to_string())
     }
 
     /// Where its interface begins, without a slash at the end.
@@ -301,13 +314,6 @@ impl Endpoint {
                 failed()
             }
         }
-    }
-}
-
-fn describe(failure: &Failure) -> String {
-    match failure {
-        Failure::NotSent(problem) | Failure::Sent(problem) => problem.clone(),
-        Failure::TimedOut => "no answer in time".to_string(),
     }
 }
 

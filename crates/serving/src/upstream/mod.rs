@@ -23,6 +23,8 @@ use tokenizer::Tokenizer;
 use tokio::task::AbortHandle;
 
 pub use breaker::BreakerState;
+#[cfg(any(test, feature = "opentelemetry"))]
+pub use connection::{Connections, Target};
 pub use endpoint::{Asked, Endpoint, UpstreamAnswer, failed};
 pub use events::{BadStream, Events};
 pub use probe::{TriedUpstream, try_upstreams};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::connection::Target;
 use crate::error::ServingError;
 
 /// One engine with an OpenAI-compatible interface: vLLM, llama-server and the like.
@@ -156,6 +157,17 @@ impl UpstreamSettings {
         match numbers.into_iter().find(|(_, number)| *number == 0) {
             Some((key, _)) => Err(wrong(key, "at least 1", "0".into())),
             None => Ok(()),
+        }
+    }
+
+    /// How it is reached.
+    pub(super) fn target(&self) -> Target<'_> {
+        Target {
+            url: &self.url,
+            ca: self.ca.as_deref(),
+            allow_plain_http: self.allow_plain_http,
+            connect_time: self.connect_time(),
+            keep: Duration::from_secs(self.keep_seconds),
         }
     }
 

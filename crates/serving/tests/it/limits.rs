@@ -1,6 +1,7 @@
 //! What is too much, too slow or too late, and how work ends.
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use inference::EngineSettings;
@@ -88,6 +89,66 @@ fn a_body_beyond_the_limit_is_not_read() {
 }
 
 #[test]
+fn who_sends_too_much_in_one_go_reads_why_it_was_refused() {
+    let server = TestServer::start(Options::default());
+    let body = "a".repeat(20 << 20);
+    let right = format!("Authorization: Bearer {}\r\n", server.key);
+    let long = format!("Content-Length: {}\r\n", body.len());
+    let chunked = "Transfer-Encoding: chunked\r\n".to_string();
+    for (what, key, length, status) in [
+        ("too long", right.as_str(), &long, 413),
+        ("too long, in chunks", right.as_str(), &chunked, 413),
+        ("without a key", "", &long, 401),
+        ("with a wrong key", "Authorization: Bearer eu-wrong\r\n", &chunked, 401),
+    ] {
+        let mut stream = server.connect();
+        let head = format!("POST /v1/completions HTTP/1.1\r\nHost: a\r\n{key}{length}\r\n");
+        let text = match length.contains("chunked") {
+            true => format!("{head}{:x}\r\n{body}\r\n0\r\n\r\n", body.len()),
+            false => format!("{head}{body}"),
+        };
+        stream.write_all(text.as_bytes()).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let answer = Answer::read(stream);
+        assert_eq!(answer.check(status, None).header("connection"), Some("close"), "{what}");
+    }
+    // Who waits to be told to send is told no, and sends nothing.
+    let mut stream = server.connect();
+    let head =
+        format!("POST /v1/completions HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n{right}{long}\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    Answer::read(stream).check(413, None);
+    // A refusal of a small body leaves its connection as it is.
+    let mut stream = server.connect();
+    let request = request_text("POST", "/v1/completions", "", "{}").replace("Connection: close\r\n", "");
+    for _ in 0..2 {
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut piece = [0; 4096];
+        let length = stream.read(&mut piece).unwrap();
+        let answer = String::from_utf8_lossy(&piece[..length]).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 401") && !answer.contains("connection: close"), "{answer}");
+    }
+}
+
+#[test]
+fn a_full_server_takes_its_places_back_after_each_answer() {
+    let mut options = Options::default();
+    options.settings.maximum_connections = 2;
+    let server = TestServer::start(options);
+    let first = server.connect();
+    let request = request_text("GET", "/healthz", "", "").replace("Connection: close\r\n", "");
+    let ask = |mut stream: &TcpStream| {
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut piece = [0; 4096];
+        let length = stream.read(&mut piece).unwrap();
+        String::from_utf8_lossy(&piece[..length]).contains("connection: close")
+    };
+    assert!(!ask(&first), "one of two places is no crowd");
+    let second = server.connect();
+    server.wait_until("the crowd is noticed", |_| ask(&second));
+    assert_eq!(server.ask("GET", "/healthz", "").status, 200, "the place is free");
+}
+
+#[test]
 fn slow_clients_are_cut() {
     let mut options = Options::default();
     (options.settings.header_seconds, options.settings.body_seconds) = (1, 1);
@@ -156,7 +217,7 @@ fn a_stopping_server_finishes_what_it_began() {
     let answer = Answer::read(stream);
     assert_eq!(answer.events().last(), Some(&"[DONE]"));
     assert_eq!(server.stop().requests, 1);
-    assert!(std::net::TcpStream::connect(server.address).is_err(), "nobody listens any more");
+    assert!(TcpStream::connect(server.address).is_err(), "nobody listens any more");
 }
 
 #[test]

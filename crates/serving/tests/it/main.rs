@@ -17,8 +17,11 @@ mod page;
 mod quotas;
 mod reloads;
 mod secrets;
+mod secure_upstreams;
 mod stub;
 mod tokens;
+#[cfg(feature = "opentelemetry")]
+mod traces;
 mod transport;
 mod upstreams;
 mod walls;

@@ -6,6 +6,8 @@ use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
 use ring::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
 use serde_json::{Value, json};
@@ -20,15 +22,7 @@ const ISSUER: &str = "https://login.example/realms/haus";
 const RSA: &[u8] = include_bytes!("rsa-2048.der");
 
 fn base64url(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for part in bytes.chunks(3) {
-        let bits = (0..3).fold(0u32, |bits, index| bits << 8 | u32::from(*part.get(index).unwrap_or(&0)));
-        text.extend(
-            (0..=part.len()).map(|place| char::from(ALPHABET[(bits >> (18 - 6 * place)) as usize & 63])),
-        );
-    }
-    text
+    URL_SAFE_NO_PAD.encode(bytes)
 }
 
 enum Key {

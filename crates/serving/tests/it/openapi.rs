@@ -66,6 +66,11 @@ fn answers_are_as_the_document_says() {
     let document = served.json();
     assert_eq!(document["openapi"], "3.1.0");
     check_answer(&document, "get", "/openapi.json", &served);
+    // The toy's tokens are bytes and a few more.
+    let most = document["components"]["schemas"]["TokenId"]["maximum"].as_u64().unwrap();
+    let last = json!({"model": "toy", "tokens": [most]});
+    assert_eq!(server.post("/detokenize", last).status, 200);
+    server.post("/detokenize", json!({"model": "toy", "tokens": [most + 1]})).check(400, Some("tokens"));
     for path in ["/healthz", "/readyz", "/v1/models"] {
         check_answer(&document, "get", path, &server.ask("GET", path, ""));
         check_answer(&document, "get", path, &server.ask_with("GET", path, "", ""));

@@ -1,11 +1,14 @@
 //! What tenants and keys may use, and what they are told when it is used up.
 
+use std::io::Write;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use serving::{KeyStore, LimitsPolicy, Role, set_key_limits};
+use serving::{KeyStore, LimitsPolicy, Role, TenantPolicy, TenantStore, set_key_limits};
 
-use crate::client::{Answer, Options, TestServer};
+use crate::client::{Answer, Options, TestServer, request_text};
+use crate::stub::Stub;
+use crate::upstreams::{CHAT, upstream};
 
 const SLOW: Duration = Duration::from_millis(20);
 
@@ -35,6 +38,54 @@ fn check_refused(answer: &Answer, limit: &str) -> u64 {
     assert_eq!((&error["code"], &error["type"]), (&json!("rate_limit_exceeded"), &json!("rate_limit_error")));
     assert!(error["message"].as_str().unwrap().contains(&format!("`{limit}`")), "{error}");
     answer.header("retry-after").unwrap().parse().unwrap()
+}
+
+#[test]
+fn no_tenant_takes_all_places_though_nothing_is_limited() {
+    let stub = Stub::start();
+    let mut options = Options::default();
+    options.settings.maximum_connections = 8;
+    options.settings.upstreams = vec![upstream("gpu", stub.address)];
+    let server = TestServer::start(options);
+    let keys = ["A", "A", "B"].map(|tenant| new_key(&server, tenant));
+    let mut running = Vec::new();
+    let mut begin = |key: &str| {
+        let mut stream = server.connect();
+        let headers = format!("Authorization: Bearer {key}\r\n");
+        let body = crate::upstreams::stream("endless").to_string();
+        stream.write_all(request_text("POST", CHAT, &headers, &body).as_bytes()).unwrap();
+        running.push(stream);
+        server.wait_until("it runs", |_| stub.requests() == running.len());
+    };
+    let refused = |key: &str, whose: &str, allowed: usize| {
+        let answer = post_with(&server, key, &completion(1));
+        check_refused(&answer, "concurrent_requests");
+        assert!(answer.body.contains(&format!("the {whose}'s limit `concurrent_requests` is {allowed}")));
+    };
+    for _ in 0..4 {
+        begin(&keys[0]);
+    }
+    refused(&keys[0], "key", 4);
+    for _ in 0..2 {
+        begin(&keys[1]);
+    }
+    refused(&keys[1], "tenant", 6);
+    assert_eq!(post_with(&server, &keys[2], &completion(1)).status, 200);
+}
+
+#[test]
+fn a_limit_of_nothing_is_refused_with_a_sentence() {
+    let server = TestServer::start(Options::default());
+    let said = "at least 1 (to bar somebody, revoke the key)";
+    let policy = json!({"name": "C", "policy": {"limits": {"concurrent_requests": 0}}});
+    let answer = server.post("/admin/v1/tenants", policy);
+    assert!(answer.check(400, Some("policy")).body.contains(said), "{}", answer.body);
+    let limits = LimitsPolicy { answers: Some(0), ..LimitsPolicy::default() };
+    let policy = TenantPolicy { limits, ..TenantPolicy::default() };
+    let tenants = TenantStore::open(&server.state).unwrap();
+    assert!(tenants.new_tenant("C", &policy, 0).unwrap_err().to_string().contains(said));
+    let error = set_key_limits(&server.state, &server.key_id, Some(&limits)).unwrap_err();
+    assert!(error.to_string().contains(said), "{error}");
 }
 
 #[test]

@@ -13,7 +13,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures_util::stream::unfold;
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio_rustls::TlsAcceptor;
 
 /// Longer than any test waits.
 const FOR_EVER: Duration = Duration::from_secs(600);
@@ -40,6 +42,15 @@ pub struct Stub {
 
 impl Stub {
     pub fn start() -> Stub {
+        Stub::start_behind(None)
+    }
+
+    /// An engine that speaks TLS.
+    pub fn start_tls(config: rustls::ServerConfig) -> Stub {
+        Stub::start_behind(Some(TlsAcceptor::from(Arc::new(config))))
+    }
+
+    fn start_behind(acceptor: Option<TlsAcceptor>) -> Stub {
         let seen = Arc::new(Seen::default());
         let router = Router::new()
             .route("/health", get(health))
@@ -57,8 +68,18 @@ impl Stub {
             loop {
                 let Ok((stream, _)) = listener.accept().await else { continue };
                 let service = hyper_util::service::TowerToHyperService::new(router.clone());
-                let io = hyper_util::rt::TokioIo::new(stream);
-                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, service));
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let http = hyper::server::conn::http1::Builder::new();
+                    // Clients that leave are part of the tests.
+                    let _ = match acceptor {
+                        None => http.serve_connection(TokioIo::new(stream), service).await,
+                        Some(acceptor) => match acceptor.accept(stream).await {
+                            Ok(stream) => http.serve_connection(TokioIo::new(stream), service).await,
+                            Err(_) => Ok(()),
+                        },
+                    };
+                });
             }
         });
         Stub { address: listening.recv().unwrap(), seen, _runtime: runtime }

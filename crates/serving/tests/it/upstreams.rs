@@ -375,6 +375,36 @@ fn usage_that_is_not_reported_is_counted_or_left_out() {
     let guessing = server(&stub);
     let answer = guessing.post(CHAT, chat("no usage")).check_ok().json();
     assert!(answer.get("usage").is_none(), "what nobody counted is not shown: {answer}");
+
+    // The same tokenizer tells tokens; without one they are refused by name.
+    let text = json!({"model": "far", "prompt": "abc"});
+    let counted = counting.post("/tokenize", text.clone());
+    let counted = counted.check_ok().json();
+    assert_eq!((&counted["count"], &counted["max_model_len"]), (&json!(3), &Value::Null));
+    let back = counting.post("/detokenize", json!({"model": "far", "tokens": counted["tokens"]}));
+    assert_eq!(back.check_ok().json()["prompt"], "abc");
+    for (path, body) in [("/tokenize", text), ("/detokenize", json!({"model": "far", "tokens": [97]}))] {
+        let refused = guessing.post(path, body);
+        let error = &refused.check(400, Some("model")).json()["error"];
+        assert_eq!(error["code"], "no_tokenizer", "{error}");
+    }
+}
+
+#[test]
+fn a_clients_trace_goes_on_at_the_engine() {
+    let stub = Stub::start();
+    let server = server(&stub);
+    let ask = |trace: &str| {
+        let headers = format!("Authorization: Bearer {}\r\n{trace}", server.key);
+        server.ask_with("POST", CHAT, &headers, &chat("hello").to_string()).check_ok();
+        stub.last_request().0.get("traceparent").map(|trace| trace.to_str().unwrap().to_string())
+    };
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let sent = format!("traceparent: {trace}\r\ntracestate: vendor=secret\r\n");
+    assert_eq!(ask(&sent).as_deref(), Some(trace));
+    assert!(!stub.last_request().0.contains_key("tracestate"));
+    assert_eq!(ask(""), None);
+    assert_eq!(ask("traceparent: 00-what\r\n"), None);
 }
 
 const FILTERS: &str = "

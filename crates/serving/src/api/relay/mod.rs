@@ -95,6 +95,7 @@ pub async fn respond(
         tenant: &account.caller().tenant,
         deadline,
         id: &id,
+        trace: account.traceparent(),
     };
     let body = outgoing.body()?;
     let upstream = model.ask(&asked, &body).await?;
@@ -124,7 +125,7 @@ fn fit(account: &Account, model: &UpstreamModel, outgoing: &mut Outgoing) -> Res
     let limits = *admission.limits();
     let field = outgoing.kind.prompt_field();
     let mut prompt_tokens = 0;
-    if limits != Default::default() {
+    if limits.counts_tokens() {
         let counted = outgoing.texts.iter().map(|text| tokens_of(model, text)).sum::<usize>();
         prompt_tokens = counted + outgoing.prompt_ids;
         fit_prompt(admission, prompt_tokens, field)?;

@@ -10,8 +10,8 @@ use crate::api::completions::Prompt;
 use crate::api::failure::ApiFailure;
 use crate::api::fields::{Fields, kind_of, shown};
 
-/// Fields of chat requests that go on as they are, beside those that are read here.
-const CHAT: &[&str] = &[
+/// Fields of both completions that go on as they are, beside those that are read here.
+const BOTH: &[&str] = &[
     "temperature",
     "top_p",
     "top_k",
@@ -23,25 +23,9 @@ const CHAT: &[&str] = &[
     "logit_bias",
     "seed",
     "response_format",
-    "tools",
-    "tool_choice",
-    "parallel_tool_calls",
-    "reasoning_effort",
 ];
-const COMPLETION: &[&str] = &[
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "stop",
-    "presence_penalty",
-    "frequency_penalty",
-    "repetition_penalty",
-    "logit_bias",
-    "seed",
-    "response_format",
-    "suffix",
-];
+const CHAT: &[&str] = &["tools", "tool_choice", "parallel_tool_calls", "reasoning_effort"];
+const COMPLETION: &[&str] = &["suffix"];
 const EMBEDDING: &[&str] = &["encoding_format", "dimensions"];
 
 /// Texts of one request for embeddings.
@@ -94,12 +78,12 @@ impl Outgoing {
             outgoing.read_logprobs(&mut fields, chain)?;
         }
         outgoing.read_prompt(&mut fields, maximum_choices, chain)?;
-        let names = match kind {
-            Kind::Chat => CHAT,
-            Kind::Completion => COMPLETION,
-            Kind::Embedding => EMBEDDING,
+        let (shared, own) = match kind {
+            Kind::Chat => (BOTH, CHAT),
+            Kind::Completion => (BOTH, COMPLETION),
+            Kind::Embedding => (&[][..], EMBEDDING),
         };
-        for name in names {
+        for name in shared.iter().chain(own) {
             let Some(mut value) = fields.take(name) else { continue };
             filter_strings(&mut value, name, chain)?;
             outgoing.fields.insert((*name).to_string(), value);

@@ -181,6 +181,15 @@ fn house(text: &mut Exposition, server: &Server) {
         let help = "When the certificate ends, in seconds since 1970";
         text.single("eulalia_tls_certificate_end_timestamp_seconds", "gauge", help, dates.not_after);
     }
+    if let Some(counts) = server.tracer.counts() {
+        let name = "eulalia_trace_spans_total";
+        text.family(name, "counter", "Spans of requests, by what became of them");
+        let outcomes =
+            [("exported", counts.exported), ("dropped", counts.dropped), ("failed", counts.failed)];
+        for (outcome, count) in outcomes {
+            text.sample(name, &[("outcome", outcome)], count);
+        }
+    }
     let version = env!("CARGO_PKG_VERSION");
     text.family("eulalia_build_info", "gauge", "Always 1; its labels say what runs");
     text.sample("eulalia_build_info", &[("version", version)], 1);
