@@ -35,11 +35,19 @@ class Client:
 
     def seconds(self, prompt: str) -> float:
         body = json.dumps({"model": self.model, "prompt": prompt, "max_tokens": 1, "temperature": 0})
-        began = time.perf_counter()
-        self.connection.request("POST", "/v1/completions", body, self.headers)
-        answer = self.connection.getresponse()
-        seconds = time.perf_counter() - began
-        text = answer.read()
+        for attempt in (1, 2):
+            try:
+                began = time.perf_counter()
+                self.connection.request("POST", "/v1/completions", body, self.headers)
+                answer = self.connection.getresponse()
+                seconds = time.perf_counter() - began
+                text = answer.read()
+                break
+            except (http.client.RemoteDisconnected, ConnectionError):
+                # The server closes connections that were idle, and this machine may have been busy for so long.
+                if attempt == 2:
+                    raise
+                self.connection.close()
         if answer.status != 200:
             sys.exit(f"{answer.status}: {text.decode()}")
         return seconds

@@ -7,7 +7,8 @@
 //! company here too.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, mpsc};
+use std::time::{Duration, Instant};
 
 use llguidance::api::TopLevelGrammar;
 use llguidance::panic_utils::catch_unwind;
@@ -21,6 +22,13 @@ use crate::schema_place;
 
 /// Largest schema, expression or grammar, in bytes.
 pub const LARGEST_FORMAT: usize = 256 << 10;
+/// Largest expression or grammar, in bytes: they are compiled slower than schemas.
+pub const LARGEST_GRAMMAR: usize = 16 << 10;
+/// How long a form may wait for its compiler, and then be compiled. A compiler cannot be stopped: one that takes longer goes
+/// on, and keeps its place until it ends, so that no more than [`COMPILERS`] ever run.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Forms that are compiled at a time; of one tenant, one.
+const COMPILERS: usize = 2;
 /// Deepest nesting of a schema, or of brackets in an expression or a grammar; JSON parsers stop at the same depth.
 const DEEPEST_FORMAT: usize = 128;
 /// The compiler calls itself for each property, reference and bracket; with the limits above it stays far below this. It
@@ -81,12 +89,10 @@ impl AnswerFormat {
 
 /// Compiles forms for one tokenizer.
 pub struct FormatCompiler {
-    tokenizer: Arc<Tokenizer>,
-    vocabulary_size: usize,
     /// Tokens that end every answer.
     end_tokens: Vec<u32>,
-    /// Made at its first use: most engines never see a form.
-    factory: OnceLock<Result<ParserFactory, String>>,
+    compiler: Arc<Compiler>,
+    places: Arc<Places>,
     /// The last form with its tenant: several answers to one request have the same. Another tenant's never serves, or the
     /// time that it saves would tell what that tenant asks.
     last: Mutex<Option<(String, AnswerFormat, Matcher)>>,
@@ -95,10 +101,9 @@ pub struct FormatCompiler {
 impl FormatCompiler {
     pub fn new(tokenizer: Arc<Tokenizer>, vocabulary_size: usize, end_tokens: Vec<u32>) -> FormatCompiler {
         FormatCompiler {
-            tokenizer,
-            vocabulary_size,
             end_tokens,
-            factory: OnceLock::new(),
+            compiler: Arc::new(Compiler { tokenizer, vocabulary_size, factory: OnceLock::new() }),
+            places: Arc::default(),
             last: Mutex::new(None),
         }
     }
@@ -121,26 +126,27 @@ impl FormatCompiler {
         let matcher = match again {
             Some(matcher) => matcher,
             None => {
-                let matcher = self.compile_anew(format)?;
+                let matcher = self.compile_anew(tenant, format)?;
                 *last() = Some((tenant.to_string(), format.clone(), matcher.deep_clone()));
                 matcher
             }
         };
         let mut end_tokens = self.end_tokens.clone();
         end_tokens.extend(stop_tokens);
-        Ok(Form { matcher: Box::new(matcher), end: self.vocabulary_size as u32, end_tokens })
+        let end = self.compiler.vocabulary_size as u32;
+        Ok(Form { matcher: Box::new(matcher), end, end_tokens })
     }
 
-    fn compile_anew(&self, format: &AnswerFormat) -> Result<Matcher, SubmitError> {
+    fn compile_anew(&self, tenant: &str, format: &AnswerFormat) -> Result<Matcher, SubmitError> {
         let refused =
             |place: String, problem: String| SubmitError::Format { kind: format.kind(), place, problem };
-        let size = match format {
-            AnswerFormat::JsonSchema(schema) => schema.to_string().len(),
-            AnswerFormat::JsonObject => 0,
-            AnswerFormat::Regex(text) | AnswerFormat::Lark(text) => text.len(),
+        let (size, most) = match format {
+            AnswerFormat::JsonSchema(schema) => (schema.to_string().len(), LARGEST_FORMAT),
+            AnswerFormat::JsonObject => (0, LARGEST_FORMAT),
+            AnswerFormat::Regex(text) | AnswerFormat::Lark(text) => (text.len(), LARGEST_GRAMMAR),
         };
-        if size > LARGEST_FORMAT {
-            let problem = format!("it has {size} bytes; at most {LARGEST_FORMAT} are allowed: shorten it");
+        if size > most {
+            let problem = format!("it has {size} bytes; at most {most} are allowed: shorten it");
             return Err(refused(String::new(), problem));
         }
         let depth = match format {
@@ -157,19 +163,81 @@ impl FormatCompiler {
         {
             return Err(refused(place, problem));
         }
-        let compiling = || self.compile_checked(format);
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().name("form".to_string()).stack_size(COMPILER_STACK);
-            match thread.spawn_scoped(scope, compiling).map(|thread| thread.join()) {
-                Ok(Ok(result)) => result.map_err(|(place, problem)| refused(place, problem)),
-                Ok(Err(_)) => Err(refused(String::new(), "its compiler failed".to_string())),
-                Err(error) => Err(refused(String::new(), format!("its compiler cannot start: {error}"))),
+        let end = Instant::now() + PATIENCE;
+        let late = |what: &str| {
+            let problem = format!("{what} took longer than {} seconds: make it simpler", PATIENCE.as_secs());
+            refused(String::new(), problem)
+        };
+        let place = self.places.take(tenant, end).ok_or_else(|| late("waiting for its compiler"))?;
+        let (sender, compiled) = mpsc::channel();
+        let (compiler, own) = (self.compiler.clone(), format.clone());
+        let thread = std::thread::Builder::new().name("form".to_string()).stack_size(COMPILER_STACK);
+        let started = thread.spawn(move || {
+            let _place = place;
+            // Nobody may be waiting any more.
+            let _ = sender.send(compiler.compile(&own));
+        });
+        if let Err(error) = started {
+            return Err(refused(String::new(), format!("its compiler cannot start: {error}")));
+        }
+        match compiled.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(result) => result.map_err(|(place, problem)| refused(place, problem)),
+            Err(mpsc::RecvTimeoutError::Timeout) => Err(late("its compilation")),
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                Err(refused(String::new(), "its compiler failed".to_string()))
             }
-        })
+        }
     }
+}
 
+/// Who compiles at the moment.
+#[derive(Default)]
+struct Places {
+    taken: Mutex<Vec<String>>,
+    changed: Condvar,
+}
+
+/// A place among those who compile, until it is dropped.
+struct Place {
+    places: Arc<Places>,
+    tenant: String,
+}
+
+impl Places {
+    /// Waits for a place until `end`.
+    fn take(self: &Arc<Self>, tenant: &str, end: Instant) -> Option<Place> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        while taken.len() >= COMPILERS || taken.iter().any(|other| other == tenant) {
+            let left = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+            taken = self.changed.wait_timeout(taken, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        taken.push(tenant.to_string());
+        Some(Place { places: self.clone(), tenant: tenant.to_string() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = taken.iter().position(|tenant| *tenant == self.tenant) {
+            taken.swap_remove(at);
+        }
+        drop(taken);
+        self.places.changed.notify_all();
+    }
+}
+
+/// What all compilers of one tokenizer share.
+struct Compiler {
+    tokenizer: Arc<Tokenizer>,
+    vocabulary_size: usize,
+    /// Made at its first use: most engines never see a form.
+    factory: OnceLock<Result<ParserFactory, String>>,
+}
+
+impl Compiler {
     /// Compiles what is within the limits; the error is a place in a schema and a problem.
-    fn compile_checked(&self, format: &AnswerFormat) -> Result<Matcher, (String, String)> {
+    fn compile(&self, format: &AnswerFormat) -> Result<Matcher, (String, String)> {
         let factory = self.factory.get_or_init(|| self.factory()).as_ref();
         let factory = factory.map_err(|problem| (String::new(), problem.clone()))?;
         compiled(factory, format).map_err(|problem| match format {

@@ -29,7 +29,7 @@ mod worker;
 pub use decoder::{Chunk, Decoder, DecoderShape, ModelDecoder, Rows};
 pub use engine::{Answer, Engine, EngineFigures, EngineLoad, EngineSettings, RequestHandle, RunningRequest};
 pub use error::{EngineError, RequestFailure, SubmitError};
-pub use format::{AnswerFormat, LARGEST_FORMAT};
+pub use format::{AnswerFormat, LARGEST_FORMAT, LARGEST_GRAMMAR};
 pub use generation::GenerationDefaults;
 pub use memory::{EngineForecast, EngineMemory, forecast};
 pub use model::{CacheFormat, WeightFormat};

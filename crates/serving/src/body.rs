@@ -1,11 +1,13 @@
 //! A request's body, read within its limits of size and time.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_LENGTH;
+use http_body_util::LengthLimitError;
 
 use crate::api::failure::ApiFailure;
 use crate::server::Server;
@@ -33,11 +35,20 @@ impl FromRequest<Arc<Server>> for Body {
         let read = axum::body::to_bytes(request.into_body(), limit);
         match tokio::time::timeout(settings.body_time(), read).await {
             Ok(Ok(bytes)) => Ok(Body(bytes)),
-            Ok(Err(_)) => Err(too_large()),
+            Ok(Err(error)) if is_length(&error) => Err(too_large()),
+            Ok(Err(_)) => {
+                let message = "the body broke off, or is not what its headers say: send it whole";
+                Err(ApiFailure::new(StatusCode::BAD_REQUEST, "body_broken", message))
+            }
             Err(_) => {
                 let message = "the body did not arrive in time";
                 Err(ApiFailure::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message))
             }
         }
     }
+}
+
+/// Whether reading ended for the size alone.
+fn is_length(error: &axum::Error) -> bool {
+    error.source().is_some_and(|source| source.is::<LengthLimitError>())
 }

@@ -240,8 +240,10 @@ pub static ROUTES: &[Route] = &[
 /// What unknown requests are called.
 pub const UNKNOWN: &str = "unknown";
 
-/// The route that answers this method on this path of the table.
+/// The route that answers this method on this path of the table. The router answers HEAD by what answers GET, so it asks for
+/// the same rights.
 pub fn find(method: &Method, path: &str) -> Option<&'static Route> {
+    let method = if method == Method::HEAD { &Method::GET } else { method };
     ROUTES.iter().find(|route| route.method == method && route.path == path)
 }
 

@@ -7,6 +7,7 @@ mod activity;
 mod lingering;
 mod patient;
 mod peer;
+mod unread;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -37,6 +38,7 @@ use self::activity::{Activity, Verdict, WatchedBody};
 use self::lingering::{Lingering, Owed, OwedBody};
 use self::patient::Patient;
 pub use self::peer::Peer;
+use self::unread::KeptBody;
 use crate::live::Live;
 use crate::settings::ServeSettings;
 use crate::tls::{Certificates, HTTP2};
@@ -344,8 +346,18 @@ impl Service<Request<Incoming>> for Requests {
             }
             Version::Http2(activity) => {
                 let open = activity.begin();
+                // Who waits to be told to send has not sent, and will not be told.
+                let waits = request.headers().contains_key(EXPECT);
+                let mut kept = None;
+                let request = request.map(|body| Body::new(kept.insert(KeptBody::new(body)).clone()));
                 let answer = self.router.call(request);
-                Box::pin(async move { Ok(answer.await?.map(|body| Body::new(WatchedBody::new(body, open)))) })
+                Box::pin(async move {
+                    let response = answer.await?;
+                    if let Some(kept) = kept.filter(|_| !waits) {
+                        kept.drain(lingering::PATIENCE).await;
+                    }
+                    Ok(response.map(|body| Body::new(WatchedBody::new(body, open))))
+                })
             }
         }
     }

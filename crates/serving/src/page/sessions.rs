@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use axum::http::header::{COOKIE, HOST, ORIGIN};
-use axum::http::{HeaderMap, Uri};
+use axum::http::{HeaderMap, HeaderValue, Uri};
 use provenance::digest::sha256;
 
 use crate::error::ServingError;
@@ -15,6 +15,8 @@ use crate::keys::random_hex;
 const LIFETIME_SECONDS: u64 = 12 * 3_600;
 /// Beyond so many, the oldest ends.
 const MOST_SESSIONS: usize = 10_000;
+/// Beyond so many of one key, that key's oldest ends: nobody signs others out by signing in again and again.
+const MOST_OF_ONE_KEY: usize = 100;
 
 /// The sessions of one server.
 pub struct Sessions {
@@ -41,11 +43,14 @@ impl Sessions {
         let value = random_hex(32)?;
         let mut open = self.lock();
         open.retain(|_, session| session.ends_at > now);
-        if open.len() >= self.most
-            && let Some(oldest) =
-                open.iter().min_by_key(|(_, session)| session.ends_at).map(|(name, _)| *name)
-        {
-            open.remove(&oldest);
+        let is_own = |session: &Session| session.caller.key_id == caller.key_id;
+        let too_many_of_key = open.values().filter(|session| is_own(session)).count() >= MOST_OF_ONE_KEY;
+        if too_many_of_key || open.len() >= self.most {
+            let candidates = open.iter().filter(|(_, session)| !too_many_of_key || is_own(session));
+            if let Some(oldest) = candidates.min_by_key(|(_, session)| session.ends_at).map(|(name, _)| *name)
+            {
+                open.remove(&oldest);
+            }
         }
         let session = Session { caller: caller.clone(), ends_at: now.saturating_add(LIFETIME_SECONDS) };
         open.insert(sha256(value.as_bytes()).0, session);
@@ -92,11 +97,18 @@ impl Sessions {
 }
 
 /// Whether a page of this very server sent the request: browsers say where a request that changes something comes from.
+/// Requests that name two origins or hosts, or an origin that is no web page's, are not from here.
 pub fn is_same_origin(headers: &HeaderMap, uri: &Uri) -> bool {
-    let text = |name| headers.get(name).and_then(|value: &axum::http::HeaderValue| value.to_str().ok());
-    let host = uri.authority().map(|authority| authority.as_str()).or_else(|| text(HOST));
-    let origin = text(ORIGIN).and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
-    matches!((origin, host), (Some(origin), Some(host)) if origin.eq_ignore_ascii_case(host))
+    let named = |name| headers.get_all(name).iter().map(|value: &HeaderValue| value.to_str().ok());
+    let authority = uri.authority().map(|authority| Some(authority.as_str()));
+    let mut hosts = authority.into_iter().chain(named(HOST));
+    let mut origins = named(ORIGIN);
+    let (Some(Some(host)), Some(Some(origin)), None) = (hosts.next(), origins.next(), origins.next()) else {
+        return false;
+    };
+    let is_host = |other: &str| other.eq_ignore_ascii_case(host);
+    let is_page = |(scheme, of): (&str, &str)| matches!(scheme, "http" | "https") && is_host(of);
+    hosts.all(|other| other.is_some_and(is_host)) && origin.split_once("://").is_some_and(is_page)
 }
 
 #[cfg(test)]
@@ -143,6 +155,18 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_signs_in_again_and_again_signs_nobody_else_out() {
+        let sessions = Sessions::new(false);
+        let other = Caller { key_id: "other".into(), ..caller() };
+        let first = headers(&sessions.open(&other, 1).unwrap());
+        for _ in 0..=MOST_OF_ONE_KEY {
+            sessions.open(&caller(), 2).unwrap();
+        }
+        assert_eq!(sessions.lock().len(), MOST_OF_ONE_KEY + 1);
+        assert_eq!(sessions.caller(&first, 3), Some(other));
+    }
+
+    #[test]
     fn only_this_server_is_the_same_origin() {
         let check = |origin: Option<&str>, expected: bool| {
             let mut headers = HeaderMap::from_iter([(HOST, "127.0.0.1:8480".parse().unwrap())]);
@@ -158,5 +182,20 @@ mod tests {
         {
             check(wrong, false);
         }
+        check(Some("evil://127.0.0.1:8480"), false);
+        let twice = |name, value: &str| {
+            let mut headers = HeaderMap::from_iter([
+                (HOST, "127.0.0.1:8480".parse().unwrap()),
+                (ORIGIN, "http://127.0.0.1:8480".parse().unwrap()),
+            ]);
+            headers.append(name, value.parse().unwrap());
+            is_same_origin(&headers, &Uri::from_static("/session"))
+        };
+        assert!(!twice(ORIGIN, "http://evil.example") && !twice(HOST, "evil.example"));
+        let headers = HeaderMap::from_iter([
+            (HOST, "127.0.0.1:8480".parse().unwrap()),
+            (ORIGIN, "http://evil.example".parse().unwrap()),
+        ]);
+        assert!(!is_same_origin(&headers, &Uri::from_static("http://evil.example/session")));
     }
 }

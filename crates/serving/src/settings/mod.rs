@@ -181,7 +181,19 @@ impl ServeSettings {
         at_least("maximum_connections", self.maximum_connections as u64, 1)?;
         at_least("maximum_connections_per_address", self.maximum_connections_per_address as u64, 1)?;
         at_least("maximum_streams", u64::from(self.maximum_streams), 1)?;
-        at_least("maximum_choices", self.maximum_choices as u64, 1)
+        at_least("maximum_choices", self.maximum_choices as u64, 1)?;
+        for (key, seconds) in [
+            ("header_seconds", self.header_seconds),
+            ("body_seconds", self.body_seconds),
+            ("stalled_client_seconds", self.stalled_client_seconds),
+            ("request_seconds", self.request_seconds),
+            ("drain_grace_seconds", self.drain_grace_seconds),
+            ("drain_seconds", self.drain_seconds),
+            ("audit.head_seconds", self.audit.head_seconds),
+        ] {
+            at_most(key, seconds, LONGEST_SECONDS)?;
+        }
+        at_most("maximum_connections", self.maximum_connections as u64, MOST_CONNECTIONS)
     }
 
     /// What tenants and keys may use where nothing else is said of them. Even where the settings say nothing, one tenant
@@ -218,6 +230,18 @@ impl ServeSettings {
     pub(crate) fn drain_time(&self) -> Duration {
         Duration::from_secs(self.drain_seconds)
     }
+}
+
+/// A year: more is a slip, and moments that far away cannot be computed with.
+const LONGEST_SECONDS: u64 = 365 * 86_400;
+/// More than a machine has ports for one address.
+const MOST_CONNECTIONS: u64 = 1_000_000;
+
+fn at_most(key: &'static str, found: u64, most: u64) -> Result<(), ServingError> {
+    if found <= most {
+        return Ok(());
+    }
+    Err(ServingError::Setting { key, expected: format!("at most {most}"), found: found.to_string() })
 }
 
 fn at_least(key: &'static str, found: u64, least: u64) -> Result<(), ServingError> {

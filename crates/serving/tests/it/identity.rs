@@ -41,6 +41,7 @@ fn every_route_asks_for_its_scope_and_none_but_health_answers_strangers() {
             continue;
         };
         stranger.check(401, None);
+        assert_eq!(server.ask_with("HEAD", path, "", "").status, 401);
         let scope = Scope::from_name(scope).unwrap();
         for (role, key) in &keys {
             let status = with_key(&server, key, method, path, &json!({})).status;
@@ -50,6 +51,10 @@ fn every_route_asks_for_its_scope_and_none_but_health_answers_strangers() {
             } else {
                 // What the empty body or the made-up name lacks is said by the route itself, behind the guard.
                 assert!([200, 204, 400, 404].contains(&status), "{place}: {status}");
+            }
+            if method == "GET" {
+                let head = with_key(&server, key, "HEAD", path, &json!({})).status;
+                assert_eq!(head == 403, status == 403, "{place}: HEAD is answered {head}");
             }
         }
     }

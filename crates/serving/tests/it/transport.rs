@@ -222,6 +222,35 @@ fn http2_connections_that_do_nothing_are_closed() {
 }
 
 #[test]
+fn a_refusal_over_http2_is_whole_though_the_body_comes_later() {
+    let place = place(|options| options.settings.body_limit_bytes = 4_096);
+    block_on(async {
+        let (client, _connection) = place.http2(&mut h2::client::Builder::new()).await;
+        let mut stranger = place.request("POST", "/v1/completions");
+        stranger.headers_mut().insert("authorization", "Bearer eu-wrong".parse().unwrap());
+        for (request, size, expected) in [
+            (stranger, 100, 401),
+            (place.request("POST", "/v1/completions"), 60_000, 413),
+            (place.request("POST", "/nowhere"), 100, 404),
+        ] {
+            let mut client = client.clone().ready().await.unwrap();
+            let (answer, mut sender) = client.send_request(request, false).unwrap();
+            // The server has refused by then, and waits for the rest before it says so.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            sender.send_data(vec![b'a'; size].into(), true).unwrap();
+            let answer = answer.await.unwrap();
+            assert_eq!(answer.status(), expected);
+            let mut body = answer.into_body();
+            let mut text = Vec::new();
+            while let Some(piece) = body.data().await {
+                text.extend_from_slice(&piece.expect("no reset"));
+            }
+            assert!(serde_json::from_slice::<Value>(&text).unwrap()["error"]["message"].is_string());
+        }
+    });
+}
+
+#[test]
 fn a_slow_body_over_http2_is_cut() {
     let place = place(|options| options.settings.body_seconds = 1);
     block_on(async {
