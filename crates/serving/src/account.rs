@@ -9,9 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderValue, StatusCode};
+use serde_json::{Map, Value};
 
 use crate::api::failure::ApiFailure;
-use crate::audit::{AuditEvent, AuditLog};
+use crate::audit::{AuditEvent, AuditLog, Content};
+use crate::audit_policy::AuditContent;
+use crate::conversation::Conversation;
 use crate::error::ServingError;
 use crate::identity::Caller;
 use crate::keys::random_hex;
@@ -36,6 +39,9 @@ struct State {
     route: &'static str,
     arrived: Instant,
     details: Mutex<Details>,
+    /// What is kept for the tenant, once its prompt was read.
+    conversation: Mutex<Option<Conversation>>,
+    keeps_answers: AtomicBool,
     settled: AtomicBool,
     streams: AtomicBool,
 }
@@ -76,6 +82,8 @@ impl Account {
             route,
             arrived: Instant::now(),
             details: Mutex::default(),
+            conversation: Mutex::default(),
+            keeps_answers: AtomicBool::new(false),
             settled: AtomicBool::new(false),
             streams: AtomicBool::new(false),
         })))
@@ -121,6 +129,48 @@ impl Account {
         }
     }
 
+    /// Begins to keep the conversation, if the tenant's policy asks; `prompt` is what stands in the request's field of that
+    /// name, `most` the bytes of it that are kept. Before any work: what could not be sealed is not answered.
+    pub fn keep_prompt(
+        &self,
+        most: usize,
+        field: &'static str,
+        prompt: impl FnOnce() -> Value,
+    ) -> Result<(), ApiFailure> {
+        let policy = &self.0.caller.policy.audit;
+        if policy.content == AuditContent::None {
+            return Ok(());
+        }
+        let begun = Conversation::begin(policy, most, field, prompt).map_err(|problem| {
+            ApiFailure::internal(&format!("the tenant's `audit.recipients`: {problem}"))
+        })?;
+        *self.conversation() = Some(begun);
+        self.0.keeps_answers.store(policy.content.has_answers(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Keeps text of an answer, if the policy asks.
+    pub fn keep_text(&self, answer: usize, text: &str) {
+        if self.0.keeps_answers.load(Ordering::Relaxed)
+            && let Some(conversation) = self.conversation().as_mut()
+        {
+            conversation.keep_text(answer, text);
+        }
+    }
+
+    /// Keeps a part of an answer as an engine elsewhere sent it, if the policy asks.
+    pub fn keep_part(&self, answer: usize, part: &Map<String, Value>) {
+        if self.0.keeps_answers.load(Ordering::Relaxed)
+            && let Some(conversation) = self.conversation().as_mut()
+        {
+            conversation.keep_part(answer, part);
+        }
+    }
+
+    fn conversation(&self) -> MutexGuard<'_, Option<Conversation>> {
+        self.0.conversation.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// From here on the stream settles the account, not whoever made the response's head.
     pub fn hand_to_stream(&self) {
         self.0.streams.store(true, Ordering::Relaxed);
@@ -136,7 +186,7 @@ impl Account {
             return Ok(());
         }
         let (sender, written) = tokio::sync::oneshot::channel();
-        self.0.audit.append(self.0.event(outcome, status), move |result| {
+        self.0.audit.append_with(self.0.event(outcome, status), self.0.content(), move |result| {
             // A request that was dropped meanwhile no longer waits; its line is written all the same.
             let _ = sender.send(result);
         });
@@ -149,6 +199,12 @@ impl Account {
 }
 
 impl State {
+    /// What was kept, sealed.
+    fn content(&self) -> Option<Content> {
+        let kept = self.conversation.lock().unwrap_or_else(PoisonError::into_inner).take();
+        kept?.seal(&self.id, &self.caller.tenant)
+    }
+
     fn event(&self, outcome: &str, status: StatusCode) -> AuditEvent {
         let details = self.details.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // What was refused was not computed.
@@ -200,8 +256,8 @@ impl Drop for State {
         if !self.settled.swap(true, Ordering::Relaxed) {
             // 499, as nginx has it: the client closed the connection.
             let status = StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST);
-            let event = self.event("abandoned", status);
-            self.audit.append(event, |_| {});
+            let (event, content) = (self.event("abandoned", status), self.content());
+            self.audit.append_with(event, content, |_| {});
         }
     }
 }

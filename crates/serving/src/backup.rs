@@ -1,7 +1,7 @@
 //! Backup of a state folder while its server runs, and its restoration.
 //!
 //! A backup is a whole state folder: the database as it was at one moment, the key that signs heads, and the audit log up
-//! to the newest head that the database then knew. Lines after that head are left out, so that everything in a backup is
+//! to the newest head that the database then knew, with the sealed conversations that its lines name. Lines after that head are left out, so that everything in a backup is
 //! covered by a signature. It holds secrets like the state itself, and is made for its owner alone (mode 0700).
 
 use std::fs;
@@ -14,8 +14,8 @@ use serde::Deserialize;
 
 use crate::audit::events::BACKUP_TAKEN;
 use crate::audit::{
-    AuditEvent, AuditHead, AuditSummary, HEADS_FILE, KEY_FILE, SegmentLines, append_to_closed_log,
-    lock_shared, segment_path, segments, verify_audit,
+    AuditEvent, AuditHead, AuditSummary, HEADS_FILE, KEY_FILE, NamedContent, SegmentLines,
+    append_to_closed_log, lock_shared, segment_path, segments, sync_days, verify_audit,
 };
 use crate::error::ServingError;
 use crate::server::{AUDIT_FOLDER, lock_state};
@@ -51,6 +51,7 @@ pub fn backup(
     let lines: Result<String, _> = heads.iter().map(AuditHead::line).collect();
     storage.write(&log_copy.join(HEADS_FILE), lines?.as_bytes())?;
     let through = copy_log(&log, &log_copy, &heads, storage)?;
+    sync_days(&log_copy, storage)?;
     storage.sync_folder(&log_copy)?;
     storage.sync_folder(to)?;
     let summary = verify_audit(&log_copy, Some(to), None)?;
@@ -83,6 +84,15 @@ pub fn restore(
         std::io::copy(&mut source, &mut file).map_err(|error| trouble(&log_copy.join(&name), error))?;
         file.finish()?;
     }
+    for segment in segments(&log)? {
+        let mut lines = SegmentLines::open(&segment_path(&log, segment))?;
+        while let Some(line) = lines.next_line()? {
+            if let Some(content) = NamedContent::of_line(line) {
+                content.copy(&log, &log_copy, storage)?;
+            }
+        }
+    }
+    sync_days(&log_copy, storage)?;
     storage.sync_folder(&log_copy)?;
     let event = AuditEvent::new("state_restored")
         .with("through_sequence", summary.events)
@@ -120,9 +130,13 @@ fn copy_log(log: &Path, copy: &Path, heads: &[AuditHead], storage: &Storage) -> 
         loop {
             let Some(line) = lines.next_line()? else { break };
             let parsed: Result<Line, _> = serde_json::from_slice(line);
+            let content = NamedContent::of_line(line);
             let written = file.write_all(line).and_then(|()| file.write_all(b"\n"));
             let parsed = parsed.map_err(|error| lines.broken(format!("not an event: {error}")))?;
             written.map_err(|error| trouble(copy, error))?;
+            if let Some(content) = content {
+                content.copy(log, copy, storage)?;
+            }
             if name.is_none() {
                 name = parsed.log;
                 let own = heads.iter().filter(|head| Some(&head.log) == name.as_ref());

@@ -20,6 +20,9 @@ use crate::identity::{Caller, client_address};
 use crate::page;
 use crate::server::Server;
 
+/// The code for who shows no credential.
+const NO_KEY: &str = "missing_api_key";
+
 /// What a request shows of who sends it.
 pub struct Shown {
     authorization: Option<HeaderValue>,
@@ -50,6 +53,19 @@ impl Shown {
     }
 }
 
+impl Shown {
+    /// Where the request comes from.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+}
+
+/// Whether a failure is that of somebody who tried to sign in; who shows nothing did not.
+pub fn is_refused_sign_in(failure: &ApiFailure) -> bool {
+    let refuses = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS];
+    refuses.contains(&failure.status) && failure.code != NO_KEY
+}
+
 /// Whose credential it is.
 pub async fn caller(server: &Arc<Server>, shown: Shown) -> Result<Caller, ApiFailure> {
     if let Some(authorization) = &shown.authorization {
@@ -64,7 +80,7 @@ pub async fn caller(server: &Arc<Server>, shown: Shown) -> Result<Caller, ApiFai
         Some(caller) => Ok(caller),
         None => {
             let message = "no key was given; send it as `Authorization: Bearer eu-…`";
-            Err(unauthorized("missing_api_key", message))
+            Err(unauthorized(NO_KEY, message))
         }
     }
 }

@@ -30,11 +30,16 @@ pub async fn guard(State(server): State<Arc<Server>>, mut request: Request, next
     if route.is_some_and(|route| route.scope.is_none()) {
         return sealed(&server, next.run(request).await);
     }
-    let caller = match credential::caller(&server, Shown::of(&server, &request)).await {
+    let shown = Shown::of(&server, &request);
+    let address = shown.address();
+    let caller = match credential::caller(&server, shown).await {
         Ok(caller) => caller,
         Err(failure) => {
             if failure.status == StatusCode::UNAUTHORIZED {
                 server.strangers.fetch_add(1, Ordering::Relaxed);
+            }
+            if credential::is_refused_sign_in(&failure) {
+                server.refused_sign_ins.note(address, failure.code);
             }
             let page = page::for_strangers(&request);
             return sealed(&server, page.unwrap_or_else(|| failure.into_response()));

@@ -135,6 +135,18 @@ impl KeyStore {
         Ok(KeyStore { store: Store::open(state_folder)?, policies: Mutex::default(), used: Mutex::default() })
     }
 
+    /// Changes keys from the command line, and leaves for the audit log what was done: both, or neither. `action` is such
+    /// as `key_revoked`, `target` gives the id of what was changed, `now` is in seconds since 1970.
+    pub fn noting<T>(
+        &self,
+        now: u64,
+        action: &str,
+        change: impl FnOnce(&KeyStore) -> Result<T, ServingError>,
+        target: impl FnOnce(&T) -> String,
+    ) -> Result<T, ServingError> {
+        self.store().noting(now, action, || change(self), target)
+    }
+
     /// Makes a key for `tenant` (created on its first key) with a role's scopes. `now` and `expires_at` are seconds since 1970.
     pub fn new_key(
         &self,

@@ -5,6 +5,7 @@
 //! keys; [`verify_audit`] checks a log.
 
 mod account;
+mod age;
 mod api;
 mod audit;
 mod audit_policy;
@@ -12,6 +13,7 @@ mod backup;
 mod body;
 mod certificate_dates;
 mod connection;
+mod conversation;
 mod credential;
 mod error;
 mod guard;
@@ -23,6 +25,7 @@ mod openapi;
 mod operations;
 mod page;
 mod parts;
+mod refused_sign_ins;
 mod reload;
 mod routes;
 mod server;
@@ -41,9 +44,13 @@ use std::path::{Path, PathBuf};
 pub use certificate_dates::Validity;
 pub use tls::check_certificates;
 
+pub use age::{Identity, Recipient};
 pub use api::models::ServedModel;
-pub use audit::{AuditFilter, AuditFormat, AuditKey, AuditPublicKey, AuditSummary};
-pub use audit_policy::AuditPolicy;
+pub use audit::{
+    AuditFaults, AuditFilter, AuditFormat, AuditKey, AuditPublicKey, AuditSummary, Opened,
+    OpenedConversations,
+};
+pub use audit_policy::{AuditContent, AuditPolicy};
 pub use backup::{backup, restore};
 pub use connection::Peer;
 pub use error::ServingError;
@@ -96,6 +103,24 @@ pub fn verify_audit(folder: &Path, key: Option<AuditPublicKey>) -> Result<AuditS
     audit::verify_audit(&log_folder(folder), is_state.then_some(folder), key)
 }
 
+/// Checks as [`verify_audit`] does, and lists all that does not fit.
+pub fn find_audit_faults(folder: &Path, key: Option<AuditPublicKey>) -> Result<AuditSummary, AuditFaults> {
+    let is_state = folder.join(store::DATABASE_FILE).is_file();
+    audit::find_faults(&log_folder(folder), is_state.then_some(folder), key)
+}
+
+/// Calls `take` with each kept conversation that the filter takes and one of these keys opens, in the order of the log,
+/// until it says stop; `id` is that of one request. Returns how many there were, and how many are for others.
+pub fn open_conversations(
+    folder: &Path,
+    filter: &AuditFilter,
+    id: Option<&str>,
+    identities: &[Identity],
+    take: impl FnMut(Opened) -> ControlFlow<()>,
+) -> Result<OpenedConversations, ServingError> {
+    audit::open_conversations(&log_folder(folder), filter, id, identities, take)
+}
+
 /// Calls `take` with the fields of each line of a log that the filter takes, in the order of the log, until it says stop.
 /// `folder` is a state folder or a copy of a log.
 pub fn read_audit(
@@ -114,21 +139,6 @@ pub fn export_audit(
     output: &mut dyn Write,
 ) -> Result<u64, ServingError> {
     audit::export_log(&log_folder(folder), filter, format, output)
-}
-
-/// Leaves for the audit log that the command line changed something: `action` such as `key_revoked`, `target` the id of
-/// what was changed. The server moves it into the log, at once or at its next start. `now` is in seconds since 1970.
-pub fn note_administration(
-    state_folder: &Path,
-    action: &str,
-    target: &str,
-    now: u64,
-) -> Result<(), ServingError> {
-    let event = audit::AuditEvent::new("administration")
-        .with("by", "command line")
-        .with("action", action)
-        .with("target", target);
-    store::Store::open(state_folder)?.note_for_audit(&event, now)
 }
 
 fn log_folder(folder: &Path) -> PathBuf {

@@ -31,6 +31,7 @@ use crate::operations::probes;
 use crate::operations::spans::Tracer;
 use crate::page::Sessions;
 use crate::parts::Parts;
+use crate::refused_sign_ins::RefusedSignIns;
 use crate::reload::{Controls, keep_up};
 use crate::routes;
 use crate::settings::ServeSettings;
@@ -71,6 +72,8 @@ pub struct Server {
     pub sessions: Sessions,
     /// Who guesses credentials.
     pub throttle: Throttle,
+    /// Sign-ins that failed since the audit log was last told.
+    pub refused_sign_ins: RefusedSignIns,
     pub audit: Arc<AuditLog>,
     pub metrics: Arc<Metrics>,
     /// Records requests for a collector, if the settings ask.
@@ -139,6 +142,7 @@ pub fn serve_with(
     // Whatever did not end in time ends here; its accounts are settled as abandoned.
     runtime.shutdown_timeout(Duration::from_secs(1));
     server.note_strangers(server.strangers_since(0));
+    server.note_refused_sign_ins(true);
     server.note_refused();
     server.note_used_keys();
     let report = ServeReport {
@@ -229,6 +233,7 @@ async fn count_strangers(server: Arc<Server>) {
         let since = server.strangers_since(noted);
         noted += since;
         server.note_strangers(since);
+        server.note_refused_sign_ins(false);
         server.note_refused();
         let writing = server.clone();
         // Writing waits for the disk: not on the threads that serve connections.
@@ -277,6 +282,7 @@ impl Server {
             keys,
             sessions: Sessions::new(settings.tls.is_some() || !settings.address.ip().is_loopback()),
             throttle: Throttle::new(Instant::now()),
+            refused_sign_ins: RefusedSignIns::new(Instant::now()),
             audit: Arc::new(audit),
             metrics,
             tracer,
@@ -402,6 +408,18 @@ impl Server {
                 .with("limit", refused.limit)
                 .with("count", count);
             self.audit.append(event, |_| {});
+        }
+    }
+
+    /// Who tried to sign in and could not; whatever guesses, there are few lines (`refused_sign_ins`).
+    fn note_refused_sign_ins(&self, all: bool) {
+        for refused in self.refused_sign_ins.take(Instant::now(), all) {
+            let mut event = AuditEvent::new("sign_in_refused");
+            if let Some((address, reason)) = refused.of {
+                let address = self.pseudonym(&format!("address\n{address}"));
+                event = event.with("address", address).with("reason", reason);
+            }
+            self.audit.append(event.with("count", refused.count), |_| {});
         }
     }
 

@@ -174,6 +174,26 @@ pub enum AuditAction {
         #[arg(long, value_name = "FORMAT", default_value = "jsonl", value_parser = ["jsonl", "ecs"])]
         format: String,
     },
+    /// Make a pair of keys for kept conversations: the secret one goes to a file, the public one to standard output
+    Keygen {
+        /// The new file, for its owner alone
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Open kept conversations with a secret key of their tenant, and print them as JSON lines
+    Decrypt {
+        /// Folder of the server's state, or a copy of its folder `audit`
+        #[arg(default_value = "eulalia-state", value_name = "STATE")]
+        state: PathBuf,
+        /// File with secret keys (AGE-SECRET-KEY-1…), as `eulalia audit keygen` and `age-keygen` write it
+        #[arg(long, value_name = "FILE")]
+        identity: PathBuf,
+        /// The conversation of the request with this id (x-request-id) alone
+        #[arg(long, value_name = "ID")]
+        id: Option<String>,
+        #[command(flatten)]
+        lines: AuditLines,
+    },
 }
 
 /// Which events are asked for.

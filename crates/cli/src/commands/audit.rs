@@ -1,4 +1,5 @@
-//! `eulalia audit`, `backup` and `restore`: what an auditor asks of a server's audit log, and copies of its state.
+//! `eulalia audit`, `backup` and `restore`: what an auditor asks of a server's audit log, conversations that a tenant has
+//! kept, and copies of the state.
 
 use std::collections::VecDeque;
 use std::io::{BufWriter, Write as _};
@@ -7,7 +8,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use serde_json::{Map, Value, json};
-use serving::{AuditFilter, AuditFormat, AuditKey};
+use serving::{AuditFilter, AuditFormat, AuditKey, Identity, Opened};
 
 use crate::arguments::{AuditAction, AuditArguments, AuditLines, BackupArguments, RestoreArguments};
 use crate::console;
@@ -37,7 +38,65 @@ pub fn audit(arguments: &AuditArguments, json: bool, world: &World) -> anyhow::R
             // Standard output holds the events and nothing else.
             Ok(Value::Null)
         }
+        AuditAction::Keygen { to } => {
+            let identity = Identity::make()?;
+            identity.save(to, &world.storage, &world.clock)?;
+            let public = identity.recipient().to_string();
+            if !json {
+                println!("{public}");
+            }
+            world.console.say(&format!(
+                "The secret key stands in {}: keep it where the server cannot read it. What is sealed for it is lost \
+                 with it.",
+                to.display()
+            ));
+            Ok(json!({ "public_key": public, "file": to }))
+        }
+        AuditAction::Decrypt { state, identity, id, lines } => {
+            if lines.event.as_deref().is_some_and(|event| event != "content") {
+                return Err(
+                    Usage("--event: conversations are of the kind `content` alone".to_string()).into()
+                );
+            }
+            decrypt(state, identity, id.as_deref(), &filter(lines)?, world)
+        }
     }
+}
+
+fn decrypt(
+    state: &Path,
+    identity: &Path,
+    id: Option<&str>,
+    filter: &AuditFilter,
+    world: &World,
+) -> anyhow::Result<Value> {
+    let identities = Identity::read_file(identity)?;
+    let mut output = BufWriter::new(std::io::stdout().lock());
+    let mut written = Ok(());
+    let found = serving::open_conversations(state, filter, id, &identities, |opened| {
+        written = writeln!(output, "{}", conversation(opened));
+        if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    written?;
+    output.flush()?;
+    let opened = console::counted(found.opened, "conversation");
+    world.console.say(&match found.for_others {
+        0 => format!("{opened} opened."),
+        others => format!("{opened} opened; {others} are sealed for other keys."),
+    });
+    // Standard output holds the conversations and nothing else.
+    Ok(Value::Null)
+}
+
+/// A conversation with what its line in the log says of it.
+fn conversation(opened: Opened) -> Value {
+    let of_line = ["sequence", "time", "tenant"];
+    let mut whole: Map<String, Value> = of_line
+        .into_iter()
+        .filter_map(|name| Some((name.to_string(), opened.line.get(name)?.clone())))
+        .collect();
+    whole.extend(opened.conversation);
+    Value::Object(whole)
 }
 
 fn filter(lines: &AuditLines) -> anyhow::Result<AuditFilter> {
@@ -87,8 +146,7 @@ fn row(event: &Map<String, Value>) -> Vec<String> {
         let tokens = format!("{}+{} tokens", text("prompt_tokens"), text("completion_tokens"));
         [text("route"), text("model"), tokens].join(" ")
     } else {
-        let shown =
-            ["sequence", "time", "event", "tenant", "key", "outcome", "previous", "status", "ciphertext"];
+        let shown = ["sequence", "time", "event", "tenant", "key", "outcome", "previous", "status"];
         let rest = event.iter().filter(|(name, _)| !shown.contains(&name.as_str()));
         let words: Vec<String> = rest.map(|(name, _)| format!("{name}={}", text(name))).collect();
         words.join(" ").chars().take(LONGEST_REST).collect()

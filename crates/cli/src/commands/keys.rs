@@ -2,7 +2,7 @@
 
 use provenance::context::timestamp;
 use serde_json::{Value, json};
-use serving::{KeyOrder, KeyStore, NewKey, Role, Scope, Scopes, note_administration};
+use serving::{KeyOrder, KeyStore, NewKey, Role, Scope, Scopes};
 
 use crate::arguments::{KeysAction, KeysArguments};
 use crate::console;
@@ -18,8 +18,8 @@ pub fn keys(arguments: &KeysArguments, json: bool, world: &World) -> anyhow::Res
                 expires_at: expires.map(|days| now.saturating_add(days.saturating_mul(86_400))),
                 ..KeyOrder::new(tenant, label, *role)
             };
-            let made = KeyStore::open(state)?.make(&order, now)?;
-            note_administration(state, "key_created", &made.id, now)?;
+            let make = |keys: &KeyStore| keys.make(&order, now);
+            let made = KeyStore::open(state)?.noting(now, "key_created", make, |made| made.id.clone())?;
             let made_for = format!("Key {} of tenant {tenant}.", made.id);
             hand_over(&made, &made_for, json, world);
             Ok(json!({
@@ -27,8 +27,8 @@ pub fn keys(arguments: &KeysArguments, json: bool, world: &World) -> anyhow::Res
             }))
         }
         KeysAction::Rotate { id, grace, state } => {
-            let made = KeyStore::open(state)?.rotate(id, grace.saturating_mul(3_600), now)?;
-            note_administration(state, "key_rotated", &made.id, now)?;
+            let rotate = |keys: &KeyStore| keys.rotate(id, grace.saturating_mul(3_600), now);
+            let made = KeyStore::open(state)?.noting(now, "key_rotated", rotate, |made| made.id.clone())?;
             let made_for =
                 format!("Key {} in the place of {id}, which opens for {grace} hours more.", made.id);
             hand_over(&made, &made_for, json, world);
@@ -59,10 +59,9 @@ pub fn keys(arguments: &KeysArguments, json: bool, world: &World) -> anyhow::Res
             Ok(json!({ "keys": keys }))
         }
         KeysAction::Revoke { id, state } => {
-            KeyStore::open(state)?.revoke(id, now)?;
             // The id without what may stand around it: a whole key must not reach the log.
             let bare: String = id.strip_prefix("eu-").unwrap_or(id).chars().take(8).collect();
-            note_administration(state, "key_revoked", &bare, now)?;
+            KeyStore::open(state)?.noting(now, "key_revoked", |keys| keys.revoke(id, now), |()| bare)?;
             world.console.say(&format!("Key {id} opens nothing any more."));
             Ok(json!({ "revoked": id }))
         }

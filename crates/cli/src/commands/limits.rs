@@ -4,12 +4,14 @@ use serde_json::{Map, Value, json};
 use serving::LimitsPolicy;
 
 use crate::arguments::LimitsArguments;
+use crate::commands::keys::seconds_since_1970;
 use crate::run::World;
 
 /// Sets, or with no limit takes away, the limits of a key.
 pub fn limits(arguments: &LimitsArguments, world: &World) -> anyhow::Result<Value> {
     let limits = parse(&arguments.limits)?;
-    serving::set_key_limits(&arguments.state, &arguments.key, limits.as_ref())?;
+    let now = seconds_since_1970(world);
+    serving::set_key_limits(&arguments.state, &arguments.key, limits.as_ref(), now)?;
     world.console.say(&match limits {
         Some(_) => format!("Key {} now has these limits: {}.", arguments.key, arguments.limits.join(", ")),
         None => format!("Key {} has no limits of its own any more.", arguments.key),

@@ -2,7 +2,7 @@
 
 use provenance::context::timestamp;
 use serde_json::{Value, json};
-use serving::{ServingError, TenantPolicy, TenantRecord, TenantStore, note_administration};
+use serving::{ServingError, TenantPolicy, TenantRecord, TenantStore};
 
 use crate::arguments::{TenantsAction, TenantsArguments};
 use crate::commands::keys::seconds_since_1970;
@@ -14,8 +14,9 @@ pub fn tenants(arguments: &TenantsArguments, world: &World) -> anyhow::Result<Va
     match &arguments.action {
         TenantsAction::New { name, changes, state } => {
             let policy = changed(TenantPolicy::default(), changes)?;
-            let made = TenantStore::open(state)?.new_tenant(name, &policy, now)?;
-            note_administration(state, "tenant_created", &made.id, now)?;
+            let make = |tenants: &TenantStore| tenants.new_tenant(name, &policy, now);
+            let made =
+                TenantStore::open(state)?.noting(now, "tenant_created", make, |made| made.id.clone())?;
             world.console.say(&format!("Tenant {name}; in the audit log it is called {}.", made.id));
             Ok(json!(made))
         }
@@ -35,16 +36,22 @@ pub fn tenants(arguments: &TenantsArguments, world: &World) -> anyhow::Result<Va
         TenantsAction::Set { name, changes, state } => {
             let tenants = TenantStore::open(state)?;
             let policy = changed(tenants.show(name)?.policy, changes)?;
-            tenants.set_policy(name, &policy)?;
-            note_administration(state, "tenant_changed", &tenants.show(name)?.id, now)?;
+            let set = |tenants: &TenantStore| {
+                tenants.set_policy(name, &policy)?;
+                tenants.show(name)
+            };
+            tenants.noting(now, "tenant_changed", set, |tenant| tenant.id.clone())?;
             world.console.say(&format!("The policy of {name} holds from the next request on."));
             Ok(json!(tenants.show(name)?))
         }
         TenantsAction::Remove { name, state } => {
             let tenants = TenantStore::open(state)?;
-            let id = tenants.show(name)?.id;
-            tenants.remove(name, now)?;
-            note_administration(state, "tenant_removed", &id, now)?;
+            let remove = |tenants: &TenantStore| {
+                let id = tenants.show(name)?.id;
+                tenants.remove(name, now)?;
+                Ok(id)
+            };
+            tenants.noting(now, "tenant_removed", remove, String::clone)?;
             world.console.say(&format!("Tenant {name} is removed; its keys open nothing any more."));
             Ok(json!({ "removed": name }))
         }

@@ -143,7 +143,7 @@ fn audit_log(arguments: &VerifyArguments, world: &World) -> anyhow::Result<Value
         return Err(Usage(message).into());
     }
     let key = arguments.audit_key.as_deref().map(AuditPublicKey::from_file).transpose()?;
-    match serving::verify_audit(&arguments.folder, key) {
+    match serving::find_audit_faults(&arguments.folder, key) {
         Ok(summary) => {
             for line in in_words(&folder.to_string(), &summary) {
                 world.console.say(&line);
@@ -152,9 +152,16 @@ fn audit_log(arguments: &VerifyArguments, world: &World) -> anyhow::Result<Value
             result["ok"] = json!(true);
             Ok(result)
         }
-        Err(error) => {
-            world.console.say(&format!("✗ {error}"));
-            Ok(json!({ "ok": false, "problems": [error.to_string()] }))
+        Err(faults) => {
+            let problems: Vec<String> = faults.listed.iter().map(ToString::to_string).collect();
+            for problem in &problems {
+                world.console.say(&format!("✗ {problem}"));
+            }
+            let more = faults.count - problems.len() as u64;
+            if more > 0 {
+                world.console.say(&format!("… and {more} more"));
+            }
+            Ok(json!({ "ok": false, "problems": problems, "problem_count": faults.count }))
         }
     }
 }
@@ -172,6 +179,18 @@ fn in_words(folder: &str, summary: &AuditSummary) -> Vec<String> {
         format!("  last line {}", summary.head),
         format!("  {} of the key {}", console::counted(summary.signed_heads, "signed head"), summary.key),
     ];
+    if summary.contents > 0 {
+        lines.push(format!(
+            "  {} as the log names them",
+            console::counted(summary.contents, "sealed conversation")
+        ));
+    }
+    if summary.contents_elsewhere > 0 {
+        lines.push(format!(
+            "  {} not looked for: this copy has no folder `content`",
+            console::counted(summary.contents_elsewhere, "sealed conversation")
+        ));
+    }
     if !summary.key_was_given {
         lines.push(
             "  The key is the one that stands beside the log: whoever could replace both is not found out. An auditor \

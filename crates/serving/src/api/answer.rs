@@ -186,6 +186,7 @@ impl Work {
             return Err(ApiFailure::from_request(failure));
         }
         self.choices[number].take(event);
+        account.keep_text(number, self.choices[number].answered());
         account.tokens_came(number, self.choices[number].completion_tokens());
         let queued = self.admitted.get().map(|admitted| *admitted - self.submitted);
         let mut details = account.details();

@@ -43,6 +43,7 @@ pub async fn complete(
     relay::refuse_logprobs(&chain, chat.logprobs.is_some())?;
     let model = server.models.find(&chat.options.model, &account.caller().policy)?.clone();
     server.describe(&account, &model, chat.options.user.as_deref());
+    account.keep_prompt(server.settings().audit.content_bytes(), "messages", || chat.turns.kept())?;
     let seed = server.seed(chat.options.seed)?;
     let now = server.now();
     let time_limit = server.settings().request_time();

@@ -53,6 +53,7 @@ pub async fn complete(
     relay::refuse_logprobs(&chain, completion.logprobs.is_some())?;
     let model = server.models.find(&completion.options.model, &account.caller().policy)?.clone();
     server.describe(&account, &model, completion.options.user.as_deref());
+    account.keep_prompt(server.settings().audit.content_bytes(), "prompt", || kept(&completion.prompts))?;
     let seed = server.seed(completion.options.seed)?;
     let time_limit = server.settings().request_time();
     let tenant = account.caller().tenant.clone();
@@ -76,6 +77,15 @@ pub async fn complete(
     });
     let job = job.await.map_err(|error| ApiFailure::internal(&error.to_string()))??;
     respond(&server, account, job).await
+}
+
+/// Prompts as the audit log keeps them.
+pub fn kept(prompts: &[Prompt]) -> Value {
+    let prompt = |prompt: &Prompt| match prompt {
+        Prompt::Text(text) => json!(text),
+        Prompt::Tokens(ids) => json!(ids),
+    };
+    prompts.iter().map(prompt).collect()
 }
 
 impl Completion {

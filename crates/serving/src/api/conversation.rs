@@ -51,6 +51,11 @@ impl Turns {
         self.0.iter().map(|turn| turn.said.bytes()).sum()
     }
 
+    /// As they are kept where a tenant asks for it.
+    pub fn kept(&self) -> Value {
+        self.0.iter().map(|turn| json!({"role": turn.role, "content": turn.said.text()})).collect()
+    }
+
     /// Lets every turn through the input filters. They read a turn as a whole, so that nothing hides between two parts;
     /// what they change is one text from then on.
     pub fn filter(&mut self, chain: &Chain) -> Result<(), ApiFailure> {

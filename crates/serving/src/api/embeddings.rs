@@ -12,7 +12,7 @@ use inference::{Event, Pooling, Request};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
 
-use super::completions::{Prompt, prompts};
+use super::completions::{Prompt, kept, prompts};
 use super::failure::ApiFailure;
 use super::fields::Fields;
 use super::models::ServedModel;
@@ -50,6 +50,7 @@ pub async fn embed(
     relay::filter_prompts(&mut wanted.inputs, "input", server.filters_for(account.caller())?.as_ref())?;
     let model = server.models.find(&wanted.model, &account.caller().policy)?.clone();
     server.describe(&account, &model, wanted.user.as_deref());
+    account.keep_prompt(server.settings().audit.content_bytes(), "input", || kept(&wanted.inputs))?;
     let deadline = Instant::now() + server.settings().request_time();
     let Embeddings { inputs, pooling, base64, .. } = wanted;
     let engine = model.engine.clone();

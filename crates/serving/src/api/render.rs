@@ -36,6 +36,8 @@ pub struct ChoiceText {
     text: String,
     tokens: Vec<ScoredToken>,
     new_text: String,
+    /// Where in the new text that of the last event begins; before it may stand the prompt, if it is repeated.
+    answered_from: usize,
     new_tokens: Vec<ScoredToken>,
     /// Characters that stand before the new tokens.
     offset: usize,
@@ -68,6 +70,7 @@ impl ChoiceText {
             with_prompt_logprobs,
             text: String::new(),
             tokens: Vec::new(),
+            answered_from: 0,
             new_tokens: Vec::new(),
             offset: 0,
             completion_tokens: 0,
@@ -78,9 +81,11 @@ impl ChoiceText {
     }
 
     pub fn take(&mut self, event: Event) {
+        self.answered_from = self.new_text.len();
         match event {
             Event::Prompt { logprobs } if self.with_prompt_logprobs => {
                 self.new_text.push_str(&self.echo.take().unwrap_or_default());
+                self.answered_from = self.new_text.len();
                 let first = std::mem::take(&mut self.first_prompt_token);
                 self.new_tokens.extend(logprobs.into_iter().map(|logprob| ScoredToken {
                     bytes: logprob.as_ref().map_or(first.clone(), |logprob| logprob.token.bytes.clone()),
@@ -124,6 +129,11 @@ impl ChoiceText {
     pub fn collect(&mut self) {
         self.text.push_str(&std::mem::take(&mut self.new_text));
         self.tokens.append(&mut self.new_tokens);
+    }
+
+    /// The text that the last event brought, as the client gets it.
+    pub fn answered(&self) -> &str {
+        self.new_text.get(self.answered_from..).unwrap_or_default()
     }
 
     pub fn has_ended(&self) -> bool {

@@ -58,9 +58,9 @@ pub fn line(line: &Map<String, Value>) -> Value {
 /// `event.category` and `event.type`, from the lists of allowed values.
 fn category(kind: &str) -> (&'static str, [&'static str; 1]) {
     match kind {
-        "request" | "content" => ("web", ["access"]),
+        "request" | "content" | "content_lost" => ("web", ["access"]),
         "requests_refused" => ("web", ["denied"]),
-        "strangers_refused" => ("authentication", ["denied"]),
+        "strangers_refused" | "sign_in_refused" => ("authentication", ["denied"]),
         "key_created" | "key_rotated" | "tenant_created" => ("iam", ["creation"]),
         "key_changed" | "tenant_changed" | "administration" => ("iam", ["change"]),
         "key_revoked" | "tenant_removed" => ("iam", ["deletion"]),
@@ -76,6 +76,7 @@ fn outcome(line: &Map<String, Value>) -> &'static str {
     match line.get("outcome").and_then(Value::as_str) {
         Some("ok") => "success",
         Some(_) => "failure",
+        None if line.get("event").is_some_and(|kind| kind == "sign_in_refused") => "failure",
         None => "unknown",
     }
 }

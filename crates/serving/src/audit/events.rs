@@ -15,11 +15,13 @@ pub const ERASED: &str = "erased";
 pub const BACKUP_TAKEN: &str = "backup_taken";
 
 /// Every kind that a retention can be set for.
-pub const KINDS: [&str; 16] = [
+pub const KINDS: [&str; 18] = [
     "request",
     "content",
+    "content_lost",
     "requests_refused",
     "strangers_refused",
+    "sign_in_refused",
     "administration",
     "server_started",
     "server_stopped",

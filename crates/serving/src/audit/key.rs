@@ -72,7 +72,8 @@ impl AuditKey {
     }
 }
 
-fn close_to_others(path: &Path) -> Result<(), ServingError> {
+/// Lets the owner of a file alone read it.
+pub fn close_to_others(path: &Path) -> Result<(), ServingError> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,5 @@
-//! The audit log: who asked what kind of thing when, of which model, with what outcome; never prompts or answers.
+//! The audit log: who asked what kind of thing when, of which model, with what outcome. Never prompts or answers: where a
+//! tenant's policy asks for them, they stand sealed in files of their own, which lines name by their digests (`content`).
 //!
 //! Append-only JSON lines in segments `audit-000001.jsonl`, …. Each line carries a running number and the SHA-256 of the
 //! line before it (`previous`), across segments; so an altered, dropped or reordered line shows. That the end of a log
@@ -10,10 +11,12 @@
 //! Times come from the clock and may jump; the order of events is that of the running number.
 
 mod chain;
+mod content;
 mod ecs;
 pub mod events;
 mod head;
 mod key;
+mod open;
 mod read;
 mod retention;
 pub mod segment;
@@ -36,14 +39,16 @@ use crate::settings::AuditSettings;
 use crate::settings::Durability;
 use crate::store::Store;
 use retention::{ClockWatch, Retention};
-use writer::Writer;
+use writer::{Entry, Writer};
 
+pub use content::{Content, NamedContent, sync_days};
 pub use head::{AuditHead, HEADS_FILE, HeadSignature};
-pub use key::{AuditKey, AuditPublicKey, KEY_FILE};
+pub use key::{AuditKey, AuditPublicKey, KEY_FILE, close_to_others};
+pub use open::{Opened, OpenedConversations, open_conversations};
 pub use read::{AuditFilter, AuditFormat, export_log, object, read_log};
 pub use retention::lock_shared;
 pub use segment::{SegmentLines, segment_path, segments};
-pub use verify::{AuditSummary, verify_audit};
+pub use verify::{AuditFaults, AuditSummary, find_faults, verify_audit};
 
 /// Most lines that share one sync.
 const LINES_PER_SYNC: usize = 512;
@@ -100,7 +105,8 @@ pub struct AuditLog {
 }
 
 struct Order {
-    event: AuditEvent,
+    /// `None` begins a new segment if the day of the current one is over.
+    entry: Option<Entry>,
     written: Box<dyn FnOnce(Result<(), String>) + Send>,
     /// Whether a signed head must cover the event before `written` is called.
     with_head: bool,
@@ -148,13 +154,25 @@ impl AuditLog {
 
     /// Appends an event and calls `written` once it is on disk, or cannot be put there.
     pub fn append(&self, event: AuditEvent, written: impl FnOnce(Result<(), String>) + Send + 'static) {
+        self.append_with(event, None, written);
+    }
+
+    /// The same with a part of a conversation, which is on disk before the event that names it; that one stands before
+    /// `event`. If it cannot be kept, `written` is told so, and the log says it in its place.
+    pub fn append_with(
+        &self,
+        event: AuditEvent,
+        content: Option<Content>,
+        written: impl FnOnce(Result<(), String>) + Send + 'static,
+    ) {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let waiting = self.waiting.clone();
         let written = move |result| {
             waiting.fetch_sub(1, Ordering::Relaxed);
             written(result);
         };
-        let order = Order { event, written: Box::new(written), with_head: false };
+        let entry = Some(Entry { event, content });
+        let order = Order { entry, written: Box::new(written), with_head: false };
         let sent = match &self.orders {
             Some(orders) => orders.send(order).map_err(|unsent| unsent.0),
             None => Err(order),
@@ -223,17 +241,34 @@ fn write_orders(mut writer: Writer, incoming: &Receiver<Order>) {
             orders.push(order);
         }
         let with_head = orders.iter().any(|order| order.with_head);
-        let (events, acknowledgements): (Vec<_>, Vec<_>) =
-            orders.into_iter().map(|order| (order.event, order.written)).unzip();
-        let mut result = writer.append(events);
-        if with_head && result.is_ok() {
-            result = writer.sign_head().map_err(|error| error.to_string());
+        let (mut entries, mut acknowledgements) = (Vec::new(), Vec::new());
+        for order in orders {
+            acknowledgements.push((order.entry.is_some(), order.written));
+            entries.extend(order.entry);
         }
-        if let Err(problem) = &result {
+        let mut appended = writer.append(entries);
+        if with_head && appended.is_ok() {
+            appended = appended.and_then(|unkept| match writer.sign_head() {
+                Ok(()) => Ok(unkept),
+                Err(error) => Err(error.to_string()),
+            });
+        }
+        if let Err(problem) = &appended {
             tracing::error!(problem, "the audit log cannot be written");
         }
-        for written in acknowledgements {
-            written(result.clone());
+        let mut results = appended.map(Vec::into_iter);
+        for (has_entry, written) in acknowledgements {
+            written(match &mut results {
+                Ok(unkept) if has_entry => match unkept.next().flatten() {
+                    None => Ok(()),
+                    Some(problem) => {
+                        tracing::error!(problem, "a conversation cannot be kept");
+                        Err(format!("a conversation cannot be kept: {problem}"))
+                    }
+                },
+                Ok(_) => Ok(()),
+                Err(problem) => Err(problem.clone()),
+            });
         }
         writer.sign_head_if_due();
     }
@@ -257,13 +292,13 @@ fn keep_up(
         {
             tracing::warn!("the clock jumped; nothing leaves the audit log for a day");
             // Whether it could be written, the writer says.
-            let _ = orders.send(Order { event, written: Box::new(|_| {}), with_head: false });
+            let entry = Some(Entry::from(event));
+            let _ = orders.send(Order { entry, written: Box::new(|_| {}), with_head: false });
         }
         if tick.is_multiple_of(RETENTION_EVERY)
             && let Some(now) = watch.believed()
         {
-            let current = current.load(Ordering::SeqCst);
-            let applied = retention.apply(current, now, &mut |event| put(orders, event, true));
+            let applied = let_go(&mut retention, current, now, orders);
             if let Err(error) = applied {
                 tracing::error!(problem = %error, "the audit log's retention failed; it is tried again in an hour");
             }
@@ -278,13 +313,26 @@ fn keep_up(
     }
 }
 
+/// Lets go what is over; also what stands in the newest segment, which a server without requests would never close.
+fn let_go(
+    retention: &mut Retention,
+    current: &Arc<AtomicU64>,
+    now: u64,
+    orders: &Sender<Order>,
+) -> Result<(), ServingError> {
+    if retention.may_be_over(current.load(Ordering::SeqCst), now)? {
+        put(orders, None, false)?;
+    }
+    retention.apply(current.load(Ordering::SeqCst), now, &mut |event| put(orders, Some(event.into()), true))
+}
+
 /// Moves what other processes noted into the log. After a crash between the two steps an event stands there twice, with
 /// the same `note`.
 fn move_noted(store: &Store, orders: &Sender<Order>) -> Result<(), ServingError> {
     for (id, text) in store.noted_for_audit()? {
         let event = AuditEvent::from_text(&text).with("note", id.as_str());
         let with_head = event.0.get("event").is_some_and(|kind| kind == events::BACKUP_TAKEN);
-        put(orders, event, with_head)?;
+        put(orders, Some(event.into()), with_head)?;
         store.forget_noted(&id)?;
     }
     Ok(())
@@ -301,16 +349,16 @@ pub fn append_to_closed_log(
     let key = AuditKey::read(state_folder)?;
     let store = Store::open(state_folder)?;
     let mut writer = Writer::open(folder, store, key, AuditSettings::default(), storage, clock)?;
-    writer.append(vec![event]).map_err(ServingError::AuditFailed)?;
+    writer.append(vec![event.into()]).map_err(ServingError::AuditFailed)?;
     writer.sign_head()
 }
 
 /// Puts an event into the log and, if asked, a signed head over it; waits until they are on disk.
-fn put(orders: &Sender<Order>, event: AuditEvent, with_head: bool) -> Result<(), ServingError> {
+fn put(orders: &Sender<Order>, entry: Option<Entry>, with_head: bool) -> Result<(), ServingError> {
     let (sender, receiver) = mpsc::sync_channel(1);
     let written = Box::new(move |result| drop(sender.send(result)));
     let ended = || ServingError::AuditFailed("its thread has ended".to_string());
-    orders.send(Order { event, written, with_head }).map_err(|_| ended())?;
+    orders.send(Order { entry, written, with_head }).map_err(|_| ended())?;
     receiver.recv().map_err(|_| ended())?.map_err(ServingError::AuditFailed)
 }
 

@@ -4,7 +4,7 @@
 //! kind are erased in it: in the place of each stands a line with its number, kind, time, predecessor and digest, so that
 //! the chain still holds. When everything in the oldest segments is over, their files are removed. Either way an event in
 //! the log says so first, with the digest that checks what is left, and a signed head covers that event before anything
-//! goes. A segment's age is that of its newest line; times after the present are a clock's mistakes and do not count.
+//! goes. Files of conversations go by whole days, once no line names them any more. A segment's age is that of its newest line; times after the present are a clock's mistakes and do not count.
 //!
 //! A clock that jumped must not erase the log: after a jump nothing is removed for a day (`ClockWatch`).
 
@@ -21,6 +21,7 @@ use serde_json::json;
 
 use super::AuditEvent;
 use super::chain::Chain;
+use super::content;
 use super::events::{CLOCK_JUMPED, ERASED, LINES_ERASED, SEGMENTS_REMOVED, holds_the_chain};
 use super::segment::{SegmentLines, segment_path, segments};
 use crate::error::ServingError;
@@ -107,7 +108,35 @@ impl Retention {
                 self.erase(segment, &over, announce)?;
             }
         }
-        self.remove(&removable, announce)
+        self.remove(&removable, announce)?;
+        self.sweep_contents(current, now)
+    }
+
+    /// Removes the files of days whose conversations are over, also such as no line ever named. A day stays while a line
+    /// names one of its files.
+    fn sweep_contents(&mut self, current: u64, now: u64) -> Result<(), ServingError> {
+        let over = timestamp(now.saturating_sub(self.settings.seconds("content")));
+        let mut days = content::days(&self.folder)?;
+        days.retain(|day| format!("{day}T23:59:59Z") < over);
+        if days.is_empty() {
+            return Ok(());
+        }
+        for segment in segments(&self.folder)? {
+            let Some(first) = self.first_line(segment)? else { continue };
+            let day = first.time.get(..10).unwrap_or_default();
+            // All lines of a segment are of one day.
+            let names_files = || {
+                segment >= current
+                    || self.known.get(&segment).is_none_or(|contents| contents.kinds.contains("content"))
+            };
+            if days.contains(day) && names_files() {
+                days.remove(day);
+            }
+        }
+        for day in &days {
+            content::remove_day(&self.folder, day, &self.storage)?;
+        }
+        Ok(())
     }
 
     fn is_over(&self, contents: &Contents, kind: &str, now: u64) -> bool {
@@ -116,14 +145,14 @@ impl Retention {
     }
 
     /// Whether anything in a segment can be over, by its first line alone.
-    fn may_be_over(&self, segment: u64, now: u64) -> Result<bool, ServingError> {
-        let mut lines = SegmentLines::open(&segment_path(&self.folder, segment))?;
-        let first: Option<Line> = match lines.next_line()? {
-            Some(line) => serde_json::from_slice(line).ok(),
-            None => None,
-        };
+    pub fn may_be_over(&self, segment: u64, now: u64) -> Result<bool, ServingError> {
         let over = timestamp(now.saturating_sub(self.settings.shortest_seconds()));
-        Ok(first.is_some_and(|first| first.time < over))
+        Ok(self.first_line(segment)?.is_some_and(|first| first.time < over))
+    }
+
+    fn first_line(&self, segment: u64) -> Result<Option<Line>, ServingError> {
+        let mut lines = SegmentLines::open(&segment_path(&self.folder, segment))?;
+        Ok(lines.next_line()?.and_then(|line| serde_json::from_slice(line).ok()))
     }
 
     fn read(&self, segment: u64, now: u64) -> Result<Contents, ServingError> {

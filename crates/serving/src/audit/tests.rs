@@ -287,6 +287,105 @@ fn what_was_acknowledged_survives_every_failure() {
 }
 
 #[test]
+fn no_line_names_a_conversation_that_is_not_there() {
+    for (durability, step) in [(Durability::Synced, 1), (Durability::Written, 3)] {
+        for operation in (0..60).step_by(step) {
+            let place = place();
+            let storage = Storage::failing_at(operation);
+            let settings = AuditSettings { durability, ..AuditSettings::default() };
+            let mut acknowledged = 0;
+            if let Ok(log) = open_with(&place, settings, storage.clone()) {
+                for number in 0..3 {
+                    acknowledged += u64::from(append_kept(&log, &format!("{operation} {number}")).is_ok());
+                }
+            }
+            if durability == Durability::Synced {
+                storage.discard_unsynced().unwrap();
+            }
+            write(&place, 1);
+            let found = verify(&place).unwrap_or_else(|error| panic!("operation {operation}: {error}"));
+            assert!(found.contents >= acknowledged, "operation {operation}: {found:?}, {acknowledged}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_kept_is_said_and_the_others_go_on() {
+    let place = place();
+    let log = open(&place, Storage::disk()).unwrap();
+    append_kept(&log, "one").unwrap();
+    // A file where the folder of the day should be.
+    fs::remove_dir_all(place.log.join("content")).unwrap();
+    fs::write(place.log.join("content"), "in the way").unwrap();
+    assert!(append_kept(&log, "two").unwrap_err().contains("cannot be kept"));
+    append(&log, 1);
+    drop(log);
+    let text = lines(&place).join("\n");
+    assert_eq!(text.matches("\"event\":\"content_lost\",\"id\":\"a1\",\"problem\"").count(), 1, "{text}");
+    assert_eq!(text.matches("\"event\":\"answered\"").count(), 2, "the request is told of all the same");
+}
+
+#[test]
+fn a_server_without_requests_lets_go_too() {
+    let (place, settings) = (place(), short_retention());
+    let now = Arc::new(AtomicU64::new(10));
+    let shown = now.clone();
+    let clock =
+        Clock::from_fn(move || std::time::UNIX_EPOCH + Duration::from_secs(shown.load(Ordering::SeqCst)));
+    let log = AuditLog::open(&place.log, &place.state, &settings, Storage::disk(), clock).unwrap();
+    append_kept(&log, "one").unwrap();
+    now.store(4 * DAY, Ordering::SeqCst);
+    let orders = log.orders.clone().unwrap();
+    let mut retention = Retention::new(&place.log, settings.retention.clone(), Storage::disk());
+    let started = std::time::Instant::now();
+    // The log's own thread may be at it at the same time.
+    while !kept_days(&place).is_empty() {
+        assert!(started.elapsed().as_secs() < 60, "it stays");
+        let current = Arc::new(AtomicU64::new(*segments(&place.log).unwrap().last().unwrap()));
+        let_go(&mut retention, &current, 4 * DAY, &orders).unwrap();
+    }
+    drop((orders, log));
+    let found = verify(&place).unwrap();
+    assert_eq!((found.contents, found.erased, found.segments), (0, 1, 2));
+}
+
+#[test]
+fn all_faults_are_listed_and_many_are_counted() {
+    let place = place();
+    write(&place, 400);
+    let mut changed = lines(&place);
+    changed[10] = changed[10].replace("\"number\":9", "\"number\":90");
+    changed[20] = "{".to_string();
+    changed.remove(30);
+    changed.swap(40, 42);
+    write_lines(&place, &changed);
+    let faults = find_faults(&place.log, Some(&place.state), None).unwrap_err();
+    let problems: Vec<String> = faults.listed.iter().map(ToString::to_string).collect();
+    let at = |line: usize, what: &str| {
+        let place = format!("line {line}: ");
+        assert!(
+            problems.iter().any(|text| text.contains(&place) && text.contains(what)),
+            "{line}: {problems:?}"
+        );
+    };
+    at(12, "that line was altered");
+    at(21, "not an event");
+    at(31, "expected event 31, found event 32");
+    for line in [41, 42, 43] {
+        at(line, "reordered");
+    }
+    assert!(faults.count == 7 && problems.len() == 7, "{problems:?}");
+    let mut changed = lines(&place);
+    for line in &mut changed[50..300] {
+        *line = line.replace("\"request\"", "\"requests\"");
+    }
+    write_lines(&place, &changed);
+    let faults = find_faults(&place.log, Some(&place.state), None).unwrap_err();
+    assert_eq!((faults.listed.len(), faults.count), (100, 7 + 250));
+    assert_eq!(verify(&place).unwrap_err().to_string(), problems[0], "the first one");
+}
+
+#[test]
 fn a_clock_that_jumps_changes_no_order() {
     let place = place();
     for (seconds, opened) in [(2_000_000_000, 2), (1_000, 4), (4_000_000_000, 6)] {
@@ -299,7 +398,22 @@ fn a_clock_that_jumps_changes_no_order() {
 
 const DAY: u64 = 86_400;
 
-/// Writes one request and one content on each of so many days, as one server that runs.
+/// Appends a line with a kept conversation before it.
+fn append_kept(log: &AuditLog, sealed: &str) -> Result<(), String> {
+    let event = |kind: &str| AuditEvent::new(kind).with("id", "a1");
+    let sealed = Ok(sealed.as_bytes().to_vec());
+    let content = Content { named: event("content"), lost: event("content_lost"), sealed };
+    let (sender, receiver) = mpsc::sync_channel(1);
+    log.append_with(AuditEvent::new("answered"), Some(content), move |result| drop(sender.send(result)));
+    receiver.recv().unwrap()
+}
+
+/// Files of conversations, by day.
+fn kept_days(place: &Place) -> Vec<String> {
+    content::days(&place.log).unwrap().into_iter().collect()
+}
+
+/// Writes one request, and one conversation with its own, on each of so many days, as one server that runs.
 fn write_days(place: &Place, days: u64, settings: &AuditSettings) -> AuditLog {
     let now = Arc::new(AtomicU64::new(0));
     let shown = now.clone();
@@ -309,7 +423,7 @@ fn write_days(place: &Place, days: u64, settings: &AuditSettings) -> AuditLog {
     for day in 0..days {
         now.store(day * DAY + 10, Ordering::SeqCst);
         log.append_and_wait(AuditEvent::new("request").with("day", day)).unwrap();
-        log.append_and_wait(AuditEvent::new("content").with("ciphertext", "geheim")).unwrap();
+        append_kept(&log, &format!("geheim {day}")).unwrap();
     }
     log
 }
@@ -324,7 +438,7 @@ fn apply(
     let current = *segments(&place.log).unwrap().last().unwrap();
     let orders = log.orders.clone().unwrap();
     let mut retention = Retention::new(&place.log, settings.retention.clone(), storage);
-    retention.apply(current, now, &mut |event| put(&orders, event, true))
+    retention.apply(current, now, &mut |event| put(&orders, Some(event.into()), true))
 }
 
 fn short_retention() -> AuditSettings {
@@ -344,10 +458,14 @@ fn what_is_over_goes_and_the_rest_is_checked() {
     assert_eq!((found.segments, found.first_event), (10, 1), "nothing is over yet but contents");
     assert_eq!(found.erased, 3, "contents of days 0, 1 and 2");
     let text = fs::read_to_string(segment_path(&place.log, 1)).unwrap();
-    assert!(!text.contains("geheim") && text.contains("\"day\":0"), "{text}");
+    assert!(!text.contains("sha256\":") && text.contains("\"day\":0"), "{text}");
+    assert_eq!(
+        (found.contents, kept_days(&place)[0].as_str(), kept_days(&place).len()),
+        (7, "1970-01-04", 7)
+    );
     apply(&place, &log, &settings, Storage::disk(), 7 * DAY + 11).unwrap();
     let found = verify(&place).unwrap();
-    assert_eq!((found.segments, found.first_event, found.erased), (7, 10, 3));
+    assert_eq!((found.segments, found.first_event, found.erased), (7, 13, 3));
     let copy = AuditKey::read(&place.state).unwrap().public();
     verify_audit(&place.log, None, Some(copy)).unwrap();
     drop(log);
@@ -393,7 +511,7 @@ fn what_is_gone_without_a_word_is_found() {
 
 #[test]
 fn a_retention_that_breaks_off_leaves_a_whole_log() {
-    for operation in 0..14 {
+    for operation in 0..24 {
         let (place, settings) = (place(), short_retention());
         let log = write_days(&place, 6, &settings);
         let storage = Storage::failing_at(operation);
@@ -401,7 +519,13 @@ fn a_retention_that_breaks_off_leaves_a_whole_log() {
         storage.discard_unsynced().unwrap();
         verify(&place).unwrap_or_else(|error| panic!("operation {operation}: {error}"));
         apply(&place, &log, &settings, Storage::disk(), 7 * DAY + 11).unwrap();
-        assert_eq!(verify(&place).unwrap().segments, 3, "operation {operation}");
+        let found = verify(&place).unwrap();
+        assert_eq!(
+            (found.segments, found.contents),
+            (3, 1),
+            "operation {operation}: that of the newest segment"
+        );
+        assert_eq!(kept_days(&place), ["1970-01-06"], "operation {operation}");
     }
 }
 
@@ -476,7 +600,8 @@ fn an_export_has_what_was_asked_for() {
         lines
     };
     let some = |text: &str| Some(text.to_string());
-    assert_eq!(export(AuditFilter::default(), AuditFormat::Jsonl).len(), 12);
+    let all = export(AuditFilter::default(), AuditFormat::Jsonl);
+    assert!(all.len() == 16 && !json!(all).to_string().contains("geheim"), "conversations do not leave");
     let filter = AuditFilter { event: some("request"), ..AuditFilter::default() };
     assert_eq!(export(filter.clone(), AuditFormat::Ecs)[3]["event"]["action"], "request");
     let days = AuditFilter { since: some("1970-01-02"), until: some("1970-01-04"), ..filter.clone() };

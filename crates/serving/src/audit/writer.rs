@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::AuditEvent;
 use super::chain::{Chain, SEGMENT_OPENED};
+use super::content::{Content, ContentWriter};
 use super::head::{AuditHead, heads_path, read_heads};
 use super::key::AuditKey;
 use super::segment::{segment_path, segments};
@@ -28,8 +29,21 @@ const DATABASE_WAIT: Duration = Duration::from_millis(50);
 /// How soon a head that could not be kept is tried again.
 const HEAD_AGAIN: Duration = Duration::from_secs(2);
 
+/// What one line says, and what is to be kept beside it.
+pub struct Entry {
+    pub event: AuditEvent,
+    pub content: Option<Content>,
+}
+
+impl From<AuditEvent> for Entry {
+    fn from(event: AuditEvent) -> Entry {
+        Entry { event, content: None }
+    }
+}
+
 pub struct Writer {
     folder: PathBuf,
+    contents: ContentWriter,
     store: Store,
     key: AuditKey,
     settings: AuditSettings,
@@ -74,6 +88,7 @@ impl Writer {
     ) -> Result<Writer, ServingError> {
         let mut writer = Writer {
             folder: folder.to_path_buf(),
+            contents: ContentWriter::new(folder, storage.clone(), settings.durability),
             store,
             key,
             next_head: Instant::now() + settings.head_time(),
@@ -166,9 +181,12 @@ impl Writer {
         Ok(())
     }
 
-    /// Appends lines for all events with one write and one sync; a new segment begins with a line that names the log.
-    pub fn append(&mut self, events: Vec<AuditEvent>) -> Result<(), String> {
+    /// Appends lines for all entries with one write and one sync, after what is kept beside them; a new segment begins with
+    /// a line that names the log. Returns for each entry why what it brought could not be kept: then a line says that.
+    pub fn append(&mut self, entries: Vec<Entry>) -> Result<Vec<Option<String>>, String> {
         let time = self.clock.timestamp();
+        let mut unkept = Vec::with_capacity(entries.len());
+        let events = self.keep_contents(entries, &day(&time), &mut unkept)?;
         let mut file = self.take_file(&day(&time)).map_err(|error| error.to_string())?;
         let new_segment = self.whole_bytes == 0;
         let opening = new_segment.then(|| {
@@ -190,7 +208,7 @@ impl Writer {
         }
         if lines.is_empty() {
             self.file = Some(file);
-            return Ok(());
+            return Ok(unkept);
         }
         // On failure the file is dropped here, and cut back by the next call.
         file.write_bytes(&lines).map_err(|error| error.to_string())?;
@@ -204,7 +222,33 @@ impl Writer {
         self.file = Some(file);
         (self.head, self.sequence, self.whole_bytes) =
             (head, sequence, self.whole_bytes + lines.len() as u64);
-        Ok(())
+        Ok(unkept)
+    }
+
+    /// Writes the files of these entries; the events of all lines, those of files before their entry's own. What could not
+    /// be kept stands in `unkept`, with nothing for entries that are well.
+    fn keep_contents(
+        &mut self,
+        entries: Vec<Entry>,
+        day: &str,
+        unkept: &mut Vec<Option<String>>,
+    ) -> Result<Vec<AuditEvent>, String> {
+        let (mut events, mut has_written) = (Vec::with_capacity(entries.len()), false);
+        for Entry { event, content } in entries {
+            let kept = content.as_ref().map(|content| self.contents.keep(content, day));
+            has_written |= matches!(kept, Some(Ok(_)));
+            unkept.push(kept.as_ref().and_then(|kept| kept.as_ref().err().cloned()));
+            match (kept, content) {
+                (Some(Ok(named)), _) => events.push(named),
+                (Some(Err(problem)), Some(content)) => events.push(content.lost.with("problem", problem)),
+                _ => {}
+            }
+            events.push(event);
+        }
+        if has_written {
+            self.contents.sync(day)?;
+        }
+        Ok(events)
     }
 
     /// The current segment, open at the end of its last whole line.

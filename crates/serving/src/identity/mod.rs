@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use address::client_address;
 pub use jwks::Algorithm;
 pub use policy::TenantPolicy;
-pub use throttle::Throttle;
+pub use throttle::{Throttle, network};
 
 /// One thing that a credential may be used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -22,7 +22,8 @@ pub struct TenantPolicy {
 impl TenantPolicy {
     /// Refuses what cannot hold, naming the field.
     pub fn check(&self) -> Result<(), ServingError> {
-        self.limits.check()
+        self.limits.check()?;
+        self.audit.check()
     }
 
     /// Whether the tenant may know of the model of that name.

@@ -145,8 +145,8 @@ fn make_room<K: Eq + Hash, V>(table: &mut HashMap<K, V>, most: usize, touched: i
     table.retain(|_, value| touched(value) > middle);
 }
 
-/// What counts as one address.
-fn network(address: IpAddr) -> IpAddr {
+/// What counts as one address: of IPv6 the first 64 bits, which is what one customer has.
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();

@@ -228,14 +228,19 @@ pub fn set_key_limits(
     state_folder: &Path,
     key_id: &str,
     limits: Option<&LimitsPolicy>,
+    now: u64,
 ) -> Result<(), ServingError> {
     limits.map_or(Ok(()), LimitsPolicy::check)?;
     let id = key_id.strip_prefix("eu-").unwrap_or(key_id);
-    if Store::open(state_folder)?.set_key_limits(id, limits)? {
-        Ok(())
-    } else {
-        Err(ServingError::NoSuchKey { id: id.to_string() })
-    }
+    let store = Store::open(state_folder)?;
+    let change = || {
+        if store.set_key_limits(id, limits)? {
+            Ok(())
+        } else {
+            Err(ServingError::NoSuchKey { id: id.to_string() })
+        }
+    };
+    store.noting(now, "key_changed", change, |()| id.to_string())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

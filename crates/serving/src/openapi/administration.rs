@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::schemas::{any, named, object, or_null, request};
+use crate::audit_policy::MOST_RECIPIENTS;
 use crate::identity::{Role, Scope};
 
 /// A list of things of that schema.
@@ -16,7 +17,23 @@ pub fn all() -> Map<String, Value> {
     let name = || json!({"type": "string", "minLength": 1, "maxLength": 100});
     let time = || json!({"type": "integer", "minimum": 0, "description": "Seconds since 1970."});
     let id = || json!({"type": "string", "description": "The public part of a key: 8 letters and digits."});
-    let policy = || json!({"type": "object", "description": "See docs/reference/identity.md; unknown fields are refused."});
+    let kept = json!({
+        "type": "object",
+        "description": "Which parts of its conversations are kept, and the public keys of age they are sealed for; a \
+                        part without a key is refused.",
+        "properties": {
+            "content": {"type": "string", "enum": ["none", "prompts", "answers", "both"], "default": "none"},
+            "recipients": {"type": "array", "items": {"type": "string", "pattern": "^age1"}, "maxItems": MOST_RECIPIENTS},
+        },
+        "additionalProperties": false,
+    });
+    let policy = || {
+        json!({
+            "type": "object",
+            "description": "See docs/reference/identity.md; unknown fields are refused.",
+            "properties": {"audit": kept},
+        })
+    };
     let role = || json!({"type": "string", "enum": Role::ALL.map(Role::name)});
     let scopes = || {
         let scope = json!({"type": "string", "enum": Scope::ALL.map(Scope::name)});

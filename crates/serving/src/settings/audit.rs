@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::retention::RetentionSettings;
 use crate::error::ServingError;
 
+/// Prompt and answers together are read back as one file of less than 64 MiB, with room for what JSON escapes.
+const MOST_CONTENT_KIBIBYTES: u64 = 4_096;
+
 /// Settings of the audit log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -19,6 +22,9 @@ pub struct AuditSettings {
     pub head_lines: u64,
     /// or after so many seconds, if there are new lines.
     pub head_seconds: u64,
+    /// Most of a prompt, and of all answers to it together, that is kept where a tenant's policy asks, in KiB. What is
+    /// beyond is cut off.
+    pub content_kibibytes: u64,
     /// How long each kind of event stays.
     pub retention: RetentionSettings,
 }
@@ -41,6 +47,7 @@ impl Default for AuditSettings {
             segment_mebibytes: 64,
             head_lines: 10_000,
             head_seconds: 300,
+            content_kibibytes: 1_024,
             retention: RetentionSettings::default(),
         }
     }
@@ -51,7 +58,20 @@ impl AuditSettings {
         self.retention.check()?;
         super::at_least("audit.segment_mebibytes", self.segment_mebibytes, 1)?;
         super::at_least("audit.head_lines", self.head_lines, 1)?;
-        super::at_least("audit.head_seconds", self.head_seconds, 1)
+        super::at_least("audit.head_seconds", self.head_seconds, 1)?;
+        super::at_least("audit.content_kibibytes", self.content_kibibytes, 1)?;
+        if self.content_kibibytes > MOST_CONTENT_KIBIBYTES {
+            return Err(ServingError::Setting {
+                key: "audit.content_kibibytes",
+                expected: format!("at most {MOST_CONTENT_KIBIBYTES}"),
+                found: self.content_kibibytes.to_string(),
+            });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn content_bytes(&self) -> usize {
+        usize::try_from(self.content_kibibytes << 10).unwrap_or(usize::MAX)
     }
 
     pub(crate) fn segment_bytes(&self) -> u64 {

@@ -38,7 +38,8 @@ impl Store {
     pub fn add_key(&self, key: &KeyRow, old_ends_at: u64) -> Result<bool, ServingError> {
         let mut connection = self.connection();
         let adding = || at(&self.path, "adding a key");
-        let transaction = connection.transaction().map_err(adding())?;
+        // Within another transaction, or its own.
+        let transaction = connection.savepoint().map_err(adding())?;
         let added = transaction
             .execute(
                 "INSERT INTO api_keys (id, tenant_id, label, salt, digest, created_at, expires_at, revoked_at, role,

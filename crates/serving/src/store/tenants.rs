@@ -83,7 +83,8 @@ impl Store {
     pub fn remove_tenant(&self, name: &str, now: u64) -> Result<bool, ServingError> {
         let mut connection = self.connection();
         let removing = || at(&self.path, "removing a tenant");
-        let transaction = connection.transaction().map_err(removing())?;
+        // Within another transaction, or its own.
+        let transaction = connection.savepoint().map_err(removing())?;
         transaction
             .execute(
                 "UPDATE api_keys SET revoked_at = COALESCE(revoked_at, ?2)

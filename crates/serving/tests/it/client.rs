@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use inference::testing::{alphabet_engine_with, write_byte_tokenizer};
 use inference::{Engine, EngineSettings};
-use provenance::{Cancellation, Context, Storage};
+use provenance::{Cancellation, Clock, Context, Storage};
 use serde_json::Value;
 use serving::{Controls, KeyStore, Role, ServeReport, ServeSettings, ServedModel, ServingError, serve_with};
 use tokenizer::Tokenizer;
@@ -35,6 +35,7 @@ pub struct Options {
     /// Time of one step of the engine.
     pub step: Duration,
     pub storage: Storage,
+    pub clock: Clock,
     pub controls: Controls,
     /// In place of the toy's own.
     pub chat_template: Option<&'static str>,
@@ -52,6 +53,7 @@ impl Default for Options {
             engine: EngineSettings::default(),
             step: Duration::ZERO,
             storage: Storage::disk(),
+            clock: Context::quiet(1).clock,
             controls: Controls::default(),
             chat_template: None,
         }
@@ -87,7 +89,7 @@ impl TestServer {
         };
         let chat =
             ServedModel { name: "toy-backwards".into(), adapter: Some("backwards".into()), ..model.clone() };
-        let context = Context { storage: options.storage, ..Context::quiet(2) };
+        let context = Context { storage: options.storage, clock: options.clock, ..Context::quiet(2) };
         let cancellation = context.cancellation.clone();
         let (bound, listening) = mpsc::channel();
         let settings = ServeSettings { state: state.clone(), ..options.settings };

@@ -30,7 +30,23 @@ fn who_guesses_waits_and_others_pass() {
     assert_eq!(ask("203.0.113.1", &server.key).status, 200, "a known key goes on beside the guesser");
     assert_eq!(ask("203.0.113.2", &server.key).status, 200, "another address is another address");
     assert_eq!(server.ask_with("GET", "/healthz", "X-Forwarded-For: 203.0.113.1\r\n", "").status, 200);
+    assert_eq!(server.ask_with("GET", "/v1/models", "X-Forwarded-For: 203.0.113.9\r\n", "").status, 401);
     server.stop();
+    // The audit log says it, without the address and without what was shown.
+    let log = server.audit();
+    let refused: Vec<_> = log.iter().filter(|event| event["event"] == "sign_in_refused").collect();
+    let count = |reason: &str| {
+        let of_reason = refused.iter().filter(|event| event["reason"] == reason);
+        of_reason.map(|event| event["count"].as_u64().unwrap()).sum::<u64>()
+    };
+    assert_eq!((count("too_many_failures"), count("invalid_api_key")), (slowed, 40 - slowed));
+    assert!(
+        refused.iter().all(|event| event["address"] == refused[0]["address"]),
+        "who shows nothing is not there"
+    );
+    assert_eq!(refused[0]["address"].as_str().unwrap().len(), 16);
+    let text = serde_json::to_string(&log).unwrap();
+    assert!(!text.contains("203.0.113") && !text.contains("eu-00"), "{text}");
 }
 
 #[test]

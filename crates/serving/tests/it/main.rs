@@ -6,6 +6,8 @@ mod auditing;
 mod bombs;
 mod certificates;
 mod client;
+mod conversations;
+mod disasters;
 mod documents;
 mod guessing;
 mod identity;

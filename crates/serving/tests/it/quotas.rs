@@ -84,7 +84,7 @@ fn a_limit_of_nothing_is_refused_with_a_sentence() {
     let policy = TenantPolicy { limits, ..TenantPolicy::default() };
     let tenants = TenantStore::open(&server.state).unwrap();
     assert!(tenants.new_tenant("C", &policy, 0).unwrap_err().to_string().contains(said));
-    let error = set_key_limits(&server.state, &server.key_id, Some(&limits)).unwrap_err();
+    let error = set_key_limits(&server.state, &server.key_id, Some(&limits), 0).unwrap_err();
     assert!(error.to_string().contains(said), "{error}");
 }
 
@@ -195,13 +195,13 @@ fn a_key_may_have_limits_of_its_own() {
     body["n"] = json!(2);
     server.post("/v1/completions", body.clone()).check(400, Some("n"));
     let own = LimitsPolicy { answers: Some(2), ..LimitsPolicy::default() };
-    set_key_limits(&server.state, &server.key_id, Some(&own)).unwrap();
+    set_key_limits(&server.state, &server.key_id, Some(&own), 0).unwrap();
     server.wait_until("the limits are read again", |server| {
         server.post("/v1/completions", body.clone()).status == 200
     });
-    assert!(set_key_limits(&server.state, "unknown1", None).is_err());
+    assert!(set_key_limits(&server.state, "unknown1", None, 0).is_err());
     let nothing = LimitsPolicy { answers: Some(0), ..LimitsPolicy::default() };
-    assert!(set_key_limits(&server.state, &server.key_id, Some(&nothing)).is_err());
+    assert!(set_key_limits(&server.state, &server.key_id, Some(&nothing), 0).is_err());
 }
 
 #[test]

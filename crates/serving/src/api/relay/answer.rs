@@ -133,7 +133,12 @@ pub async fn respond(
     for (number, (choice, state)) in found.into_iter().zip(&mut states).enumerate() {
         let Value::Object(choice) = choice else { return Err(malformed("a choice is no object")) };
         match whole_choice(&frame, number, choice, state) {
-            Some(choice) => choices.push(choice),
+            Some(choice) => {
+                if let Some(kept) = choice.get("message").unwrap_or(&choice).as_object() {
+                    account.keep_part(number, kept);
+                }
+                choices.push(choice);
+            }
             None => return Err(malformed("a choice without a message")),
         }
     }

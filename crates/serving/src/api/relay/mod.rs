@@ -87,6 +87,8 @@ pub async fn respond(
     let chain = server.filters_for(account.caller())?;
     let mut outgoing = Outgoing::read(kind, body, settings.maximum_choices, &chain)?;
     server.describe_upstream(&account, &model.name, outgoing.user.as_deref());
+    let field = kind.prompt_field();
+    account.keep_prompt(settings.audit.content_bytes(), field, || outgoing.prompt())?;
     let prompt_tokens = fit(&account, &model, &mut outgoing)?;
     let id = account.id().to_string();
     let asked = Asked {

@@ -102,6 +102,11 @@ impl Outgoing {
         bytes.map(Bytes::from).map_err(|error| ApiFailure::internal(&error.to_string()))
     }
 
+    /// What stands in the prompt's field, as it goes on.
+    pub fn prompt(&self) -> Value {
+        self.fields.get(self.kind.prompt_field()).cloned().unwrap_or_default()
+    }
+
     fn put(&mut self, name: &str, value: impl Into<Value>) {
         self.fields.insert(name.to_string(), value.into());
     }

@@ -220,6 +220,7 @@ impl Relay {
         out: &mut Vec<u8>,
     ) {
         let mut choice = Map::new();
+        self.account.keep_part(number, &part);
         choice.insert("index".to_string(), Value::from(number));
         match self.kind {
             Kind::Chat => choice.insert("delta".to_string(), Value::Object(part)),
