@@ -203,6 +203,12 @@ fn in_words(folder: &str, summary: &AuditSummary) -> Vec<String> {
             "  A copy without its state database: heads were compared with heads.jsonl alone.".to_string(),
         );
     }
+    for (log, sequence) in &summary.earlier_logs {
+        lines.push(format!(
+            "  Before it this state had the log {log}, which went to event {sequence} at least and is not here: it was moved \
+             away, or removed"
+        ));
+    }
     if summary.events_after_head > 0 {
         lines.push(format!(
             "  {} after the newest signed head, held together by the chain alone",

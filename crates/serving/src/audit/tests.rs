@@ -1,5 +1,5 @@
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use provenance::Digest;
 use provenance::digest::sha256;
@@ -167,6 +167,25 @@ fn heads_that_were_removed_altered_or_forged_are_found() {
         fs::write(heads_path(&place.log), text).unwrap();
         assert!(verify(&place).is_err(), "{what}");
     }
+}
+
+#[test]
+fn lines_that_were_all_removed_are_found_and_a_log_that_was_moved_away_is_named() {
+    for remove in [|path: &Path| fs::remove_file(path).unwrap(), |path: &Path| fs::write(path, "").unwrap()] {
+        let place = place();
+        write(&place, 4);
+        remove(&segment_path(&place.log, 1));
+        check_found(&place, "no line is left");
+    }
+    let place = place();
+    write(&place, 4);
+    let first = verify(&place).unwrap();
+    fs::rename(&place.log, place.log.with_file_name("for inquiry")).unwrap();
+    write(&place, 1);
+    let opened: Value = serde_json::from_str(&lines(&place)[0]).unwrap();
+    assert_eq!((&opened["after_log"], &opened["after_event"]), (&json!(first.log), &json!(5)));
+    let second = verify(&place).unwrap();
+    assert_eq!(second.earlier_logs.into_iter().collect::<Vec<_>>(), [(first.log, 5)]);
 }
 
 #[test]

@@ -56,6 +56,8 @@ pub struct AuditSummary {
     pub database: bool,
     /// Bytes of a last line without an end: one that is being written, or that a crash cut off.
     pub torn_bytes: u64,
+    /// Logs that the state database has heads of and that are not in this folder, with the number of their last known event.
+    pub earlier_logs: BTreeMap<String, u64>,
 }
 
 /// What does not fit in a log: at least one thing.
@@ -146,6 +148,20 @@ pub fn find_faults(
         faults.add(unreadable(log_folder, "there is no whole line of an audit log"));
         return Err(faults);
     };
+    let others = |heads: &[AuditHead]| -> BTreeMap<String, u64> {
+        let mut newest = BTreeMap::new();
+        for head in heads.iter().filter(|head| head.log != *log) {
+            let sequence = newest.entry(head.log.clone()).or_insert(head.sequence);
+            *sequence = head.sequence.max(*sequence);
+        }
+        newest
+    };
+    for (other, sequence) in others(&in_file) {
+        let problem = format!(
+            "a head of event {sequence} of the log {other} stands here, and none of its lines: they were removed"
+        );
+        faults.add(unreadable(&file, problem));
+    }
     let own: Vec<&AuditHead> = heads.of(log).collect();
     let newest = own.iter().map(|head| head.sequence).max().unwrap_or(0);
     if newest > chain.sequence {
@@ -187,6 +203,7 @@ pub fn find_faults(
         events_after_head: chain.sequence.saturating_sub(newest_signed),
         database: in_database.is_some(),
         torn_bytes: followed.torn_bytes,
+        earlier_logs: in_database.as_deref().map(others).unwrap_or_default(),
     })
 }
 

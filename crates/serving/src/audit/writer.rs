@@ -75,6 +75,8 @@ pub struct Writer {
     heads_bytes: u64,
     /// A head that the database has and the file of heads lacks.
     unfiled: Option<AuditHead>,
+    /// Of a log that begins: the log that the state had before, as its newest head names it.
+    before: Option<AuditHead>,
 }
 
 impl Writer {
@@ -108,6 +110,7 @@ impl Writer {
             head_failed: false,
             heads_bytes: 0,
             unfiled: None,
+            before: None,
         };
         // A crash may have left the newest segment without a whole line: then the one before it holds the head.
         for &segment in segments(folder)?.iter().rev() {
@@ -146,6 +149,18 @@ impl Writer {
                 "{problem}; keep the folder for inquiry, move it away, and start again with a new log"
             ),
         };
+        if self.sequence == 0 {
+            // Heads stay with their lines, so here lines were taken away. A folder that was moved as a whole leaves its heads
+            // in the database alone: the new log begins with the name of the old one.
+            if let Some(lost) = in_file.iter().max_by_key(|head| head.sequence) {
+                return Err(broken(format!(
+                    "there is no line at all, but a head of event {} of the log {} stands beside: the lines were removed",
+                    lost.sequence, lost.log
+                )));
+            }
+            self.before =
+                heads.iter().max_by(|a, b| (&a.time, a.sequence).cmp(&(&b.time, b.sequence))).cloned();
+        }
         let (newest, newest_in_file) = (newest_of(&heads), newest_of(&in_file));
         if let Some(in_file) = &newest_in_file
             && newest.as_ref().is_none_or(|newest| newest.sequence < in_file.sequence)
@@ -191,7 +206,14 @@ impl Writer {
         let new_segment = self.whole_bytes == 0;
         let opening = new_segment.then(|| {
             let event = AuditEvent::new(SEGMENT_OPENED).with("log", self.log.as_str());
-            event.with("format", FORMAT).with("segment", self.segment).with("key", self.key.public().id())
+            let event = event.with("format", FORMAT).with("segment", self.segment);
+            let event = event.with("key", self.key.public().id());
+            match self.before.as_ref().filter(|_| self.sequence == 0) {
+                Some(before) => {
+                    event.with("after_log", before.log.as_str()).with("after_event", before.sequence)
+                }
+                None => event,
+            }
         });
         let (mut head, mut sequence, mut lines) = (self.head, self.sequence, Vec::new());
         for event in opening.into_iter().chain(events) {
