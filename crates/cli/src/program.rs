@@ -17,7 +17,7 @@ use crate::ranks;
 use crate::run::World;
 
 /// Exit code of a run that was asked to stop (128 + SIGINT, as shells expect).
-const STOPPED: u8 = 130;
+pub const STOPPED: u8 = 130;
 
 /// Runs the program on these arguments (the first is its own name).
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -63,7 +63,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             if done { ExitCode::SUCCESS } else { ExitCode::from(1) }
         }
         Err(error) if error.chain().any(|cause| cause.is::<Cancelled>()) || is_cancelled(&world, &error) => {
-            eprintln!("{Cancelled}");
+            // Only what keeps its half-done work goes on from it.
+            let resumes = matches!(call.command, Command::Run(_) | Command::Stage(_) | Command::Pull(_));
+            if resumes {
+                eprintln!("{Cancelled}")
+            } else {
+                eprintln!("stopped on request")
+            }
             ExitCode::from(STOPPED)
         }
         Err(error) => {

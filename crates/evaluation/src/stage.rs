@@ -1,6 +1,7 @@
 //! The evaluation stage: read held-out text → score it → compare → write the table.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use inference::Scorer;
@@ -56,7 +57,21 @@ pub fn build(
 ) -> Result<Report, Error> {
     settings.check().map_err(|problem| Error::Settings { problem })?;
     let tokenizer = Tokenizer::load(model_folder)?;
-    let scorer = Scorer::load(model_folder, adapter_folder, settings.weights, context.threads);
+    let progress = &context.progress;
+    let watch = |done: usize, parts: usize| {
+        match done {
+            0 => progress.begin("loading", Some(parts as u64), "layers"),
+            _ => progress.advance(1),
+        }
+        match context.cancellation.is_cancelled() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    };
+    let (weights, threads) = (settings.weights, context.threads);
+    let scorer = Scorer::load_watched(model_folder, adapter_folder, weights, threads, &watch);
+    progress.end();
+    context.cancellation.check()?;
     let mut scorer = scorer.map_err(|error| Error::Model { problem: error.to_string() })?;
     let settings = settings.within(scorer.context_length());
     let mut score = |tokens: &[u32]| scorer.score(tokens).map_err(|error| error.to_string());

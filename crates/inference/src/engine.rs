@@ -4,6 +4,7 @@
 //! knows of a network or of an async runtime: whoever needs one passes a function that forwards the events.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
@@ -11,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use model::{CacheFormat, InferenceModel, WeightFormat};
+use model::{CacheFormat, InferenceModel, LoadWatch, WeightFormat};
 use serde::{Deserialize, Serialize};
 use tokenizer::Tokenizer;
 
@@ -190,9 +191,19 @@ impl EngineFigures {
 impl Engine {
     /// Loads a model folder in the Hugging Face layout, or a GGUF file, with its tokenizer and adapters, and starts.
     pub fn start(model_folder: &Path, settings: &EngineSettings) -> Result<Engine, EngineError> {
+        Engine::start_watched(model_folder, settings, &|_, _| ControlFlow::Continue(()))
+    }
+
+    /// As [`Engine::start`]; `watch` follows the loading of the weights and may break it off.
+    pub fn start_watched(
+        model_folder: &Path,
+        settings: &EngineSettings,
+        watch: LoadWatch<'_>,
+    ) -> Result<Engine, EngineError> {
         settings.check()?;
         let tokenizer = Arc::new(Tokenizer::load(model_folder)?);
-        let model = Arc::new(InferenceModel::load_on(model_folder, settings.weights, settings.threads)?);
+        let (weights, threads) = (settings.weights, settings.threads);
+        let model = Arc::new(InferenceModel::load_watched(model_folder, None, weights, threads, watch)?);
         let vocabulary_size = model.config().vocabulary_size;
         if tokenizer.vocabulary_size() > vocabulary_size {
             let tokenizer = tokenizer.vocabulary_size();

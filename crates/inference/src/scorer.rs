@@ -1,8 +1,9 @@
 //! The probability of a given text, token by token: what evaluation is made of.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
-use model::{InferenceModel, InferenceWorkspace, KvCache, LogitRows, SequenceChunk, WeightFormat};
+use model::{InferenceModel, InferenceWorkspace, KvCache, LoadWatch, LogitRows, SequenceChunk, WeightFormat};
 
 use crate::error::EngineError;
 use crate::sampling::Probabilities;
@@ -44,10 +45,18 @@ impl Scorer {
         weights: WeightFormat,
         threads: usize,
     ) -> Result<Scorer, EngineError> {
-        let model = match adapter {
-            Some(adapter) => InferenceModel::load_merged(model, adapter, weights, threads)?,
-            None => InferenceModel::load_on(model, weights, threads)?,
-        };
+        Scorer::load_watched(model, adapter, weights, threads, &|_, _| ControlFlow::Continue(()))
+    }
+
+    /// As [`Scorer::load`]; `watch` follows the loading and may break it off.
+    pub fn load_watched(
+        model: &Path,
+        adapter: Option<&Path>,
+        weights: WeightFormat,
+        threads: usize,
+        watch: LoadWatch<'_>,
+    ) -> Result<Scorer, EngineError> {
+        let model = InferenceModel::load_watched(model, adapter, weights, threads, watch)?;
         Ok(Scorer::over(model, threads))
     }
 

@@ -38,6 +38,9 @@ pub enum ModelError {
     /// The settings do not make a model.
     #[error("{0}")]
     Shape(String),
+    /// Whoever watched the loading broke it off.
+    #[error("loading was stopped")]
+    Stopped,
     /// Tokens, positions or cache blocks outside of their range.
     #[error("{0}")]
     Input(String),

@@ -32,7 +32,7 @@ pub use config::{
 pub use decoder::{AdapterInTraining, Decoder, DropoutPlan, Gradients, PackedBatch, RouterTraining};
 pub use error::ModelError;
 pub use inference::{
-    CacheFormat, CallLimits, InferenceModel, InferenceWorkspace, KvCache, LogitRows, ModelSizes,
+    CacheFormat, CallLimits, InferenceModel, InferenceWorkspace, KvCache, LoadWatch, LogitRows, ModelSizes,
     SequenceChunk, WeightFormat, load_parameters, with_adapter,
 };
 pub use parameters::{Parameter, ParameterKind, ParameterTable, Parameters};

@@ -13,8 +13,9 @@ use crate::commands::keys::{role, scope};
 /// Serve models over the OpenAI API: https or loopback, nothing without a key.
 #[derive(Clone, Args)]
 pub struct ServeArguments {
-    /// Releases, models in the Hugging Face layout or GGUF files; NAME=FOLDER gives one a name of your choice
-    #[arg(required_unless_present = "config", value_name = "[NAME=]FOLDER")]
+    /// Releases, models in the Hugging Face layout or GGUF files; NAME=FOLDER gives one a name of your choice; needed unless
+    /// --config names some
+    #[arg(value_name = "[NAME=]FOLDER")]
     pub models: Vec<String>,
     /// Settings of the server, in TOML; what is given here as well counts more
     #[arg(long, value_name = "FILE")]

@@ -16,9 +16,10 @@ use model::{CacheFormat, WeightFormat};
 use provenance::Cancelled;
 use serde_json::{Value, json};
 
-use crate::commands::load;
+use crate::commands::{load, loading};
 use crate::console::printable;
 use crate::errors;
+use crate::program::STOPPED;
 use crate::run::World;
 
 /// The adapter's name inside the engine.
@@ -124,6 +125,7 @@ impl Answering {
     ) -> anyhow::Result<Answering> {
         // What is in the files may be wrong: better known before a model of gigabytes is read.
         let format = format(arguments)?;
+        let _ends = loading::EndsAtOnce::new(world, STOPPED);
         let checked = load::check(model, allow_unverified, world)?;
         let mut settings = EngineSettings {
             threads: world.threads,
@@ -137,7 +139,9 @@ impl Answering {
         if let Some(adapter) = &adapter {
             settings.adapters.insert(ADAPTER.into(), adapter.clone());
         }
-        let engine = Engine::start(&checked.folder, &settings)?;
+        let engine = loading::shown(&checked.name, world, |watch| {
+            Engine::start_watched(&checked.folder, &settings, watch)
+        })?;
         let defaults = engine.defaults();
         for key in &defaults.not_followed {
             world.progress.warn(&format!("generation_config.json: `{key}` is not followed here"));
@@ -299,50 +303,120 @@ pub fn answer_stream(json: bool) -> Box<dyn Write> {
     if json { Box::new(std::io::stderr().lock()) } else { Box::new(std::io::stdout().lock()) }
 }
 
-/// Shows an answer while it grows. Ctrl-C ends it, with what there is so far.
+/// An answer on its way: what has come of it, whether or not it was shown yet.
+pub struct Growing<'a> {
+    handle: &'a RequestHandle,
+    prompt_tokens: usize,
+    began: Instant,
+    first: Option<Duration>,
+    tokens: usize,
+    text: String,
+    /// Bytes of `text` that were shown.
+    shown: usize,
+    logprobs: Vec<TokenLogprob>,
+    ended: Option<Ended>,
+}
+
+/// How and when an answer ended.
+#[derive(Clone)]
+struct Ended {
+    /// The reason; `None`: it was stopped.
+    outcome: Result<(Option<FinishReason>, Usage), RequestFailure>,
+    whole: Duration,
+}
+
+impl<'a> Growing<'a> {
+    /// Of a request that was handed in just now.
+    pub fn new(handle: &'a RequestHandle, prompt_tokens: usize) -> Growing<'a> {
+        Growing {
+            handle,
+            prompt_tokens,
+            began: Instant::now(),
+            first: None,
+            tokens: 0,
+            text: String::new(),
+            shown: 0,
+            logprobs: Vec::new(),
+            ended: None,
+        }
+    }
+
+    /// Takes what comes within `patience`; `false`: nothing came.
+    fn take(&mut self, patience: Duration) -> anyhow::Result<bool> {
+        if self.ended.is_some() {
+            return Ok(false);
+        }
+        let event = match self.handle.next_event_within(patience) {
+            Ok(event) => event,
+            Err(mpsc::RecvTimeoutError::Timeout) => return Ok(false),
+            Err(mpsc::RecvTimeoutError::Disconnected) => anyhow::bail!("the engine stopped"),
+        };
+        let outcome = match event {
+            Event::Token { text, ids, logprobs } => {
+                self.logprobs.extend(logprobs);
+                self.first.get_or_insert_with(|| self.began.elapsed());
+                self.tokens += ids.len();
+                self.text.push_str(&text);
+                return Ok(true);
+            }
+            Event::Prompt { .. } | Event::Embedding { .. } => return Ok(true),
+            Event::Finished { reason, usage } => Ok((Some(reason), usage)),
+            Event::Failed(RequestFailure::Cancelled) => {
+                Ok((None, Usage { prompt_tokens: self.prompt_tokens, completion_tokens: self.tokens }))
+            }
+            Event::Failed(failure) => Err(failure),
+        };
+        self.ended = Some(Ended { outcome, whole: self.began.elapsed() });
+        Ok(true)
+    }
+
+    /// What is not shown yet, which it then counts as.
+    fn unshown(&mut self) -> &str {
+        let from = std::mem::replace(&mut self.shown, self.text.len());
+        &self.text[from..]
+    }
+}
+
+/// Shows an answer of several while all grow: what comes of the others meanwhile is taken as it comes, so that the time of
+/// each is its own. Ctrl-C ends them, with what there is so far.
 ///
 /// # Errors
 /// When it could not be computed or shown.
 pub fn show(
-    handle: &RequestHandle,
-    prompt_tokens: usize,
+    answers: &mut [Growing<'_>],
+    index: usize,
     out: &mut dyn Write,
     terminal: bool,
     world: &World,
 ) -> anyhow::Result<Answered> {
-    let began = Instant::now();
-    let mut first = None;
-    let mut tokens = 0;
-    let mut text = String::new();
-    let mut all_logprobs = Vec::new();
-    let (reason, usage) = loop {
-        match handle.next_event_within(GLANCE) {
-            Ok(Event::Token { text: piece, ids, logprobs }) => {
-                all_logprobs.extend(logprobs);
-                first.get_or_insert_with(|| began.elapsed());
-                tokens += ids.len();
-                // A terminal obeys control characters; a file takes the text as it is.
-                let shown = if terminal { printable(&piece) } else { piece.clone() };
-                write!(out, "{shown}")?;
-                out.flush()?;
-                text.push_str(&piece);
-            }
-            Ok(Event::Finished { reason, usage }) => break (Some(reason), usage),
-            Ok(Event::Failed(RequestFailure::Cancelled)) => {
-                break (None, Usage { prompt_tokens, completion_tokens: tokens });
-            }
-            Ok(Event::Failed(failure)) => return Err(failure.into()),
-            Ok(Event::Prompt { .. } | Event::Embedding { .. }) => {}
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
-            Err(mpsc::RecvTimeoutError::Disconnected) => anyhow::bail!("the engine stopped"),
+    loop {
+        let piece = answers[index].unshown();
+        if !piece.is_empty() {
+            // A terminal obeys control characters; a file takes the text as it is.
+            let shown = if terminal { printable(piece) } else { piece.to_string() };
+            write!(out, "{shown}")?;
+            out.flush()?;
+        }
+        if let Some(Ended { outcome, whole }) = answers[index].ended.clone() {
+            let (reason, usage) = outcome?;
+            let answer = &mut answers[index];
+            return Ok(Answered {
+                text: std::mem::take(&mut answer.text),
+                reason,
+                usage,
+                logprobs: std::mem::take(&mut answer.logprobs),
+                first: answer.first.unwrap_or(whole),
+                whole,
+            });
+        }
+        answers[index].take(GLANCE)?;
+        for other in answers.iter_mut().skip(index + 1) {
+            while other.take(Duration::ZERO)? {}
         }
         if world.cancellation.is_cancelled() {
-            handle.cancel();
+            answers.iter().for_each(|answer| answer.handle.cancel());
         }
-    };
-    let whole = began.elapsed();
-    let logprobs = all_logprobs;
-    Ok(Answered { text, reason, usage, logprobs, first: first.unwrap_or(whole), whole })
+    }
 }
 
 /// Whether the answer goes to a terminal.

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use serving::{AuditFilter, AuditFormat, AuditKey, Identity, Opened};
 
 use crate::arguments::{AuditAction, AuditArguments, AuditLines, BackupArguments, RestoreArguments};
+use crate::commands::state;
 use crate::console;
 use crate::errors::Usage;
 use crate::run::World;
@@ -28,11 +29,11 @@ pub fn audit(arguments: &AuditArguments, json: bool, world: &World) -> anyhow::R
             }
             Ok(json!({ "id": key.id(), "public_key": key.pem() }))
         }
-        AuditAction::Show { state, lines, last } => show(state, &filter(lines)?, *last, world),
+        AuditAction::Show { state, lines, last } => show(state, &filter(state, lines)?, *last, world),
         AuditAction::Export { state, lines, format } => {
             let format = AuditFormat::from_name(format).context("no such format")?;
             let mut output = BufWriter::new(std::io::stdout().lock());
-            let count = serving::export_audit(state, &filter(lines)?, format, &mut output)?;
+            let count = serving::export_audit(state, &filter(state, lines)?, format, &mut output)?;
             output.flush()?;
             world.console.say(&format!("{} written.", console::counted(count, "event")));
             // Standard output holds the events and nothing else.
@@ -58,7 +59,7 @@ pub fn audit(arguments: &AuditArguments, json: bool, world: &World) -> anyhow::R
                     Usage("--event: conversations are of the kind `content` alone".to_string()).into()
                 );
             }
-            decrypt(state, identity, id.as_deref(), &filter(lines)?, world)
+            decrypt(state, identity, id.as_deref(), &filter(state, lines)?, world)
         }
     }
 }
@@ -99,12 +100,54 @@ fn conversation(opened: Opened) -> Value {
     Value::Object(whole)
 }
 
-fn filter(lines: &AuditLines) -> anyhow::Result<AuditFilter> {
+/// What `--event` may name: every kind of line that the log may hold.
+const EVENTS: [&str; 21] = [
+    "request",
+    "content",
+    "requests_refused",
+    "sign_in_refused",
+    "strangers_refused",
+    "administration",
+    "server_started",
+    "server_stopped",
+    "settings_reloaded",
+    "settings_refused",
+    "certificates_reloaded",
+    "certificates_refused",
+    "audit_read",
+    "backup_taken",
+    "state_restored",
+    "note_unreadable",
+    "segment_opened",
+    "segments_removed",
+    "lines_erased",
+    "erased",
+    "clock_jumped",
+];
+
+/// Refuses what no line can fit: an answer without lines would say that nothing happened.
+fn filter(state: &Path, lines: &AuditLines) -> anyhow::Result<AuditFilter> {
+    if !serving::has_audit_log(state) {
+        state::must_be_here(state)?;
+        let shown = state.display();
+        anyhow::bail!(
+            "{shown}: no server has used this state yet; its audit log begins with the first `eulalia serve`"
+        );
+    }
     let AuditLines { since, until, tenant, event, after } = lines;
+    if let Some(event) = event.as_deref().filter(|event| !EVENTS.contains(event)) {
+        let known = EVENTS.join(", ");
+        return Err(Usage(format!("--event: there is no kind {event}; expected one of {known}")).into());
+    }
+    // A copy of a log alone knows pseudonyms only.
+    let tenant = match tenant {
+        Some(name) if state::is_here(state) => Some(state::tenant(state, name)?.id),
+        tenant => tenant.clone(),
+    };
     let filter = AuditFilter {
         since: since.clone(),
         until: until.clone(),
-        tenant: tenant.clone(),
+        tenant,
         event: event.clone(),
         after: *after,
     };
@@ -176,4 +219,18 @@ pub fn restore(arguments: &RestoreArguments, world: &World) -> anyhow::Result<Va
         summary.events
     ));
     Ok(serde_json::to_value(&summary)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A kind that the server writes and nobody may ask for would be lost to auditors.
+    #[test]
+    fn every_kind_of_event_can_be_asked_for() {
+        let events = include_str!("../../../serving/src/audit/events.rs");
+        let names = events.split('"').skip(1).step_by(2);
+        let missing: Vec<&str> = names.filter(|name| !EVENTS.contains(name)).collect();
+        assert_eq!(missing, Vec::<&str>::new());
+    }
 }

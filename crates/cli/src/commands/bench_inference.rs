@@ -9,16 +9,19 @@ use model::{
 };
 use serde_json::{Value, json};
 
-use super::bench_mixed;
+use super::{bench_mixed, load, loading};
 use crate::arguments::BenchInferenceArguments;
 use crate::console;
 use crate::machine;
+use crate::program::STOPPED;
 use crate::run::World;
 
 /// Rows of one forward pass, as the engine takes them.
 const TOKENS_PER_STEP: usize = 512;
 
 pub fn inference(arguments: &BenchInferenceArguments, world: &World) -> anyhow::Result<Value> {
+    // To the end: a measurement that was broken off is worth nothing.
+    let _ends = loading::EndsAtOnce::new(world, STOPPED);
     let folder = &arguments.model;
     let threads = world.threads;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
@@ -34,7 +37,9 @@ pub fn inference(arguments: &BenchInferenceArguments, world: &World) -> anyhow::
     let mut rows = Vec::new();
     for &format in &arguments.weights {
         let began = Instant::now();
-        let model = InferenceModel::load_on(folder, format, threads)?;
+        let model = loading::shown(&load::name_of(folder)?, world, |watch| {
+            InferenceModel::load_watched(folder, None, format, threads, watch)
+        })?;
         let load_seconds = began.elapsed().as_secs_f64();
         let mut bench = Bench::new(&model, arguments, threads, folder)?;
         let prefill = bench.prefill(arguments, world)?;

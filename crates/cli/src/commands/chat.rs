@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokenizer::{Conversation as Told, Message, Moment};
 
 use crate::arguments::ChatArguments;
-use crate::commands::answering::{self, Answered, Answering};
+use crate::commands::answering::{self, Answered, Answering, Growing};
 use crate::run::World;
 
 const COMMANDS: &str = "\
@@ -200,7 +200,8 @@ fn answer(
     let handle = answering.ask(prompt, conversation.again, engine.turn_end_tokens(), None)?;
     let mut out = answering::answer_stream(json);
     let terminal = answering::shown_to_people(json);
-    let answered = answering::show(&handle, prompt_tokens, &mut *out, terminal, world)?;
+    let answered =
+        answering::show(&mut [Growing::new(&handle, prompt_tokens)], 0, &mut *out, terminal, world)?;
     writeln!(out)?;
     world.console.say(&answered.summary());
     if answered.reason.is_none() {

@@ -98,7 +98,8 @@ fn judge(model: &str, arguments: &DoctorArguments, world: &World) -> anyhow::Res
         return Ok(facts);
     }
     let is_hub = model.starts_with("hf:");
-    if !is_hub && (load::is_gguf(path) || model.contains(std::path::is_separator) || model.starts_with('.')) {
+    let is_weights = load::is_gguf(path) || path.extension().is_some_and(|end| end == "safetensors");
+    if !is_hub && (is_weights || model.contains(std::path::is_separator) || model.starts_with('.')) {
         let message = format!(
             "{model}: there is no such file or folder here; a repository of the hub is written hf:ORG/REPOSITORY"
         );

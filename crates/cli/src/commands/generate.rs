@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use crate::arguments::GenerateArguments;
-use crate::commands::answering::{self, Answering};
+use crate::commands::answering::{self, Answering, Growing};
 use crate::errors::Usage;
 use crate::run::World;
 
@@ -41,11 +41,13 @@ pub fn generate(arguments: &GenerateArguments, json: bool, world: &World) -> any
     let people = answering::shown_to_people(json);
     let mut out = answering::answer_stream(json);
     let mut answers = Vec::new();
-    for (index, handle) in handles.iter().enumerate() {
+    let mut growing: Vec<Growing<'_>> =
+        handles.iter().map(|handle| Growing::new(handle, ids.len())).collect();
+    for index in 0..growing.len() {
         if arguments.count > 1 {
             world.console.say(&format!("--- {} of {}", index + 1, arguments.count));
         }
-        let answered = answering::show(handle, ids.len(), &mut *out, people, world)?;
+        let answered = answering::show(&mut growing, index, &mut *out, people, world)?;
         writeln!(out)?;
         world.console.say(&answered.summary());
         if answered.reason.is_none() {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use serving::{KeyOrder, KeyStore, NewKey, Role, Scope, Scopes};
 
 use crate::arguments::{KeysAction, KeysArguments};
+use crate::commands::state;
 use crate::console;
 use crate::run::World;
 
@@ -18,8 +19,16 @@ pub fn keys(arguments: &KeysArguments, json: bool, world: &World) -> anyhow::Res
                 expires_at: expires.map(|days| now.saturating_add(days.saturating_mul(86_400))),
                 ..KeyOrder::new(tenant, label, *role)
             };
+            let is_new = !state::is_here(state);
             let make = |keys: &KeyStore| keys.make(&order, now);
             let made = KeyStore::open(state)?.noting(now, "key_created", make, |made| made.id.clone())?;
+            if is_new {
+                let place = state.canonicalize().unwrap_or_else(|_| state.clone());
+                world.console.say(&format!(
+                    "There was no state of a server yet: a new one is in {}.",
+                    place.display()
+                ));
+            }
             let made_for = format!("Key {} of tenant {tenant}.", made.id);
             hand_over(&made, &made_for, json, world);
             Ok(json!({
@@ -27,6 +36,7 @@ pub fn keys(arguments: &KeysArguments, json: bool, world: &World) -> anyhow::Res
             }))
         }
         KeysAction::Rotate { id, grace, state } => {
+            state::must_be_here(state)?;
             let rotate = |keys: &KeyStore| keys.rotate(id, grace.saturating_mul(3_600), now);
             let made = KeyStore::open(state)?.noting(now, "key_rotated", rotate, |made| made.id.clone())?;
             let made_for =
@@ -35,6 +45,7 @@ pub fn keys(arguments: &KeysArguments, json: bool, world: &World) -> anyhow::Res
             Ok(json!({ "id": made.id, "key": made.key, "replaces": id }))
         }
         KeysAction::List { state } => {
+            state::must_be_here(state)?;
             let keys = KeyStore::open(state)?.list()?;
             let date = |seconds: Option<u64>| seconds.map_or_else(|| "–".to_string(), timestamp);
             let rows: Vec<Vec<String>> = keys
@@ -59,6 +70,7 @@ pub fn keys(arguments: &KeysArguments, json: bool, world: &World) -> anyhow::Res
             Ok(json!({ "keys": keys }))
         }
         KeysAction::Revoke { id, state } => {
+            state::must_be_here(state)?;
             // The id without what may stand around it: a whole key must not reach the log.
             let bare: String = id.strip_prefix("eu-").unwrap_or(id).chars().take(8).collect();
             KeyStore::open(state)?.noting(now, "key_revoked", |keys| keys.revoke(id, now), |()| bare)?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use provenance::Progress;
 
 /// A task that takes longer is shown.
-const LONG: Duration = Duration::from_secs(2);
+pub const LONG: Duration = Duration::from_secs(2);
 
 /// Passes a task on once it has taken [`LONG`].
 pub struct Later<'a> {

@@ -5,11 +5,13 @@ use serving::LimitsPolicy;
 
 use crate::arguments::LimitsArguments;
 use crate::commands::keys::seconds_since_1970;
+use crate::commands::state;
 use crate::run::World;
 
 /// Sets, or with no limit takes away, the limits of a key.
 pub fn limits(arguments: &LimitsArguments, world: &World) -> anyhow::Result<Value> {
     let limits = parse(&arguments.limits)?;
+    state::must_be_here(&arguments.state)?;
     let now = seconds_since_1970(world);
     serving::set_key_limits(&arguments.state, &arguments.key, limits.as_ref(), now)?;
     world.console.say(&match limits {

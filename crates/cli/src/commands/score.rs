@@ -8,14 +8,19 @@ use serde_json::{Value, json};
 use tokenizer::Tokenizer;
 
 use crate::arguments::ScoreArguments;
-use crate::commands::load;
+use crate::commands::{load, loading};
+use crate::program::STOPPED;
 use crate::run::World;
 
 pub fn score(arguments: &ScoreArguments, json: bool, world: &World) -> anyhow::Result<Value> {
+    // To the end: a line that was asked for is written whole or not at all.
+    let _ends = loading::EndsAtOnce::new(world, STOPPED);
     let checked = load::check(&arguments.model, arguments.allow_unverified, world)?;
     let tokenizer = Tokenizer::load(&checked.folder)?;
     let adapter = arguments.adapter.as_deref();
-    let mut scorer = Scorer::load(&checked.folder, adapter, arguments.weights, world.threads)?;
+    let mut scorer = loading::shown(&checked.name, world, |watch| {
+        Scorer::load_watched(&checked.folder, adapter, arguments.weights, world.threads, watch)
+    })?;
     for line in std::io::stdin().lock().lines() {
         world.cancellation.check()?;
         let text = line?;

@@ -8,14 +8,16 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use anyhow::Context as _;
-use inference::{Engine, EngineSettings};
-use model::WeightFormat;
+use inference::{Engine, EngineError, EngineSettings, forecast};
+use model::{ModelSizes, WeightFormat};
 use serde_json::{Value, json};
 use serving::{Controls, KeyStore, LogFormat, ModelSettings, Role, ServeSettings, ServedModel, TlsSettings};
 
 use crate::arguments::ServeArguments;
 use crate::commands::answering::cache_format;
 use crate::commands::keys::seconds_since_1970;
+use crate::commands::load::Checked;
+use crate::commands::loading::{self, EndsAtOnce};
 use crate::commands::serve_check;
 use crate::commands::trust::{self, Trust};
 use crate::errors::Usage;
@@ -25,6 +27,11 @@ use crate::run::World;
 const ADAPTER: &str = "chat";
 
 pub fn serve(arguments: &ServeArguments, world: &World) -> anyhow::Result<Value> {
+    if arguments.models.is_empty() && arguments.config.is_none() {
+        let message = "there is nothing to serve: name a model, as in `eulalia serve NAME=FOLDER`, or a file of settings, as \
+                       in `eulalia serve --config FILE`";
+        return Err(Usage(message.into()).into());
+    }
     if arguments.check {
         return Ok(serve_check::check(settings(arguments), arguments.offline, world));
     }
@@ -36,9 +43,12 @@ pub fn serve(arguments: &ServeArguments, world: &World) -> anyhow::Result<Value>
     let trust = Trust::of(&settings)?;
     serving::start_log(settings.log, world.clock.clone(), Box::new(std::io::stderr()));
     let mut models = Vec::new();
+    // Nothing is written before the models stand. Whoever ends a service means no failure.
+    let ends = EndsAtOnce::new(world, 0);
     for model in &settings.models {
         models.extend(load_model(model, &trust, world)?);
     }
+    drop(ends);
     welcome_key(&settings.state, world)?;
     let context = world.context();
     // A log in JSON is read by programs: it says the same, and nothing stands between its lines.
@@ -148,34 +158,16 @@ fn model_argument(argument: &str) -> anyhow::Result<ModelSettings> {
 fn load_model(settings: &ModelSettings, trust: &Trust, world: &World) -> anyhow::Result<Vec<ServedModel>> {
     let checked = trust.check(settings, world)?;
     let folder = &checked.folder;
-    let name = settings.name.clone().unwrap_or(checked.name);
-    let weights = match &settings.weights {
-        Some(weights) => WeightFormat::of_name(weights).ok_or_else(|| {
-            let known = WeightFormat::ALL.map(WeightFormat::name).join(", ");
-            Usage(format!("model {name}: weights: expected one of {known}, stored, found {weights}"))
-        })?,
-        None => WeightFormat::Stored,
-    };
-    let kv_cache = settings.kv_cache.as_ref().map(|format| {
-        cache_format(format)
-            .map_err(|expected| Usage(format!("model {name}: kv_cache: {expected}, found {format}")))
-    });
-    let kv_cache = kv_cache.transpose()?;
-    let mut engine_settings = EngineSettings {
-        threads: world.threads,
-        weights,
-        kv_cache,
-        speculation: settings.speculation.unwrap_or(0),
-        prefix_cache: settings.prefix_cache.unwrap_or(true),
-        ..EngineSettings::default()
-    };
-    engine_settings.memory_bytes = settings.memory.map(|mebibytes| mebibytes << 20);
-    if let Some(adapter) = &checked.adapter {
-        engine_settings.adapters.insert(ADAPTER.into(), adapter.clone());
+    let name = settings.name.clone().unwrap_or_else(|| checked.name.clone());
+    let engine_settings = engine_settings(settings, &name, &checked, world)?;
+    if let Ok(sizes) = ModelSizes::of_path(folder, engine_settings.weights) {
+        // Better known before gigabytes are read.
+        forecast(&sizes, &engine_settings).map_err(in_words).with_context(|| format!("model {name}"))?;
     }
     world.console.say(&format!("Loading {name} from {}", settings.path.display()));
     let engine = Arc::new(
-        Engine::start(folder, &engine_settings)
+        loading::shown(&name, world, |watch| Engine::start_watched(folder, &engine_settings, watch))
+            .map_err(in_words)
             .with_context(|| format!("cannot load {}", folder.display()))?,
     );
     let inference::EngineMemory { weights_bytes, cache_bytes, workspace_bytes } = engine.memory();
@@ -208,6 +200,55 @@ fn load_model(settings: &ModelSettings, trust: &Trust, world: &World) -> anyhow:
         models.push(served(format!("{name}-{ADAPTER}"), Some(ADAPTER)));
     }
     Ok(models)
+}
+
+/// How the settings want an engine to run.
+pub fn engine_settings(
+    settings: &ModelSettings,
+    name: &str,
+    checked: &Checked,
+    world: &World,
+) -> anyhow::Result<EngineSettings> {
+    let weights = match &settings.weights {
+        Some(weights) => WeightFormat::of_name(weights).ok_or_else(|| {
+            let known = WeightFormat::ALL.map(WeightFormat::name).join(", ");
+            Usage(format!("model {name}: weights: expected one of {known}, stored, found {weights}"))
+        })?,
+        None => WeightFormat::Stored,
+    };
+    let kv_cache = settings.kv_cache.as_ref().map(|format| {
+        cache_format(format)
+            .map_err(|expected| Usage(format!("model {name}: kv_cache: {expected}, found {format}")))
+    });
+    let kv_cache = kv_cache.transpose()?;
+    let mut engine_settings = EngineSettings {
+        threads: world.threads,
+        weights,
+        kv_cache,
+        speculation: settings.speculation.unwrap_or(0),
+        prefix_cache: settings.prefix_cache.unwrap_or(true),
+        ..EngineSettings::default()
+    };
+    engine_settings.memory_bytes = settings.memory.map(|mebibytes| mebibytes << 20);
+    if let Some(adapter) = &checked.adapter {
+        engine_settings.adapters.insert(ADAPTER.into(), adapter.clone());
+    }
+    Ok(engine_settings)
+}
+
+/// An engine's error in the words of the server's settings.
+pub fn in_words(error: EngineError) -> anyhow::Error {
+    let EngineError::Memory { budget, weights, workspace, block, least } = error else {
+        return error.into();
+    };
+    let [weights, workspace, block] = [weights, workspace, block].map(crate::console::bytes);
+    Usage(format!(
+        "--memory {} (`memory` of the model, in MiB) is too little: the weights take {weights}, buffers {workspace} and the \
+         least cache {block}; give at least {}",
+        budget >> 20,
+        least.div_ceil(1 << 20)
+    ))
+    .into()
 }
 
 fn created(folder: &Path) -> u64 {

@@ -1,16 +1,22 @@
 //! `eulalia serve --check`: everything that would stop a server, or trouble it later, before it takes the place of one
 //! that runs. Reads and tries; changes nothing.
 
+use std::fs::TryLockError;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
+use anyhow::bail;
+use inference::{EngineMemory, forecast};
+use model::ModelSizes;
 use provenance::context::timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 use serving::{ModelSettings, ServeSettings, TlsSettings};
 
-use crate::commands::doctor::facts::{self, Facts};
-use crate::commands::load;
+use crate::commands::doctor::facts;
+use crate::commands::load::{self, Checked};
+use crate::commands::serve::{engine_settings, in_words};
 use crate::commands::trust::Trust;
 use crate::commands::verify::standing_in_words;
 use crate::console;
@@ -59,12 +65,13 @@ pub fn check(settings: anyhow::Result<ServeSettings>, offline: bool, world: &Wor
             checks.clock(now);
             checks.state(&settings.state);
             checks.tls(&settings, now);
-            checks.address("address", settings.address);
+            let running = is_running(&settings.state);
+            checks.address("address", settings.address, running);
             if let Some(address) = settings.operations_address {
-                checks.address("operations_address", address);
+                checks.address("operations_address", address, running);
             }
             checks.descriptors(settings.maximum_connections as u64);
-            checks.models(&settings, world);
+            checks.models(&settings, running, world);
             checks.filters(&settings);
             checks.upstreams(&settings, offline);
             checks.issuer(&settings, offline);
@@ -201,9 +208,12 @@ impl Checks {
         let _ = tls;
     }
 
-    fn address(&mut self, name: &str, address: SocketAddr) {
+    fn address(&mut self, name: &str, address: SocketAddr, running: bool) {
         match TcpListener::bind(address) {
             Ok(_) => self.ok(name, format!("{address} is free")),
+            Err(error) if running && error.kind() == ErrorKind::AddrInUse => {
+                self.ok(name, format!("{address} is in use by the running server of this state"));
+            }
             Err(error) => self.failed(name, format!("{address}: {error}")),
         }
     }
@@ -279,61 +289,82 @@ impl Checks {
         }
     }
 
-    fn models(&mut self, settings: &ServeSettings, world: &World) {
+    fn models(&mut self, settings: &ServeSettings, running: bool, world: &World) {
         let trust = match Trust::of(settings) {
             Ok(trust) => trust,
             Err(error) => return self.failed("signatures", format!("{error:#}")),
         };
-        let mut needed = 0;
+        // Of all models: what they take from the start, and what they hold once their caches are full.
+        let (mut least, mut needed) = (0, 0);
         for model in &settings.models {
             let name =
                 format!("model {}", model.name.clone().unwrap_or_else(|| model.path.display().to_string()));
             match trust.check(model, world) {
                 Err(error) => self.failed(&name, format!("{error:#}")),
                 Ok(checked) => {
-                    let digest: String = checked.digest.unwrap_or_default().chars().take(12).collect();
+                    let digest: String =
+                        checked.digest.iter().flat_map(|digest| digest.chars()).take(12).collect();
                     let kind = if checked.is_release { "release" } else { "no release, files" };
                     let whole = format!("{kind} {digest}…; {}", standing_in_words(&checked.standing));
-                    match bytes_of(&model.path, model) {
-                        Ok(bytes) => {
-                            needed += bytes;
-                            self.ok(&name, format!("{whole}; takes about {}", console::bytes(bytes)));
+                    match memory_of(model, &name, &checked, world) {
+                        Ok(EngineMemory { weights_bytes, cache_bytes, workspace_bytes }) => {
+                            least += weights_bytes + workspace_bytes;
+                            needed += weights_bytes + workspace_bytes + cache_bytes;
+                            let [weights, cache, buffers] =
+                                [weights_bytes, cache_bytes, workspace_bytes].map(console::bytes);
+                            let takes =
+                                format!("{weights} of weights, up to {cache} of cache, {buffers} of buffers");
+                            self.ok(&name, format!("{whole}; {takes}"));
                         }
-                        Err(problem) => self.failed(&name, problem),
+                        Err(error) => self.failed(&name, format!("{error:#}")),
                     }
                 }
             }
         }
         match machine::available_bytes() {
-            Some(available) if needed > available => {
-                let found =
-                    format!("{} are needed, {} are free", console::bytes(needed), console::bytes(available));
-                self.failed("memory", found);
-            }
             Some(available) if needed > 0 => {
-                let found = format!("about {} of {} free", console::bytes(needed), console::bytes(available));
-                self.ok("memory", found);
+                let [least_shown, most, free] = [least, needed, available].map(console::bytes);
+                if least > available && running {
+                    let found = format!(
+                        "{least_shown} are needed, {free} are free beside the running server, which gives its own back when \
+                         it ends"
+                    );
+                    self.warn("memory", found);
+                } else if least > available {
+                    self.failed("memory", format!("{least_shown} are needed, {free} are free"));
+                } else if needed > available {
+                    let found = format!(
+                        "up to {most} with full caches, {free} are free: give the models less with `memory`"
+                    );
+                    self.warn("memory", found);
+                } else {
+                    self.ok("memory", format!("up to {most} of {free} free"));
+                }
             }
             _ => {}
         }
     }
 }
 
-/// What the model's weights will take, or the budget that the settings give it.
-fn bytes_of(path: &Path, model: &ModelSettings) -> Result<u64, String> {
-    let facts = if load::is_gguf(path) { facts::of_gguf(path) } else { facts::of_folder(path) };
-    let facts: Facts = facts.map_err(|error| format!("{error:#}"))?;
+/// What an engine with the model's settings will hold, as the start counts it.
+fn memory_of(
+    model: &ModelSettings,
+    name: &str,
+    checked: &Checked,
+    world: &World,
+) -> anyhow::Result<EngineMemory> {
+    let path = &checked.folder;
+    let facts = if load::is_gguf(path) { facts::of_gguf(path) } else { facts::of_folder(path) }?;
     if let Some(problem) = facts.problems.first() {
-        return Err(problem.clone());
+        bail!("{problem}");
     }
-    if let Some(mebibytes) = model.memory {
-        return Ok(mebibytes << 20);
-    }
-    let bytes_of_parameter = match model.weights.as_deref() {
-        Some("bf16") => 2.0,
-        Some("q8_0") => 34.0 / 32.0,
-        Some("q4_0") => 18.0 / 32.0,
-        _ => 4.0,
-    };
-    Ok((facts.parameters as f64 * bytes_of_parameter) as u64)
+    let settings = engine_settings(model, name, checked, world)?;
+    let sizes = ModelSizes::of_path(path, settings.weights)?;
+    Ok(forecast(&sizes, &settings).map_err(in_words)?.memory)
+}
+
+/// Whether a server holds this state. Makes no file.
+fn is_running(state: &Path) -> bool {
+    let lock = std::fs::File::open(state.join("serve.lock"));
+    lock.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }

@@ -6,6 +6,7 @@ use serving::{ServingError, TenantPolicy, TenantRecord, TenantStore};
 
 use crate::arguments::{TenantsAction, TenantsArguments};
 use crate::commands::keys::seconds_since_1970;
+use crate::commands::state;
 use crate::console;
 use crate::run::World;
 
@@ -14,13 +15,22 @@ pub fn tenants(arguments: &TenantsArguments, world: &World) -> anyhow::Result<Va
     match &arguments.action {
         TenantsAction::New { name, changes, state } => {
             let policy = changed(TenantPolicy::default(), changes)?;
+            let is_new = !state::is_here(state);
             let make = |tenants: &TenantStore| tenants.new_tenant(name, &policy, now);
             let made =
                 TenantStore::open(state)?.noting(now, "tenant_created", make, |made| made.id.clone())?;
+            if is_new {
+                let place = state.canonicalize().unwrap_or_else(|_| state.clone());
+                world.console.say(&format!(
+                    "There was no state of a server yet: a new one is in {}.",
+                    place.display()
+                ));
+            }
             world.console.say(&format!("Tenant {name}; in the audit log it is called {}.", made.id));
             Ok(json!(made))
         }
         TenantsAction::List { state } => {
+            state::must_be_here(state)?;
             let tenants = TenantStore::open(state)?.list()?;
             let rows: Vec<Vec<String>> = tenants.iter().map(row).collect();
             let header = ["name", "in the audit log", "made", "removed", "models"];
@@ -28,12 +38,14 @@ pub fn tenants(arguments: &TenantsArguments, world: &World) -> anyhow::Result<Va
             Ok(json!({ "tenants": tenants }))
         }
         TenantsAction::Show { name, state } => {
+            state::must_be_here(state)?;
             let tenant = TenantStore::open(state)?.show(name)?;
             world.console.say(&format!("{name} ({}), made {}", tenant.id, timestamp(tenant.created_at)));
             world.console.say(&serde_json::to_string_pretty(&tenant.policy)?);
             Ok(json!(tenant))
         }
         TenantsAction::Set { name, changes, state } => {
+            state::must_be_here(state)?;
             let tenants = TenantStore::open(state)?;
             let policy = changed(tenants.show(name)?.policy, changes)?;
             let set = |tenants: &TenantStore| {
@@ -45,6 +57,7 @@ pub fn tenants(arguments: &TenantsArguments, world: &World) -> anyhow::Result<Va
             Ok(json!(tenants.show(name)?))
         }
         TenantsAction::Remove { name, state } => {
+            state::must_be_here(state)?;
             let tenants = TenantStore::open(state)?;
             let remove = |tenants: &TenantStore| {
                 let id = tenants.show(name)?.id;

@@ -4,18 +4,22 @@ use serde_json::{Value, json};
 
 use super::keys::seconds_since_1970;
 use crate::arguments::UsageArguments;
+use crate::commands::state;
 use crate::console;
 use crate::run::World;
 
 /// A table for people; the rows themselves with `--json`.
 pub fn usage(arguments: &UsageArguments, world: &World) -> anyhow::Result<Value> {
     let now = seconds_since_1970(world);
-    anyhow::ensure!(
-        serving::has_audit_log(&arguments.state),
-        "{}: there is no state of a server here; give the folder that `eulalia serve --state` was given",
-        arguments.state.display()
-    );
-    let rows = serving::usage(&arguments.state, arguments.tenant.as_deref(), arguments.days, now)?;
+    state::must_be_here(&arguments.state)?;
+    let tenant = arguments.tenant.as_ref().map(|name| state::tenant(&arguments.state, name)).transpose()?;
+    let tenant = tenant.map(|tenant| tenant.id);
+    let rows = serving::usage(&arguments.state, tenant.as_deref(), arguments.days, now)?;
+    if rows.is_empty() && !serving::has_audit_log(&arguments.state) {
+        let shown = arguments.state.display();
+        world.console.say(&format!("{shown}: no server has used this state yet, and so there is no usage."));
+        return Ok(json!({ "usage": rows }));
+    }
     let names = [
         "date",
         "tenant",

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use serving::{AuditPublicKey, AuditSummary};
 
 use crate::arguments::VerifyArguments;
+use crate::commands::state;
 use crate::console;
 use crate::errors::Usage;
 use crate::run::World;
@@ -18,6 +19,14 @@ pub fn verify(arguments: &VerifyArguments, world: &World) -> anyhow::Result<Valu
     let folder = &arguments.folder;
     if serving::has_audit_log(folder) {
         return audit_log(arguments, world);
+    }
+    if state::is_here(folder) {
+        let message = format!(
+            "{}: is the state of a server that no server has used yet; its audit log, which could be verified, begins with the \
+             first `eulalia serve`",
+            folder.display()
+        );
+        return Err(Usage(message).into());
     }
     if arguments.audit_key.is_some() {
         let message = format!(

@@ -60,6 +60,11 @@ fn a_text_goes_on_from_a_flag_a_file_or_standard_input() {
     let output = run(model.path(), &["generate", "--prompt", "a", "--count", "3", "--max-tokens", "9"], "");
     let answers = result(&output)["answers"].as_array().unwrap().clone();
     assert!(answers.len() == 3 && answers[0]["text"] != answers[1]["text"], "{answers:?}");
+    // The likeliest tokens are the same ones three times, computed together: nobody's time is only that of being shown.
+    let flags = ["generate", "--prompt", "a", "--count", "3", "--max-tokens", "200", "--temperature", "0"];
+    let answers = result(&run(model.path(), &flags, ""))["answers"].clone();
+    let seconds = |index: usize| answers[index]["seconds"].as_f64().unwrap();
+    assert!(seconds(1) > seconds(0) / 2.0 && seconds(2) > seconds(0) / 2.0, "{answers}");
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod recipes;
 mod reruns;
 mod server_kills;
 mod signatures;
+mod states;
 mod stored;
 mod support;
 mod tampering;

@@ -1,6 +1,7 @@
 //! What a model will take of memory, from its configuration and the headers of its weights: before anything is loaded, and
 //! by the same counting as of a model that is.
 
+use super::load::unwatched;
 use super::{CacheFormat, CallLimits, InferenceModel, WeightFormat};
 use crate::ModelError;
 use crate::config::ModelConfig;
@@ -22,7 +23,7 @@ impl ModelSizes {
     /// As [`InferenceModel::load_as`], but for faults in the numbers themselves.
     pub fn of_path(path: &Path, format: WeightFormat) -> Result<ModelSizes, ModelError> {
         let (config, tensors) = open(path)?;
-        Ok(ModelSizes(InferenceModel::assemble(&config, tensors.as_ref(), format, 1, true)?))
+        Ok(ModelSizes(InferenceModel::assemble(&config, tensors.as_ref(), format, 1, true, &unwatched)?))
     }
 
     /// Of a configuration, where nothing is known of the files but how their numbers are stored.
@@ -36,7 +37,7 @@ impl ModelSizes {
     ) -> Result<ModelSizes, ModelError> {
         config.check()?;
         let tensors = Expected::of(config, stored);
-        Ok(ModelSizes(InferenceModel::assemble(config, &tensors, format, 1, true)?))
+        Ok(ModelSizes(InferenceModel::assemble(config, &tensors, format, 1, true, &unwatched)?))
     }
 
     /// As [`InferenceModel::config`].

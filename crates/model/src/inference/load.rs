@@ -18,8 +18,11 @@ use compute::activations::Xielu;
 use compute::elementary::{exp_f64, ln};
 use gguf::ElementType;
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
+
+/// Is told how many parts of a model are loaded, and of how many, first of none; what it says decides whether to go on.
+pub type LoadWatch<'a> = &'a dyn Fn(usize, usize) -> ControlFlow<()>;
 
 impl InferenceModel {
     /// Reads `config.json` and the weights of a folder in Hugging Face's layout, or a GGUF file; kept as F32.
@@ -47,8 +50,26 @@ impl InferenceModel {
         format: WeightFormat,
         threads: usize,
     ) -> Result<InferenceModel, ModelError> {
+        InferenceModel::load_watched(folder, None, format, threads, &unwatched)
+    }
+
+    /// As [`InferenceModel::load_on`], or [`InferenceModel::load_merged`] with an adapter; `watch` follows it layer by layer.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it; [`ModelError::Stopped`] where `watch` breaks off.
+    pub fn load_watched(
+        folder: &Path,
+        adapter_folder: Option<&Path>,
+        format: WeightFormat,
+        threads: usize,
+        watch: LoadWatch<'_>,
+    ) -> Result<InferenceModel, ModelError> {
         let (config, tensors) = open(folder)?;
-        InferenceModel::load_with(&config, tensors.as_ref(), format, threads)
+        let tensors = match adapter_folder {
+            Some(adapter) => with_adapter(&config, tensors, adapter)?,
+            None => tensors,
+        };
+        InferenceModel::assemble(&config, tensors.as_ref(), format, threads, false, watch)
     }
 
     /// Reads a model and adds an adapter to its weights; matrices are kept as `format`.
@@ -61,9 +82,7 @@ impl InferenceModel {
         format: WeightFormat,
         threads: usize,
     ) -> Result<InferenceModel, ModelError> {
-        let (config, tensors) = open(folder)?;
-        let tensors = with_adapter(&config, tensors, adapter_folder)?;
-        InferenceModel::load_with(&config, tensors.as_ref(), format, threads)
+        InferenceModel::load_watched(folder, Some(adapter_folder), format, threads, &unwatched)
     }
 
     /// A model from parameters in memory, in the order of its table.
@@ -105,7 +124,7 @@ impl InferenceModel {
         format: WeightFormat,
         threads: usize,
     ) -> Result<InferenceModel, ModelError> {
-        InferenceModel::assemble(config, tensors, format, threads, false)
+        InferenceModel::assemble(config, tensors, format, threads, false, &unwatched)
     }
 
     /// As [`InferenceModel::load_with`]; with `counts_only` nothing is read but the headers, and the model is of no use but
@@ -116,6 +135,7 @@ impl InferenceModel {
         format: WeightFormat,
         threads: usize,
         counts_only: bool,
+        watch: LoadWatch<'_>,
     ) -> Result<InferenceModel, ModelError> {
         config.check()?;
         let spans = ModelSpans::new(config);
@@ -138,9 +158,16 @@ impl InferenceModel {
         };
         let reader = Reader { tensors, table: &spans.table, team: &team, format, counts_only };
         let read = |span: &Range<usize>| reader.values(span);
+        // Input and output tables are one part more.
+        let parts = spans.layers.len() + 1;
+        let loaded = |done| match watch(done, parts) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(ModelError::Stopped),
+        };
         let mut layers = Vec::new();
         let mut vectors = Vec::new();
         for (index, layer) in spans.layers.iter().enumerate() {
+            loaded(index)?;
             let LayerSpecification { attention, feed_forward, .. } = config.layers[index];
             let projections = match (&layer.latent, attention.latent) {
                 (Some(spans), Some(latent)) => Projections::Latent(Box::new(PackedLatent::new(
@@ -192,6 +219,7 @@ impl InferenceModel {
                 feed_forward_norm,
             });
         }
+        loaded(parts - 1)?;
         let mut final_norm = read(&spans.final_norm)?;
         if config.architecture.norms_count_from_one() {
             final_norm.iter_mut().for_each(|weight| *weight += 1.0);
@@ -202,9 +230,15 @@ impl InferenceModel {
             false => Some(reader.embedding(&spans.embedding, hidden)?),
         };
         let small = SmallParameters { embedding, layers: vectors, final_norm };
+        loaded(parts)?;
         let rotations = Rotations::new(config);
         Ok(InferenceModel { config: config.clone(), rotations, small, layers, head, format })
     }
+}
+
+/// Nobody watches, and nobody stops it.
+pub(super) fn unwatched(_: usize, _: usize) -> ControlFlow<()> {
+    ControlFlow::Continue(())
 }
 
 /// Whether a tensor that the table does not know has no influence on what is computed.

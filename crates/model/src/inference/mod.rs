@@ -20,7 +20,7 @@ mod weight;
 
 pub use cache::{CacheFormat, KvCache};
 pub use forecast::ModelSizes;
-pub use load::{load_parameters, with_adapter};
+pub use load::{LoadWatch, load_parameters, with_adapter};
 pub use plan::CallLimits;
 pub use weight::WeightFormat;
 
