@@ -1,4 +1,4 @@
-//! How fast the search is on one core: `cargo run --release -p personal_data --example throughput -- [--show] [FILE…]`.
+//! How fast the search is on one core: `cargo run --release -p personal_data --example personal_data_speed -- [--show] [FILE…]`.
 //!
 //! Files are JSON lines with a `text` (and a `language`, if they say) or plain text; without any, the bundled sample is
 //! taken. `--show` prints what was found with the words around it, to look at.
