@@ -314,8 +314,14 @@ fn compiled(factory: &ParserFactory, format: &AnswerFormat) -> Result<Matcher, S
 
 /// What the library says, without the backtrace and state that may follow.
 fn first_line(message: &str) -> String {
-    match message.lines().next().unwrap_or_default().trim() {
+    let mut lines = message.lines().map(str::trim);
+    match lines.next().unwrap_or_default() {
         "NoExtensionBias" | "NoExtension" => NOTHING_FOLLOWS.to_string(),
+        // An expression is drawn with its fault before the fault is named.
+        line if line.ends_with(':') => match lines.find_map(|line| line.strip_prefix("error:")) {
+            Some(cause) => format!("{line}{cause}"),
+            None => line.to_string(),
+        },
         line => line.to_string(),
     }
 }

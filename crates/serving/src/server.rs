@@ -88,6 +88,8 @@ pub struct Server {
     pub requests: AtomicU64,
     /// Requests without one.
     pub strangers: AtomicU64,
+    /// So many of them the audit log has.
+    strangers_noted: AtomicU64,
     /// The server was asked to stop and will take no new connections.
     draining: AtomicBool,
     /// Held while this server writes the audit log of its state folder.
@@ -141,7 +143,7 @@ pub fn serve_with(
     let connections = runtime.block_on(listen(&server, &context.cancellation, controls, bound))?;
     // Whatever did not end in time ends here; its accounts are settled as abandoned.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    server.note_strangers(server.strangers_since(0));
+    server.note_strangers();
     server.note_refused_sign_ins(true);
     server.note_refused();
     server.note_used_keys();
@@ -227,12 +229,9 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServingE
 }
 
 async fn count_strangers(server: Arc<Server>) {
-    let mut noted = 0;
     loop {
         tokio::time::sleep(STRANGERS_EVERY).await;
-        let since = server.strangers_since(noted);
-        noted += since;
-        server.note_strangers(since);
+        server.note_strangers();
         server.note_refused_sign_ins(false);
         server.note_refused();
         let writing = server.clone();
@@ -293,6 +292,7 @@ impl Server {
             user_secret,
             requests: AtomicU64::new(0),
             strangers: AtomicU64::new(0),
+            strangers_noted: AtomicU64::new(0),
             _lock: lock,
         })
     }
@@ -384,10 +384,6 @@ impl Server {
         AuditEvent::new("server_started").with("models", models)
     }
 
-    fn strangers_since(&self, noted: u64) -> u64 {
-        self.strangers.load(Ordering::Relaxed) - noted
-    }
-
     /// Counts what the audit log has said since the last time. What fails is tried again: nothing is lost by waiting.
     async fn count_usage(&self) {
         let usage = self.usage.clone();
@@ -429,7 +425,10 @@ impl Server {
         }
     }
 
-    fn note_strangers(&self, count: u64) {
+    /// Those who came since the last time: the lines of the log add up to all of them.
+    fn note_strangers(&self) {
+        let all = self.strangers.load(Ordering::Relaxed);
+        let count = all.saturating_sub(self.strangers_noted.swap(all, Ordering::Relaxed));
         if count > 0 {
             tracing::warn!(count, "requests without a valid key were refused");
             self.audit.append(AuditEvent::new("strangers_refused").with("count", count), |_| {});

@@ -101,9 +101,10 @@ fn conversation(opened: Opened) -> Value {
 }
 
 /// What `--event` may name: every kind of line that the log may hold.
-const EVENTS: [&str; 21] = [
+const EVENTS: [&str; 22] = [
     "request",
     "content",
+    "content_lost",
     "requests_refused",
     "sign_in_refused",
     "strangers_refused",

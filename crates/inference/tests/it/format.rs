@@ -281,7 +281,7 @@ fn what_cannot_be_followed_is_refused_with_its_place() {
         (0..401).map(|number| (number.to_string(), json!({}))).collect();
     check(schema(object(json!({"properties": many}))), "/properties/part", "401 properties");
     check(schema(json!({"description": "x".repeat(2 << 20)})), "", "at most 262144");
-    check(AnswerFormat::Regex("(a".to_string()), "", "");
+    check(AnswerFormat::Regex("(a".to_string()), "", "unclosed group");
     check(AnswerFormat::Regex("a(?=b)".to_string()), "", "");
     check(AnswerFormat::Lark("start: nothing".to_string()), "", "nothing");
     check(AnswerFormat::Lark(String::new()), "", "");
