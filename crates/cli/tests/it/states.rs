@@ -28,6 +28,7 @@ fn says(folder: &Path, line: &[&str], code: i32, words: &[&str]) {
 }
 
 fn write_model(folder: &Path) {
+    std::fs::create_dir_all(folder).unwrap();
     write_random_model(folder, &ModelConfig::tiny_for_tests(260), 1);
     inference::testing::write_byte_tokenizer(folder).unwrap();
 }
