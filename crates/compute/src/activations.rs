@@ -2,18 +2,47 @@
 
 use crate::elementary::{exp_minus_one, sigmoid};
 use crate::path::vectorised;
+use crate::swiglu::swiglu;
+
+/// What is done to the gate before it is multiplied with up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// silu(gate) · up
+    Silu,
+    /// gelu(gate) · up, GELU by a hyperbolic tangent.
+    GeluTanh,
+}
+
+impl Gate {
+    /// `output` [rows, width] ← gate · up, where a row of `gate_up` is the gate's `width` elements, then up's.
+    pub fn rows(self, gate_up: &[f32], width: usize, output: &mut [f32]) {
+        match self {
+            Gate::Silu => swiglu(gate_up, width, output),
+            Gate::GeluTanh => geglu(gate_up, width, output),
+        }
+    }
+
+    /// One element.
+    #[inline(always)]
+    pub(crate) fn apply(self, gate: f32, up: f32) -> f32 {
+        // ½·x·(1 + tanh u) = x·sigmoid(2u), with u = √(2/π)·(x + 0.044715·x³)
+        const TWICE_ROOT: f32 = 1.595_769;
+        let inner = match self {
+            Gate::Silu => gate,
+            Gate::GeluTanh => TWICE_ROOT * (0.044_715 * gate * gate).mul_add(gate, gate),
+        };
+        gate * sigmoid(inner) * up
+    }
+}
 
 vectorised! {
     /// `output` [tokens, width] ← gelu(gate) · up, where a row of `gate_up` is the gate's `width` elements, then up's. GELU in
     /// the approximation by a hyperbolic tangent (Hendrycks and Gimpel, arXiv 1606.08415).
     pub fn geglu(gate_up: &[f32], width: usize, output: &mut [f32]) {
-        // ½·x·(1 + tanh u) = x·sigmoid(2u), with u = √(2/π)·(x + 0.044715·x³)
-        const TWICE_ROOT: f32 = 1.595_769;
         for (row, output) in gate_up.chunks_exact(2 * width).zip(output.chunks_exact_mut(width)) {
             let (gate, up) = row.split_at(width);
             for ((y, &g), &u) in output.iter_mut().zip(gate).zip(up) {
-                let inner = TWICE_ROOT * (0.044_715 * g * g).mul_add(g, g);
-                *y = g * sigmoid(inner) * u;
+                *y = Gate::GeluTanh.apply(g, u);
             }
         }
     }

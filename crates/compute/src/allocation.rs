@@ -1,4 +1,5 @@
-//! The system's allocator with a counter for each thread: for tests that compare planned memory with what is taken.
+//! The system's allocator with a counter for each thread and one for all: for tests that compare planned memory with what
+//! is taken, and for those that look for memory that is never given back.
 //!
 //! ```
 //! #[global_allocator]
@@ -11,6 +12,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicIsize, Ordering};
 
 /// To be set as `#[global_allocator]`.
 #[derive(Debug)]
@@ -20,12 +22,20 @@ thread_local! {
     static HELD: Cell<isize> = const { Cell::new(0) };
 }
 
+static HELD_BY_ALL: AtomicIsize = AtomicIsize::new(0);
+
+/// Bytes that all threads have taken, less those that were given back, whoever did it.
+pub fn held_by_all() -> isize {
+    HELD_BY_ALL.load(Ordering::Relaxed)
+}
+
 /// Bytes that this thread has taken, less those that it has given back.
 pub fn held() -> isize {
     HELD.get()
 }
 
 fn add(bytes: isize) {
+    HELD_BY_ALL.fetch_add(bytes, Ordering::Relaxed);
     // A thread that ends gives back its own memory when the counter is gone.
     let _ = HELD.try_with(|held| held.set(held.get() + bytes));
 }

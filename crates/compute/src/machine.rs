@@ -19,26 +19,46 @@ const MEASURED: Duration = Duration::from_millis(800);
 const FEWEST_RUNS: usize = 2;
 /// Side of the square matrices: large enough for full speed, small enough to be soon over.
 const PRODUCT_SIDE: usize = 1024;
-#[cfg(target_arch = "x86_64")]
-const DOT_RUN: Duration = Duration::from_millis(50);
+/// One run of an instruction alone.
+const ALONE_RUN: Duration = Duration::from_millis(50);
+/// Sums beside each other, more than an instruction's latency times its throughput: none waits for itself.
+const CHAINS: usize = 16;
+/// Rounds between two looks at the clock.
+const STEPS: u64 = 4096;
 
 /// Bytes per second that all threads of `pool` read from memory together, over a buffer of `bytes` bytes.
 pub fn read_bandwidth(pool: &rayon::ThreadPool, bytes: usize) -> f64 {
-    let threads = pool.current_num_threads();
-    let words = (bytes / size_of::<u64>()).max(threads);
-    pool.install(|| {
+    let reading = Reading::new(pool, bytes);
+    best(|| reading.once())
+}
+
+/// A buffer to be read as fast as it comes from memory, again and again beside something else that reads.
+#[derive(Debug)]
+pub struct Reading<'a> {
+    pool: &'a rayon::ThreadPool,
+    parts: Vec<Vec<u64>>,
+}
+
+impl Reading<'_> {
+    /// Some `bytes` bytes for the threads of `pool`.
+    pub fn new(pool: &rayon::ThreadPool, bytes: usize) -> Reading<'_> {
+        let threads = pool.current_num_threads();
+        let words = (bytes / size_of::<u64>()).max(threads);
         // Written by the thread that reads it: pages lie near their reader.
-        let parts: Vec<Vec<u64>> =
-            (0..threads).into_par_iter().map(|part| vec![part as u64 + 1; words / threads]).collect();
-        let read = (words / threads * threads * size_of::<u64>()) as f64;
-        let once = || {
+        let part = |part| vec![part as u64 + 1; words / threads];
+        Reading { pool, parts: pool.install(|| (0..threads).into_par_iter().map(part).collect()) }
+    }
+
+    /// Reads all of it once, all threads together: bytes per second.
+    pub fn once(&self) -> f64 {
+        let words: usize = self.parts.iter().map(Vec::len).sum();
+        self.pool.install(|| {
             let began = Instant::now();
-            let sum: u64 = parts.par_iter().map(|part| sum(part)).reduce(|| 0, u64::wrapping_add);
+            let sum: u64 = self.parts.par_iter().map(|part| sum(part)).reduce(|| 0, u64::wrapping_add);
             std::hint::black_box(sum);
-            read / seconds(began.elapsed())
-        };
-        best(once)
-    })
+            (words * size_of::<u64>()) as f64 / seconds(began.elapsed())
+        })
+    }
 }
 
 /// Floating-point operations (f32, a fused multiply-add counts two) per second of all threads of `pool` in this crate's
@@ -87,50 +107,121 @@ pub fn uses_vnni() -> bool {
     false
 }
 
+/// What instructions do per second on all threads of `pool`, on numbers that stay in registers: no product of matrices is
+/// faster. Multiplications and additions count one each.
+#[derive(Clone, Copy, Debug)]
+pub struct Peaks {
+    /// Fused multiply-adds of f32 in the widest registers.
+    pub f32: f64,
+    /// Dot products of bytes in 512 bits (VNNI), where the processor has them.
+    pub int8: Option<f64>,
+    /// The matrix unit (AMX) in bf16, where there is one that may be used.
+    pub matrix_unit: Option<f64>,
+}
+
+impl Peaks {
+    /// Measures for a second or two.
+    pub fn measure(pool: &rayon::ThreadPool) -> Peaks {
+        Peaks {
+            f32: on_all(pool, fused_sums),
+            int8: int8_operations(pool),
+            #[cfg(target_arch = "x86_64")]
+            matrix_unit: crate::bf16::has_matrix_unit().then(|| on_all(pool, crate::bf16::tile_products)),
+            #[cfg(not(target_arch = "x86_64"))]
+            matrix_unit: None,
+        }
+    }
+}
+
 /// 8-bit multiplications and additions per second of all threads of `pool`, where the processor has an instruction for
 /// their dot product in 512 bits (VNNI); `None` where it has not. Of the instruction alone: no product of matrices is faster.
 pub fn int8_operations(pool: &rayon::ThreadPool) -> Option<f64> {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni") {
-        let threads = pool.current_num_threads();
-        let once = || {
-            let began = Instant::now();
-            // SAFETY: the processor has the instructions, as was just asked.
-            let per_thread = |_| unsafe { dot_products_512(DOT_RUN) };
-            let operations: u64 = (0..threads).into_par_iter().map(per_thread).sum();
-            operations as f64 / seconds(began.elapsed())
-        };
-        return Some(pool.install(|| best(once)));
+        // SAFETY: the processor has the instructions, as was just asked.
+        return Some(on_all(pool, |span| unsafe { dot_products_512(span) }));
     }
     let _ = pool;
     None
 }
 
-/// Operations that one thread does in about `span`, on numbers that stay in registers.
+/// Operations per second when each thread counts those that it does in about a span.
+fn on_all(pool: &rayon::ThreadPool, count: impl Fn(Duration) -> u64 + Sync) -> f64 {
+    let threads = pool.current_num_threads();
+    pool.install(|| {
+        best(|| {
+            let began = Instant::now();
+            let operations: u64 = (0..threads).into_par_iter().map(|_| count(ALONE_RUN)).sum();
+            operations as f64 / seconds(began.elapsed())
+        })
+    })
+}
+
+/// Operations that one thread does in about `$span`, on numbers that stay in registers: each step gives every one of `$sums`
+/// its next value, at `$each` operations.
+macro_rules! repeated {
+    ($span:expr, $sums:ident, $each:expr, |$sum:ident| $next:expr) => {{
+        let began = Instant::now();
+        let mut operations = 0;
+        while began.elapsed() < $span {
+            for _ in 0..STEPS {
+                for $sum in &mut $sums {
+                    *$sum = $next;
+                }
+            }
+            operations += STEPS * $sums.len() as u64 * $each;
+        }
+        // Otherwise nobody would need them.
+        std::hint::black_box($sums);
+        operations
+    }};
+}
+
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn dot_products_512(span: Duration) -> u64 {
-    use std::arch::x86_64::{__m512i, _mm512_dpbusd_epi32, _mm512_reduce_add_epi32, _mm512_set1_epi8};
-    /// More than the instruction's latency times its throughput: no sum waits for itself.
-    const CHAINS: usize = 16;
-    const STEPS: u64 = 4096;
+    use std::arch::x86_64::{_mm512_dpbusd_epi32, _mm512_set1_epi8};
     let (a, b) = (_mm512_set1_epi8(std::hint::black_box(3)), _mm512_set1_epi8(std::hint::black_box(-2)));
-    let mut sums: [__m512i; CHAINS] = [_mm512_set1_epi8(0); CHAINS];
-    let began = Instant::now();
-    let mut operations = 0;
-    while began.elapsed() < span {
-        for _ in 0..STEPS {
-            for sum in &mut sums {
-                *sum = _mm512_dpbusd_epi32(*sum, a, b);
-            }
+    let mut sums = [_mm512_set1_epi8(0); CHAINS];
+    // 64 products and as many additions each.
+    repeated!(span, sums, 128, |sum| _mm512_dpbusd_epi32(*sum, a, b))
+}
+
+/// By the widest fused multiply-adds.
+fn fused_sums(span: Duration) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has the instructions, as was just asked.
+            return unsafe { fused_sums_512(span) };
         }
-        // 64 products and as many additions each.
-        operations += STEPS * CHAINS as u64 * 128;
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // SAFETY: as above.
+            return unsafe { fused_sums_256(span) };
+        }
     }
-    for sum in sums {
-        std::hint::black_box(_mm512_reduce_add_epi32(sum));
-    }
-    operations
+    let (a, b) = (std::hint::black_box([0.5f32; 4]), std::hint::black_box(0.25f32));
+    let mut sums = [[0.0f32; 4]; CHAINS];
+    repeated!(span, sums, 8, |sum| std::array::from_fn(|lane| sum[lane] + a[lane] * b))
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn fused_sums_512(span: Duration) -> u64 {
+    use std::arch::x86_64::{_mm512_fmadd_ps, _mm512_set1_ps};
+    let (a, b) = (_mm512_set1_ps(std::hint::black_box(0.5)), _mm512_set1_ps(std::hint::black_box(0.25)));
+    let mut sums = [_mm512_set1_ps(0.0); CHAINS];
+    repeated!(span, sums, 32, |sum| _mm512_fmadd_ps(a, b, *sum))
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn fused_sums_256(span: Duration) -> u64 {
+    use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_set1_ps};
+    let (a, b) = (_mm256_set1_ps(std::hint::black_box(0.5)), _mm256_set1_ps(std::hint::black_box(0.25)));
+    // With the two factors, what sixteen registers hold.
+    let mut sums = [_mm256_set1_ps(0.0); 12];
+    repeated!(span, sums, 16, |sum| _mm256_fmadd_ps(a, b, *sum))
 }
 
 vectorised! {
@@ -184,8 +275,9 @@ mod tests {
             let bandwidth = read_bandwidth(&pool, 8 << 20);
             assert!((1e8..1e13).contains(&bandwidth), "{bandwidth} bytes/s");
         }
-        if let Some(operations) = int8_operations(&pool(1)) {
-            assert!((1e9..1e14).contains(&operations), "{operations} 8-bit operations/s");
+        let Peaks { f32, int8, matrix_unit } = Peaks::measure(&pool(1));
+        for operations in [Some(f32), int8, matrix_unit].into_iter().flatten() {
+            assert!((1e8..1e15).contains(&operations), "{operations} operations/s");
         }
     }
 }

@@ -14,12 +14,13 @@ mod avx2;
 mod avx512;
 mod blocked;
 mod grouped;
+mod packed;
 mod portable;
 
 pub use grouped::{Product, multiply_all};
+pub use packed::{PackedMatrix, PackedPanelMut, multiply_packed, multiply_packed_on, multiply_packed_panels};
 
 use crate::path::{CpuPath, vectorised};
-use crate::team::Team;
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -36,10 +37,6 @@ const STRIDE_WORTH_PACKING: usize = 512;
 const COLUMNS_WORTH_PACKING: usize = 256;
 /// A product of fewer multiplications than this (some 30 µs) stays on one thread.
 const WORK_WORTH_THREADS: usize = 2 << 20;
-/// As above, for a team that is awake.
-const WORK_WORTH_A_TEAM: usize = 1 << 17;
-/// With this many rows of A for each thread, threads take rows; with fewer, columns.
-const ROWS_OF_A_SHARE: usize = 24;
 /// With fewer rows of A than this, packing B costs more than it gains.
 const ROWS_WORTH_PACKING: usize = 16;
 
@@ -310,240 +307,9 @@ unsafe fn multiply_target(path: CpuPath, a: MatrixRef, b: MatrixRef, c: Target, 
     });
 }
 
-/// C ← A·B, or C + A·B, with B packed beforehand: for weights that meet many small A, such as a decoder's. Where A has
-/// fewer columns than B has rows, only B's first rows take part.
-///
-/// # Panics
-/// When the shapes do not match.
-pub fn multiply_packed(a: MatrixRef, b: &PackedMatrix, c: MatrixMut, start: Start) {
-    assert_eq!(b.columns, c.columns, "shapes of a product");
-    multiply_packed_panels(a, b, 0..b.panels(), c, start);
-}
-
-/// The part of [`multiply_packed`] that computes the columns of `panels`; C holds these columns only (so that several
-/// threads can each take some), or fewer: the first of them.
-///
-/// # Panics
-/// When the shapes do not match.
-pub fn multiply_packed_panels(
-    a: MatrixRef,
-    b: &PackedMatrix,
-    panels: std::ops::Range<usize>,
-    c: MatrixMut,
-    start: Start,
-) {
-    let first_column = panels.start * PANEL_COLUMNS;
-    let most = (panels.end * PANEL_COLUMNS).min(b.columns).saturating_sub(first_column);
-    assert!(a.rows == c.rows && c.columns <= most, "shapes of a product");
-    assert!(a.columns <= b.rows, "a chain of {} links over {} rows", a.columns, b.rows);
-    if clear_empty(&a, &c, start) {
-        c.data.fill(0.0);
-    }
-    // SAFETY: C is borrowed mutably for the whole call.
-    unsafe { multiply_panels(CpuPath::current(), a, b, first_column, Target::new(c), start) };
-}
-
-/// [`multiply_packed`] shared out over a team, with the same bits.
-///
-/// # Panics
-/// When the shapes do not match.
-pub fn multiply_packed_on(team: &Team, a: MatrixRef, b: &PackedMatrix, c: MatrixMut, start: Start) {
-    let work = a.rows.saturating_mul(b.columns).saturating_mul(b.rows);
-    if team.threads() == 1 || a.columns == 0 || work < WORK_WORTH_A_TEAM {
-        return multiply_packed(a, b, c, start);
-    }
-    assert!(a.rows == c.rows && b.columns == c.columns && a.columns <= b.rows, "shapes of a product");
-    let path = CpuPath::current();
-    let c = Target::new(c);
-    let by_rows = a.rows >= ROWS_OF_A_SHARE * team.threads();
-    team.run(&|thread| {
-        if by_rows {
-            let share = a.rows.div_ceil(team.threads()).next_multiple_of(6);
-            let first = (thread * share).min(a.rows);
-            let rows = share.min(a.rows - first);
-            if rows > 0 {
-                let (a, c) = (a.part(first, rows, 0, a.columns), c.part(first, rows, 0, b.columns));
-                // SAFETY: each row is one thread's, and C is borrowed mutably for the whole call.
-                unsafe { multiply_panels(path, a, b, 0, c, start) };
-            }
-        } else {
-            let share = b.panels().div_ceil(team.threads()) * PANEL_COLUMNS;
-            let first = (thread * share).min(b.columns);
-            let columns = share.min(b.columns - first);
-            if columns > 0 {
-                // SAFETY: as above, by columns.
-                unsafe { multiply_panels(path, a, b, first, c.part(0, a.rows, first, columns), start) };
-            }
-        }
-    });
-}
-
-/// C's columns are those of B from `first_column` on, a panel's first.
-///
-/// # Safety
-/// The shapes match; nobody else touches what `c` covers.
-unsafe fn multiply_panels(
-    path: CpuPath,
-    a: MatrixRef,
-    b: &PackedMatrix,
-    first_column: usize,
-    c: Target,
-    start: Start,
-) {
-    for first in (0..a.rows).step_by(BLOCK_ROWS) {
-        for row in (0..a.columns).step_by(PANEL_ROWS) {
-            let depth = PANEL_ROWS.min(a.columns - row);
-            let start = if row == 0 { start } else { Start::Continue };
-            let block = a.block(first, BLOCK_ROWS.min(a.rows - first), row, depth);
-            for column in (0..c.columns).step_by(PANEL_COLUMNS) {
-                let columns = PANEL_COLUMNS.min(c.columns - column);
-                let panel = b.panel((first_column + column) / PANEL_COLUMNS);
-                // SAFETY: a panel holds b.rows · 64 floats, whatever the number of its columns.
-                unsafe {
-                    let pointer = panel.as_ptr().add(row * PANEL_COLUMNS);
-                    run_panel(path, &block, pointer, PANEL_COLUMNS, &c, first, column, columns, start);
-                }
-            }
-        }
-    }
-}
-
 /// Whether C must be set to zero because the chains have no link.
 fn clear_empty(a: &MatrixRef, c: &MatrixMut, start: Start) -> bool {
     a.columns == 0 && start == Start::Zero && c.rows * c.columns > 0
-}
-
-/// A matrix B in panels of 64 columns, row after row within a panel; what lies beyond the last column is never read.
-#[derive(Clone, Debug, Default)]
-pub struct PackedMatrix {
-    rows: usize,
-    columns: usize,
-    data: Vec<f32>,
-}
-
-impl PackedMatrix {
-    /// Packs `b`.
-    pub fn new(b: MatrixRef) -> Self {
-        let mut packed = PackedMatrix::default();
-        packed.pack(b);
-        packed
-    }
-
-    /// Room for B [rows, columns], to be filled panel by panel.
-    pub fn zeroed(rows: usize, columns: usize) -> Self {
-        let length = PackedMatrix::bytes_for(rows, columns) / size_of::<f32>();
-        PackedMatrix { rows, columns, data: vec![0.0; length] }
-    }
-
-    /// Bytes that B [rows, columns] takes.
-    pub fn bytes_for(rows: usize, columns: usize) -> usize {
-        columns.div_ceil(PANEL_COLUMNS) * PANEL_COLUMNS * rows * size_of::<f32>()
-    }
-
-    /// All panels, to be filled each by whoever is free.
-    pub fn panels_mut(&mut self) -> Vec<PackedPanelMut<'_>> {
-        let (rows, columns) = (self.rows, self.columns);
-        let panels = self.data.chunks_exact_mut((PANEL_COLUMNS * rows).max(1)).enumerate();
-        let panel = |(panel, data): (usize, _)| {
-            let columns = panel * PANEL_COLUMNS..((panel + 1) * PANEL_COLUMNS).min(columns);
-            PackedPanelMut { rows, columns, data }
-        };
-        panels.take(columns.div_ceil(PANEL_COLUMNS)).map(panel).collect()
-    }
-
-    /// A column of B, into `column` [rows].
-    ///
-    /// # Panics
-    /// When there is no such column, or `column` has another length.
-    pub fn column(&self, index: usize, column: &mut [f32]) {
-        assert!(index < self.columns && column.len() == self.rows, "column {index} of {}", self.columns);
-        let lines = self.panel(index / PANEL_COLUMNS).chunks_exact(PANEL_COLUMNS);
-        for (value, line) in column.iter_mut().zip(lines) {
-            *value = line[index % PANEL_COLUMNS];
-        }
-    }
-
-    /// Packs `b` over whatever was here; allocates only when it is larger than anything before.
-    pub fn pack(&mut self, b: MatrixRef) {
-        (self.rows, self.columns) = (b.rows, b.columns);
-        let length = self.panels() * PANEL_COLUMNS * b.rows;
-        if self.data.len() < length {
-            self.data.resize(length, 0.0);
-        }
-        let path = CpuPath::current();
-        for (panel, target) in self
-            .data
-            .chunks_exact_mut((PANEL_COLUMNS * b.rows).max(1))
-            .take(self.columns.div_ceil(PANEL_COLUMNS))
-            .enumerate()
-        {
-            let column = panel * PANEL_COLUMNS;
-            // SAFETY: the block lies inside B; the target holds b.rows · 64 floats.
-            unsafe {
-                pack(
-                    path,
-                    &b,
-                    0,
-                    b.rows,
-                    column,
-                    PANEL_COLUMNS.min(b.columns - column),
-                    PANEL_COLUMNS,
-                    target,
-                )
-            }
-        }
-    }
-
-    /// Rows of B: the length of a chain.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// Columns of B.
-    pub fn columns(&self) -> usize {
-        self.columns
-    }
-
-    /// How many panels of 64 columns there are.
-    pub fn panels(&self) -> usize {
-        self.columns.div_ceil(PANEL_COLUMNS)
-    }
-
-    /// Bytes held.
-    pub fn bytes(&self) -> usize {
-        self.data.len() * size_of::<f32>()
-    }
-
-    fn panel(&self, panel: usize) -> &[f32] {
-        let length = self.rows * PANEL_COLUMNS;
-        &self.data[panel * length..(panel + 1) * length]
-    }
-}
-
-/// A panel of a [`PackedMatrix`] to be filled.
-#[derive(Debug)]
-pub struct PackedPanelMut<'a> {
-    rows: usize,
-    columns: std::ops::Range<usize>,
-    data: &'a mut [f32],
-}
-
-impl PackedPanelMut<'_> {
-    /// The columns of B that stand here, at most 64.
-    pub fn columns(&self) -> std::ops::Range<usize> {
-        self.columns.clone()
-    }
-
-    /// Packs Bᵀ's rows `values` [columns, rows].
-    ///
-    /// # Panics
-    /// When the shape is another.
-    pub fn pack_transposed(&mut self, values: &[f32]) {
-        let b = MatrixRef::new(values, self.columns.len(), self.rows).transposed();
-        let path = CpuPath::current();
-        // SAFETY: the block lies inside B; the panel holds rows · 64 floats.
-        unsafe { pack(path, &b, 0, self.rows, 0, self.columns.len(), PANEL_COLUMNS, self.data) }
-    }
 }
 
 #[repr(C, align(64))]
@@ -799,6 +565,7 @@ mod tests {
             (109, 301, 120),
             (96, 530, 531),
             (200, 256, 1030),
+            (300, 70, 700),
         ] {
             let (left, right, before) = (random(1, m * k), random(2, k * n), random(3, m * n));
             for (a_transposed, b_transposed) in [(false, false), (false, true), (true, false), (true, true)] {

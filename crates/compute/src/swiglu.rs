@@ -1,5 +1,6 @@
 //! The gated activation of Llama-style feed-forward layers (Shazeer, arXiv 2002.05202): silu(gate) · up.
 
+use crate::activations::Gate;
 use crate::elementary::sigmoid;
 use crate::path::vectorised;
 
@@ -9,7 +10,7 @@ vectorised! {
         for (row, output) in gate_up.chunks_exact(2 * width).zip(output.chunks_exact_mut(width)) {
             let (gate, up) = row.split_at(width);
             for ((y, &g), &u) in output.iter_mut().zip(gate).zip(up) {
-                *y = g * sigmoid(g) * u;
+                *y = Gate::Silu.apply(g, u);
             }
         }
     }

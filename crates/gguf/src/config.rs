@@ -214,8 +214,11 @@ pub(crate) fn config(facts: &Facts) -> Result<(Map<String, Value>, Shape), Strin
         // The 27B models of both families, which llama.cpp knows by their layers, scale by the mean width of a head.
         let mean = (family == Family::Gemma2 && layers == 46) || (family == Family::Gemma3 && layers == 62);
         set("query_pre_attn_scalar", json!(if mean { hidden / heads } else { head_dim }));
-        set("attn_logit_softcapping", json!(keys.positive("attn_logit_softcapping")?));
-        set("final_logit_softcapping", json!(keys.positive("final_logit_softcapping")?));
+        // The first files of Gemma 2 do not say its caps.
+        for (key, of_gemma_2) in [("attn_logit_softcapping", 50.0), ("final_logit_softcapping", 30.0)] {
+            let absent = (family == Family::Gemma2).then_some(of_gemma_2);
+            set(key, json!(keys.number(key)?.or(absent).filter(|cap| *cap > 0.0)));
+        }
     }
     if experts > 0 {
         mixture(&keys, family, experts, intermediate, layers, &mut set)?;

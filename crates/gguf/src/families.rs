@@ -97,6 +97,26 @@ impl Family {
         self == Family::Dots1
     }
 
+    /// Whether llama.cpp loads Llama 3's factors of the rotary frequencies; it opens no file that holds more than it loads.
+    pub fn loads_rotary_factors(self) -> bool {
+        matches!(self, Family::Llama | Family::Mixtral | Family::Ministral3 | Family::Apertus)
+    }
+
+    /// Whether llama.cpp loads a bias on the attention's output.
+    pub fn loads_output_bias(self) -> bool {
+        self.loads_rotary_factors()
+    }
+
+    /// Whether llama.cpp loads biases of the feed-forward part.
+    pub fn loads_feed_forward_biases(self) -> bool {
+        matches!(self, Family::Llama | Family::Ministral3)
+    }
+
+    /// Whether llama.cpp follows YaRN's bounds where they are not 32 and 1 turns.
+    pub fn follows_yarn_bounds(self) -> bool {
+        self == Family::Ministral3
+    }
+
     /// The names of a layer's tensors: in the file, and in Hugging Face's layout. Endings (`.weight`, `.bias`) are the same.
     pub fn layer_names(self) -> Vec<(&'static str, &'static str)> {
         let mut names = vec![

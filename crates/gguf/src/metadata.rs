@@ -37,7 +37,7 @@ pub(crate) fn describe(config: &Map<String, Value>) -> Result<Described, String>
     }
     let head_dim = match (source.optional("head_dim")?, family) {
         (Some(head_dim), _) => head_dim,
-        (None, Family::Qwen3 | Family::Qwen3Moe) => 128,
+        (None, Family::Qwen3) => 128,
         (None, Family::Gemma2 | Family::Gemma3) => 256,
         (None, _) => hidden / heads,
     };
@@ -84,13 +84,20 @@ pub(crate) fn describe(config: &Map<String, Value>) -> Result<Described, String>
         }
         Family::Gemma2 => {
             set("attention.sliding_window", size(source.optional("sliding_window")?.unwrap_or(4096)));
-            set("attn_logit_softcapping", number(source.number("attn_logit_softcapping")?.unwrap_or(0.0)));
-            set("final_logit_softcapping", number(source.number("final_logit_softcapping")?.unwrap_or(0.0)));
+            set("attn_logit_softcapping", number(source.number("attn_logit_softcapping")?.unwrap_or(50.0)));
+            set("final_logit_softcapping", number(source.number("final_logit_softcapping")?.unwrap_or(30.0)));
         }
         Family::Gemma3 | Family::Olmo3 => {
             set("attention.sliding_window", size(source.optional("sliding_window")?.unwrap_or(4096)));
-            if let Some(types) = config.get("layer_types").and_then(Value::as_array) {
-                let windowed = types.iter().map(|kind| kind == "sliding_attention").collect();
+            let types = config.get("layer_types").and_then(Value::as_array);
+            let by_type = types.map(|types| types.iter().map(|kind| kind == "sliding_attention").collect());
+            let windowed: Option<Vec<bool>> = match source.window_pattern(family)? {
+                Some(pattern) if by_type.is_none() => {
+                    Some((1..=layers).map(|layer| layer % pattern != 0).collect())
+                }
+                _ => by_type,
+            };
+            if let Some(windowed) = windowed {
                 set("attention.sliding_window_pattern", Entry::Array(Array::Bool(windowed)));
             }
             if let Some(cap) = source.number("final_logit_softcapping")? {
@@ -107,6 +114,7 @@ pub(crate) fn describe(config: &Map<String, Value>) -> Result<Described, String>
     let mut llama3 = None;
     let parameters = Source(&rotary.parameters);
     rotary.check()?;
+    source.check_llama_cpp(family, &rotary)?;
     match rotary.kind.as_str() {
         "default" => {}
         "linear" => {
@@ -237,6 +245,63 @@ impl Source<'_> {
 
     fn need(&self, key: &str) -> Result<f64, String> {
         self.number(key)?.ok_or_else(|| format!("key {key} is missing"))
+    }
+
+    /// Every which layer of Gemma 3 has no window, where the configuration says it by a number.
+    fn window_pattern(&self, family: Family) -> Result<Option<u64>, String> {
+        let pattern = match self.optional("sliding_window_pattern")? {
+            None => self.optional("_sliding_window_pattern")?,
+            pattern => pattern,
+        };
+        match pattern {
+            Some(0) => Err("sliding_window_pattern is 0, expected 1 or more".into()),
+            pattern => Ok(pattern.filter(|_| family == Family::Gemma3)),
+        }
+    }
+
+    /// Refuses what llama.cpp's code of the family has no place for: it would not open the file, or compute something else.
+    fn check_llama_cpp(&self, family: Family, rotary: &Rotary) -> Result<(), String> {
+        let class = family.class();
+        let is_true = |key: &str| self.0.get(key) == Some(&Value::Bool(true));
+        if is_true("attention_bias") && !family.loads_output_bias() {
+            return Err(format!(
+                "attention_bias is true: llama.cpp knows no bias on the attention's output in {class}"
+            ));
+        }
+        if is_true("mlp_bias") && !family.loads_feed_forward_biases() {
+            return Err(format!(
+                "mlp_bias is true: llama.cpp knows no biases in the feed-forward part of {class}"
+            ));
+        }
+        if rotary.kind == "llama3" && !family.loads_rotary_factors() {
+            return Err(format!("rope_type is llama3: llama.cpp does not know it in {class}"));
+        }
+        let parameters = Source(&rotary.parameters);
+        for (key, usual) in [("beta_fast", 32.0), ("beta_slow", 1.0)] {
+            let bound = parameters.number(key)?.unwrap_or(usual);
+            if rotary.kind == "yarn" && bound != usual && !family.follows_yarn_bounds() {
+                return Err(format!(
+                    "rope_parameters.{key} is {bound}: llama.cpp takes it for {usual} in {class}"
+                ));
+            }
+        }
+        if family == Family::Olmo3 && rotary.local_theta != Some(rotary.theta) {
+            return Err("rope_theta of layers with a window is another: llama.cpp has one for all in Olmo3ForCausalLM".into());
+        }
+        if family == Family::Gemma2 {
+            // Absent, they are the class's.
+            for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
+                if self.0.get(key).is_some_and(Value::is_null) {
+                    return Err(format!("{key} is null: llama.cpp always caps in {class}"));
+                }
+            }
+            if self.0.get("tie_word_embeddings") == Some(&Value::Bool(false)) {
+                return Err(format!(
+                    "tie_word_embeddings is false: llama.cpp knows one table only in {class}"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Rotary settings from `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling` (before).

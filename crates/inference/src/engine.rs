@@ -41,9 +41,11 @@ pub struct EngineSettings {
     pub memory_bytes: Option<u64>,
     /// Longest sequence, if shorter than the model's own.
     pub context_length: Option<usize>,
-    /// Requests that are computed together. A tenant may hold three times as many places as are free: alone, three
-    /// quarters.
+    /// Requests that are computed together.
     pub running_requests: usize,
+    /// For servers, where tenants come and go: nobody gets the last places and the last of the cache. A tenant may hold three
+    /// times as much as is free: alone, three quarters.
+    pub leaves_room: bool,
     /// Requests of one tenant that may wait; of all tenants together, four times as many.
     pub queued_requests: usize,
     /// Rows of one forward pass: a running answer takes one, a prompt as many as are left.
@@ -72,6 +74,7 @@ impl Default for EngineSettings {
             memory_bytes: None,
             context_length: None,
             running_requests: 16,
+            leaves_room: false,
             queued_requests: 64,
             tokens_per_step: 512,
             prefix_cache: true,
@@ -237,7 +240,7 @@ impl Engine {
         let shape = decoder.shape();
         let shared = Arc::new(Shared {
             inbox: Mutex::new(Inbox {
-                queue: FairQueue::new(),
+                queue: FairQueue::new(settings.leaves_room),
                 running: 0,
                 stopping: false,
                 figures: EngineFigures::default(),

@@ -43,6 +43,10 @@ pub enum SubmitError {
     ContextLength { prompt: usize, wanted: usize, context: usize },
     #[error("token {token} does not exist; the vocabulary has {vocabulary_size} entries, from 0")]
     UnknownToken { token: u32, vocabulary_size: usize },
+    #[error(
+        "`logit_bias`: token {token} does not exist; the vocabulary has {vocabulary_size} entries, from 0"
+    )]
+    UnknownBias { token: u32, vocabulary_size: usize },
     #[error("there is no adapter `{name}`")]
     UnknownAdapter { name: String },
     #[error("`{field}` is {found}; expected {expected}")]

@@ -39,7 +39,12 @@ impl GenerationDefaults {
     pub fn load(folder: &Path) -> Result<GenerationDefaults, EngineError> {
         let path = folder.join(FILE);
         let malformed = |problem: String| EngineError::Malformed { path: path.clone(), problem };
-        match std::fs::read(&path) {
+        // Of a device or a pipe there may be no end.
+        let read = std::fs::metadata(&path).and_then(|metadata| match metadata.is_file() {
+            true => std::fs::read(&path),
+            false => Err(std::io::Error::other("it is no regular file")),
+        });
+        match read {
             Ok(bytes) => GenerationDefaults::parse(&bytes).map_err(malformed),
             Err(_) if folder.is_file() => Ok(GenerationDefaults::default()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(GenerationDefaults::default()),

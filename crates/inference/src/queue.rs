@@ -4,9 +4,9 @@
 //! its own requests in order of arrival. A tenant that was away does not come back with a credit: its account is raised
 //! to the lowest of those present (start-time fair queueing, Goyal et al. 1996, over tokens).
 //!
-//! Places and cache blocks are not taken back from who has them, so nobody is given the last of them: a tenant may hold
-//! three times what is left free (dynamic thresholds, Choudhury and Hahne 1998). Alone it fills three quarters; when
-//! others come, its share shrinks as its requests end, and there is room for a newcomer at once.
+//! Places and cache blocks are not taken back from who has them, so where others may come nobody is given the last of them:
+//! a tenant may hold three times what is left free (dynamic thresholds, Choudhury and Hahne 1998). Alone it fills three
+//! quarters; when others come, its share shrinks as its requests end, and there is room for a newcomer at once.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -20,6 +20,8 @@ const PRESENCE: Duration = Duration::from_secs(60);
 pub struct FairQueue<T> {
     tenants: BTreeMap<String, Account<T>>,
     waiting: usize,
+    /// Whether room is left for tenants that are not there yet.
+    leaves_room: bool,
     /// The tenant that asked last, and the last one before it that was another.
     seen: [Option<(String, Instant)>; 2],
 }
@@ -54,8 +56,9 @@ impl<T> Account<T> {
 }
 
 impl<T> FairQueue<T> {
-    pub fn new() -> FairQueue<T> {
-        FairQueue { tenants: BTreeMap::new(), waiting: 0, seen: [None, None] }
+    /// Nobody waits. `leaves_room`: for tenants that are not there yet.
+    pub fn new(leaves_room: bool) -> FairQueue<T> {
+        FairQueue { tenants: BTreeMap::new(), waiting: 0, leaves_room, seen: [None, None] }
     }
 
     pub fn waiting(&self) -> usize {
@@ -100,7 +103,10 @@ impl<T> FairQueue<T> {
         let tenant = self
             .tenants
             .iter()
-            .filter(|(_, account)| account.may_begin(room))
+            .filter(|(_, account)| match self.leaves_room {
+                true => account.may_begin(room),
+                false => !account.waiting.is_empty(),
+            })
             .min_by_key(|(_, account)| (account.used_tokens, account.running))
             .map(|(tenant, _)| tenant.clone())?;
         let account = self.tenants.get_mut(&tenant)?;
@@ -162,7 +168,7 @@ mod tests {
 
     #[test]
     fn tenants_take_turns_by_what_they_used() {
-        let mut queue = FairQueue::new();
+        let mut queue = FairQueue::new(true);
         for request in ["a1", "a2", "a3", "b1", "b2"] {
             push(&mut queue, request);
         }
@@ -176,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_newcomer_has_neither_credit_nor_debt() {
-        let mut queue = FairQueue::new();
+        let mut queue = FairQueue::new(true);
         push(&mut queue, "b1");
         queue.take(PLENTY, |_| true);
         queue.charge("b", 1_000);
@@ -191,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_large_request_is_not_passed_by_small_ones() {
-        let mut queue = FairQueue::new();
+        let mut queue = FairQueue::new(true);
         push(&mut queue, "a1");
         push(&mut queue, "b1");
         assert_eq!(queue.take(PLENTY, |request| *request == "b1"), None);
@@ -207,7 +213,7 @@ mod tests {
 
     #[test]
     fn floods_leave_places_for_newcomers() {
-        let mut queue = FairQueue::new();
+        let mut queue = FairQueue::new(true);
         let mut running = Vec::new();
         let count = |running: &[&str], tenant| running.iter().filter(|request| **request == tenant).count();
         for (tenant, expected) in [("a", 12), ("b", 3), ("c", 1)] {
@@ -225,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_flood_leaves_blocks_for_newcomers() {
-        let mut queue = FairQueue::new();
+        let mut queue = FairQueue::new(true);
         let now = Instant::now();
         for tenant in ["a", "a", "a", "a", "a"] {
             queue.push(tenant, 20, tenant, now);
@@ -244,15 +250,26 @@ mod tests {
     }
 
     #[test]
+    fn who_is_alone_for_certain_fills_every_place() {
+        let mut queue = FairQueue::new(false);
+        let mut running = Vec::new();
+        (0..20).for_each(|_| push(&mut queue, "a"));
+        while running.len() < 16 {
+            let room = Room { places: 16 - running.len(), blocks: 16 - running.len() };
+            running.push(queue.take(room, |_| true).unwrap());
+        }
+    }
+
+    #[test]
     fn one_place_serves_one() {
-        let mut queue = FairQueue::new();
+        let mut queue = FairQueue::new(true);
         push(&mut queue, "a1");
         assert_eq!(queue.take(Room { places: 1, blocks: 1 }, |_| true), Some("a1"));
     }
 
     #[test]
     fn what_has_gone_is_removed() {
-        let mut queue = FairQueue::new();
+        let mut queue = FairQueue::new(true);
         push(&mut queue, "a1");
         push(&mut queue, "a2");
         assert_eq!(queue.remove(|request| *request == "a1"), ["a1"]);
@@ -261,7 +278,7 @@ mod tests {
 
     #[test]
     fn it_is_shared_while_another_tenant_was_there_of_late() {
-        let mut queue = FairQueue::new();
+        let mut queue = FairQueue::new(true);
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         queue.push("a", 1, 0, start);

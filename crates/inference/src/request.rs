@@ -140,7 +140,7 @@ impl Sampling {
         within("frequency_penalty", frequency_penalty, finite(frequency_penalty), "a finite number")?;
         for (&token, &bias) in &self.logit_bias {
             if token as usize >= vocabulary_size {
-                return Err(SubmitError::UnknownToken { token, vocabulary_size });
+                return Err(SubmitError::UnknownBias { token, vocabulary_size });
             }
             within("logit_bias", bias, finite(bias), "finite numbers")?;
         }

@@ -5,7 +5,7 @@ use crate::ModelError;
 use crate::config::{LayerSpecification, ModelConfig};
 use crate::parameters::{ParameterKind, ParameterTable};
 use crate::spans::ModelSpans;
-use crate::weights::WeightsReader;
+use crate::weights::{WeightsReader, read_regular};
 use compute::{MatrixMut, MatrixRef, Start, elementwise, multiply};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -199,7 +199,7 @@ impl Adapter {
     /// Names the file and what does not fit.
     pub fn load(model: &ModelConfig, folder: &Path) -> Result<Adapter, ModelError> {
         let path = folder.join("adapter_config.json");
-        let text = std::fs::read(&path).map_err(ModelError::read(&path))?;
+        let text = read_regular(&path).map_err(ModelError::read(&path))?;
         let keys: Map<String, Value> = serde_json::from_slice(&text)
             .map_err(|error| ModelError::config(&path, format!("not a JSON object: {error}")))?;
         let config = AdapterConfig::from_keys(&keys).map_err(|problem| ModelError::config(&path, problem))?;
@@ -321,13 +321,19 @@ impl AdapterConfig {
                 // Without effect on a finished adapter.
                 "lora_dropout"
                 | "inference_mode"
-                | "init_lora_weights"
                 | "base_model_name_or_path"
                 | "revision"
                 | "auto_mapping"
                 | "peft_version"
                 | "megatron_core"
                 | "qalora_group_size" => true,
+                // Others changed the model's own weights before training, and would have to again.
+                "init_lora_weights" => {
+                    value.is_null()
+                        || value.is_boolean()
+                        || ["gaussian", "eva", "orthogonal"].iter().any(|name| value == name)
+                }
+                "use_rslora" => value.is_null() || value.is_boolean(),
                 // Everything else only where it says nothing.
                 _ => match value {
                     Value::Null | Value::Bool(false) => true,
@@ -345,6 +351,11 @@ impl AdapterConfig {
             .get("lora_alpha")
             .and_then(Value::as_f64)
             .ok_or("key lora_alpha is missing or not a number")?;
+        // Rank-stabilised (arXiv 2312.03732): the pair counts α / √r times, not α / r.
+        let alpha = match keys.get("use_rslora") {
+            Some(Value::Bool(true)) => alpha * (rank as f64).sqrt(),
+            _ => alpha,
+        };
         let modules = keys
             .get("target_modules")
             .and_then(Value::as_array)
@@ -429,11 +440,23 @@ mod tests {
             ("target_modules", json!(["lm_head"])),
             ("r", json!(-1)),
             ("bias", json!("all")),
+            ("use_rslora", json!("yes")),
+            ("init_lora_weights", json!("pissa_niter_16")),
         ] {
             let before = keys.insert(key.into(), value).unwrap();
             assert!(AdapterConfig::from_keys(&keys).is_err(), "{key}");
             keys.insert(key.into(), before);
         }
+    }
+
+    #[test]
+    fn a_rank_stabilised_scale_grows_with_the_root_of_the_rank() {
+        let model = ModelConfig::tiny_for_tests(64);
+        let adapter = Adapter::new(&model, config(4, &[Projection::Query]), 1).unwrap();
+        let mut keys: Map<String, Value> = serde_json::from_str(&adapter.to_json()).unwrap();
+        keys.insert("use_rslora".into(), json!(true));
+        let stabilised = AdapterConfig::from_keys(&keys).unwrap();
+        assert_eq!(stabilised.alpha / stabilised.rank as f64, 16.0 / 2.0);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::ModelError;
 use crate::config::ModelConfig;
-use crate::tensors::Tensors;
+use crate::tensors::{Tensors, has_own_output_table};
 use crate::weights::WeightsReader;
 use gguf::ElementType;
 use std::path::Path;
@@ -16,8 +16,10 @@ pub(crate) fn open(path: &Path) -> Result<(ModelConfig, Box<dyn Tensors>), Model
         let model = gguf::Model::open(path).map_err(ModelError::Gguf)?;
         return Ok((ModelConfig::from_map(model.config(), path)?, Box::new(model)));
     }
-    let config = ModelConfig::load(&path.join("config.json"))?;
-    Ok((config, Box::new(WeightsReader::open_folder(path)?)))
+    let mut config = ModelConfig::load(&path.join("config.json"))?;
+    let tensors = WeightsReader::open_folder(path)?;
+    config.tie_embeddings &= !has_own_output_table(&config, &tensors)?;
+    Ok((config, Box::new(tensors)))
 }
 
 impl Tensors for gguf::Model {

@@ -37,6 +37,6 @@ pub use inference::{
 };
 pub use parameters::{Parameter, ParameterKind, ParameterTable, Parameters};
 pub use safetensors_writer::write_tensors;
-pub use tensors::Tensors;
+pub use tensors::{Tensors, has_own_output_table};
 pub use weights::{WeightsReader, write_safetensors};
 pub use workspace::TrainingWorkspace;

@@ -2,11 +2,15 @@
 //! tensors by Hugging Face's names. No reader holds a whole model in f32.
 
 use crate::ModelError;
+use crate::config::ModelConfig;
 use crate::parameters::ParameterTable;
 use gguf::ElementType;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
+
+/// Numbers of each table.
+const COMPARED_TOGETHER: usize = 1 << 18;
 
 /// Named tensors that can be read one at a time, or by rows, from several threads.
 pub trait Tensors: Sync {
@@ -85,6 +89,35 @@ pub(crate) fn check(
         Some(strange) => fail(format!("tensor {strange} belongs to no part of the configured model")),
         None => Ok(()),
     }
+}
+
+/// Whether there is an output table that differs from the input table, although the configuration says that they are one:
+/// some fine-tunings untie them and leave `tie_word_embeddings` as it was. transformers 5 and llama.cpp then believe the
+/// tensors. Reads up to the first difference, and nothing where there is only one table.
+///
+/// # Errors
+/// When the tables cannot be read.
+pub fn has_own_output_table(config: &ModelConfig, tensors: &dyn Tensors) -> Result<bool, ModelError> {
+    let names = ["model.embed_tokens.weight", "lm_head.weight"];
+    let [Some(input), Some(output)] = names.map(|name| tensors.shape(name)) else { return Ok(false) };
+    if !config.tie_embeddings || input != [config.vocabulary_size, config.hidden_size] {
+        return Ok(false);
+    }
+    if input != output {
+        return Ok(true);
+    }
+    let together = (COMPARED_TOGETHER / config.hidden_size).clamp(1, config.vocabulary_size);
+    let mut rows = [(); 2].map(|()| vec![0.0; together * config.hidden_size]);
+    for first in (0..config.vocabulary_size).step_by(together) {
+        let count = together.min(config.vocabulary_size - first) * config.hidden_size;
+        for (rows, name) in rows.iter_mut().zip(names) {
+            tensors.read_rows(name, first, &mut rows[..count])?;
+        }
+        if rows[0][..count] != rows[1][..count] {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Reads what stands in `span` of a table: one tensor, or several that lie one behind another and are used as one matrix.

@@ -86,7 +86,7 @@ impl WeightsReader {
         if single.exists() || !index.exists() {
             return WeightsReader::open(&single);
         }
-        let text = std::fs::read(&index).map_err(ModelError::read(&index))?;
+        let text = read_regular(&index).map_err(ModelError::read(&index))?;
         #[derive(Deserialize)]
         struct Index {
             weight_map: BTreeMap<String, String>,
@@ -243,6 +243,7 @@ impl WeightsReader {
 
     fn add(&mut self, path: &Path) -> Result<(), ModelError> {
         let fail = |problem: String| ModelError::weights(path, problem);
+        check_regular(path).map_err(ModelError::read(path))?;
         let mut file = File::open(path).map_err(ModelError::read(path))?;
         let length = file.metadata().map_err(ModelError::read(path))?.len();
         let mut prefix = [0u8; 8];
@@ -285,6 +286,19 @@ impl WeightsReader {
         }
         self.files.push((path.to_path_buf(), file));
         Ok(())
+    }
+}
+
+/// The bytes of a regular file; of anything else (a device, a pipe, links to them) there may be no end.
+pub(crate) fn read_regular(path: &Path) -> std::io::Result<Vec<u8>> {
+    check_regular(path)?;
+    std::fs::read(path)
+}
+
+fn check_regular(path: &Path) -> std::io::Result<()> {
+    match std::fs::metadata(path)?.is_file() {
+        true => Ok(()),
+        false => Err(std::io::Error::other("it is no regular file")),
     }
 }
 

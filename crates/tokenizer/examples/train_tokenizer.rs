@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
     print!("{}", report.fairness.to_markdown());
     if let Some(folder) = parallel {
-        encoding_speed(&Tokenizer::load(&output.payload)?, &folder)?;
+        encoding_speed(&Tokenizer::load(&output.payload)?.remembering_words(), &folder)?;
     }
     Ok(())
 }

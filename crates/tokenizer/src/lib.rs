@@ -16,7 +16,7 @@ mod settings;
 mod stage;
 mod vocabulary;
 
-pub use chat::{Conversation, Message, Moment};
+pub use chat::{Conversation, Message, Moment, NAMES_OF_TEMPLATES};
 pub use decoding::StreamDecoder;
 pub use error::Error;
 pub use fairness::{Cost, Fairness, LanguageFairness};

@@ -37,7 +37,7 @@ pub fn build(
     context: &Context,
 ) -> Result<Report, Error> {
     settings.check()?;
-    let tokenizer = Tokenizer::load(tokenizer_folder)?;
+    let tokenizer = Tokenizer::load(tokenizer_folder)?.remembering_words();
     let separator = tokenizer
         .separator_id()
         .ok_or_else(|| Error::Settings("the tokenizer has no token that stands between documents".into()))?;

@@ -12,18 +12,20 @@ mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod fill;
+mod multiply;
 mod portable;
 mod spread;
 
 pub use fill::{Bf16PanelMut, buffer_bytes, rows_bytes};
 
+use crate::activations::Gate;
 use crate::float16::{bf16_bits, bf16_value};
 use crate::memory::Lines;
 use crate::path::{CpuPath, vectorised};
-use crate::product::{MatrixMut, Target};
+use crate::product::PANEL_COLUMNS;
 use crate::quantised::QuantisedMatrix;
 use crate::team::Team;
-use std::cell::RefCell;
+use multiply::{multiply, multiply_gated};
 
 /// Inputs that a tile covers.
 pub(crate) const DEPTH: usize = 32;
@@ -35,16 +37,14 @@ const TILE_NUMBERS: usize = TILE * DEPTH;
 pub(crate) const COLUMNS: usize = 2 * TILE;
 /// Numbers of one step of 32 inputs in a panel.
 pub(crate) const STEP_NUMBERS: usize = COLUMNS * DEPTH;
-/// Steps that are taken at a time: 8 steps of a panel are 16 KiB, a third of the L1 cache. Without effect on the bits.
-const STEPS: usize = 8;
+/// Most steps that are taken at a time: 16 steps of a panel are 32 KiB, two thirds of the L1 cache. Without effect on the bits.
+const STEPS: usize = 16;
 /// Panels whose sums are written to y together: a row of y is in another page than the next, so each visit has to be worth it.
 const TOGETHER: usize = 8;
 /// From this many rows on, the matrix unit is ahead of vectors.
 const ROWS_WORTH_TILES: usize = 4;
 /// Tiles of rows that one thread rounds at a time.
 const TILES_TOGETHER: usize = 2;
-/// Multiplications below which a second thread does not pay.
-const WORTH_A_TEAM: usize = 1 << 17;
 
 /// Whether this processor has a matrix unit for bf16 (AMX) and the system lets us use it.
 pub fn has_matrix_unit() -> bool {
@@ -53,6 +53,17 @@ pub fn has_matrix_unit() -> bool {
         return amx::is_ready();
     }
     false
+}
+
+/// As [`amx::products`].
+///
+/// # Panics
+/// When there is no matrix unit.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn tile_products(span: std::time::Duration) -> u64 {
+    assert!(has_matrix_unit(), "a matrix unit");
+    // SAFETY: the unit is ready.
+    unsafe { amx::products(span) }
 }
 
 /// W [outputs, inputs] in bf16, in panels of 32 outputs: step by step of 32 inputs, two tiles of 16 outputs, each 16 pairs
@@ -118,6 +129,20 @@ impl Bf16Matrix {
     pub fn multiply(&self, team: &Team, x: &Bf16Rows, y: &mut [f32]) {
         multiply(team, x, Weights::Bf16(self), y);
     }
+
+    /// Whether [`Bf16Matrix::multiply_gated`] takes this matrix.
+    pub fn is_gate_and_up(&self) -> bool {
+        Weights::Bf16(self).is_gate_and_up()
+    }
+
+    /// y [rows, outputs / 2] ← gate(x·Wgᵀ) · x·Wuᵀ, where the first half of W is the gate's and the second up's; rounded to
+    /// bf16. The bits are those of the product, the gate and the rounding one after another.
+    ///
+    /// # Panics
+    /// When the shapes do not match, or [`Bf16Matrix::is_gate_and_up`] says no.
+    pub fn multiply_gated(&self, team: &Team, x: &Bf16Rows, gate: Gate, y: &mut Bf16Rows) {
+        multiply_gated(team, x, Weights::Bf16(self), gate, y);
+    }
 }
 
 /// Where a weight stands in its panel.
@@ -133,6 +158,19 @@ impl QuantisedMatrix {
     /// When the shapes do not match.
     pub fn multiply_bf16(&self, team: &Team, x: &Bf16Rows, y: &mut [f32]) {
         multiply(team, x, Weights::Quantised(self), y);
+    }
+
+    /// Whether [`QuantisedMatrix::multiply_gated_bf16`] takes this matrix.
+    pub fn is_gate_and_up(&self) -> bool {
+        Weights::Quantised(self).is_gate_and_up()
+    }
+
+    /// As [`Bf16Matrix::multiply_gated`], with the weights rounded to bf16.
+    ///
+    /// # Panics
+    /// When the shapes do not match, or [`QuantisedMatrix::is_gate_and_up`] says no.
+    pub fn multiply_gated_bf16(&self, team: &Team, x: &Bf16Rows, gate: Gate, y: &mut Bf16Rows) {
+        multiply_gated(team, x, Weights::Quantised(self), gate, y);
     }
 }
 
@@ -170,17 +208,22 @@ impl Bf16Rows {
     /// When `x` does not consist of rows of `width`.
     pub fn fill_on(&mut self, team: &Team, x: &[f32], width: usize) {
         assert!(width > 0 && x.len().is_multiple_of(width), "rows of {width}");
-        (self.rows, self.width) = (x.len() / width, width);
-        let tiles = self.steps() * TILE_NUMBERS;
-        let length = self.rows.div_ceil(TILE) * tiles;
+        let tiles = width.div_ceil(DEPTH) * TILE_NUMBERS;
+        let numbers = self.reshape(x.len() / width, width).chunks_mut(TILES_TOGETHER * tiles);
+        let parts = x.chunks(TILES_TOGETHER * TILE * width).zip(numbers).collect();
+        team.each(parts, |(x, numbers)| round(x, width, numbers));
+    }
+
+    /// Room for rows [rows, width], in which anything may stand.
+    fn reshape(&mut self, rows: usize, width: usize) -> &mut [u16] {
+        (self.rows, self.width) = (rows, width);
+        let length = rows.div_ceil(TILE) * self.steps() * TILE_NUMBERS;
         if self.numbers.numbers().len() < length {
             // The old ones are given back first.
             self.numbers = Lines::default();
             self.numbers = Lines::zeroed(2 * length);
         }
-        let numbers = self.numbers.numbers_mut()[..length].chunks_mut(TILES_TOGETHER * tiles);
-        let parts = x.chunks(TILES_TOGETHER * TILE * width).zip(numbers).collect();
-        team.each(parts, |(x, numbers)| round(x, width, numbers));
+        &mut self.numbers.numbers_mut()[..length]
     }
 
     /// How many rows.
@@ -275,6 +318,11 @@ impl<'a> Weights<'a> {
         }
     }
 
+    /// Whether they are in bf16 as they stand.
+    fn stand_ready(self) -> bool {
+        matches!(self, Weights::Bf16(_))
+    }
+
     /// Panels of 32 outputs.
     fn panels(self) -> usize {
         match self {
@@ -291,8 +339,20 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// `count` steps of a panel, in `buffer` where they have to be spread out.
-    fn steps<'b>(self, panel: usize, first: usize, count: usize, buffer: &'b mut Lines) -> &'b [u16]
+    /// Whether the first half of the outputs and the second are a whole number of panels each.
+    fn is_gate_and_up(self) -> bool {
+        self.outputs().is_multiple_of(2 * PANEL_COLUMNS) && self.panels() * COLUMNS == self.outputs()
+    }
+
+    /// `count` steps of a panel, in `buffer` where they have to be spread out; what panel and step come `next`.
+    fn steps<'b>(
+        self,
+        panel: usize,
+        first: usize,
+        count: usize,
+        next: Option<(usize, usize)>,
+        buffer: &'b mut Lines,
+    ) -> &'b [u16]
     where
         'a: 'b,
     {
@@ -300,7 +360,7 @@ impl<'a> Weights<'a> {
             Weights::Bf16(matrix) => matrix.steps(panel, first, count),
             Weights::Quantised(matrix) => {
                 let numbers = &mut buffer.numbers_mut()[..count * STEP_NUMBERS];
-                spread::spread(matrix, panel, first, numbers);
+                spread::spread(matrix, panel, first, numbers, next);
                 numbers
             }
         }
@@ -383,81 +443,6 @@ fn clear(sums: &mut Sums, rows: usize) {
     for row in 0..rows {
         sums.row(row).fill(0.0);
     }
-}
-
-fn multiply(team: &Team, x: &Bf16Rows, weights: Weights, y: &mut [f32]) {
-    let (inputs, outputs) = (weights.inputs(), weights.outputs());
-    assert_eq!((x.width, y.len()), (inputs, x.rows * outputs), "shapes of a product");
-    if x.rows == 0 {
-        return;
-    }
-    let kernel = Kernel::for_rows(x.rows);
-    let target = Target::new(MatrixMut::new(y, x.rows, outputs));
-    let panels = weights.panels();
-    let threads = if x.rows * inputs * outputs >= WORTH_A_TEAM { team.threads() } else { 1 };
-    let share = panels.div_ceil(threads);
-    let part = |thread: usize| {
-        let panels = thread * share..((thread + 1) * share).min(panels);
-        if !panels.is_empty() {
-            // SAFETY: each panel is one thread's, and y is borrowed mutably for the whole call.
-            unsafe { multiply_panels(kernel, x, weights, panels, target) };
-        }
-    };
-    if threads > 1 { team.run(&part) } else { part(0) }
-}
-
-thread_local! {
-    /// Weights that have been spread out, and the sums of one panel.
-    static BUFFERS: RefCell<(Lines, Lines)> = RefCell::new((Lines::zeroed(STEPS * STEP_NUMBERS * 2), Lines::default()));
-}
-
-/// # Safety
-/// Nobody else touches the columns of these panels in `y`; the shapes match.
-unsafe fn multiply_panels(
-    kernel: Kernel,
-    x: &Bf16Rows,
-    weights: Weights,
-    panels: std::ops::Range<usize>,
-    y: Target,
-) {
-    let unit = Ready::new(kernel);
-    BUFFERS.with_borrow_mut(|(buffer, sums)| {
-        let length = x.rows.next_multiple_of(2 * TILE) * COLUMNS;
-        if sums.floats_mut().len() < TOGETHER * length {
-            *sums = Lines::zeroed(TOGETHER * 4 * length);
-        }
-        let end = panels.end;
-        for panel in panels.step_by(TOGETHER) {
-            let count = TOGETHER.min(end - panel);
-            let sums = &mut sums.floats_mut()[..count * length];
-            // Steps outside, panels inside: the part of x that these steps need stays in the L2 cache.
-            for first in (0..x.steps()).step_by(STEPS) {
-                let count = STEPS.min(x.steps() - first);
-                for (index, sums) in sums.chunks_exact_mut(length).enumerate() {
-                    let weights = weights.steps(panel + index, first, count, buffer);
-                    let mut sums = Sums { numbers: sums, stride: COLUMNS };
-                    unit.add(&[Part { x: x.tiles(), first, weights }], &mut sums, first == 0);
-                }
-            }
-            for row in 0..x.rows {
-                for (index, sums) in sums.chunks_exact(length).enumerate() {
-                    let columns = weights.columns(panel + index);
-                    if columns.is_empty() {
-                        continue;
-                    }
-                    let sums = &sums.as_chunks::<COLUMNS>().0[row];
-                    let y = y.at(row, columns.start);
-                    // SAFETY: the columns lie inside y and are this thread's.
-                    unsafe {
-                        match columns.len() {
-                            COLUMNS => y.cast::<[f32; COLUMNS]>().write_unaligned(*sums),
-                            width => std::ptr::copy_nonoverlapping(sums.as_ptr(), y, width),
-                        }
-                    }
-                }
-            }
-        }
-    });
 }
 
 /// Some steps of all rows of x against one panel, to be added to the sums [rows, 32].

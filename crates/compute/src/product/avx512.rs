@@ -1,6 +1,6 @@
 //! Tiles of 6 × 64 for AVX-512: twenty-four accumulators, four registers for a line of B, one for A's broadcast.
 
-use super::{Column, Start};
+use super::{Column, PANEL_COLUMNS, Start};
 use std::arch::x86_64::*;
 
 pub const TILE_ROWS: usize = 6;
@@ -186,25 +186,31 @@ pub const PACKED_COLUMNS: usize = 32;
 pub unsafe fn run_packed(tile: &Column) {
     // SAFETY: passed on.
     unsafe {
-        match tile.a_column_stride {
-            1 => packed_tile_of_rows::<1>(tile),
-            _ => packed_tile_of_rows::<PACKED_ROWS>(tile),
+        match (tile.a_column_stride, tile.b_row_stride) {
+            (1, PACKED_COLUMNS) => packed_tile_of_rows::<1, PACKED_COLUMNS>(tile),
+            (1, _) => packed_tile_of_rows::<1, PANEL_COLUMNS>(tile),
+            (_, PACKED_COLUMNS) => packed_tile_of_rows::<PACKED_ROWS, PACKED_COLUMNS>(tile),
+            (_, _) => packed_tile_of_rows::<PACKED_ROWS, PANEL_COLUMNS>(tile),
         }
     }
 }
 
 /// # Safety
 /// As [`run_packed`].
-unsafe fn packed_tile_of_rows<const A_COLUMN_STRIDE: usize>(tile: &Column) {
+unsafe fn packed_tile_of_rows<const A_COLUMN_STRIDE: usize, const B_ROW_STRIDE: usize>(tile: &Column) {
+    assert!(
+        (tile.a_column_stride, tile.b_row_stride) == (A_COLUMN_STRIDE, B_ROW_STRIDE),
+        "strides of a tile"
+    );
     // SAFETY: passed on.
     unsafe {
         match (tile.rows.div_ceil(4), tile.columns == PACKED_COLUMNS) {
-            (1, true) => packed_tile::<4, A_COLUMN_STRIDE, false>(tile),
-            (2, true) => packed_tile::<8, A_COLUMN_STRIDE, false>(tile),
-            (_, true) => packed_tile::<12, A_COLUMN_STRIDE, false>(tile),
-            (1, false) => packed_tile::<4, A_COLUMN_STRIDE, true>(tile),
-            (2, false) => packed_tile::<8, A_COLUMN_STRIDE, true>(tile),
-            (_, false) => packed_tile::<12, A_COLUMN_STRIDE, true>(tile),
+            (1, true) => packed_tile::<4, A_COLUMN_STRIDE, B_ROW_STRIDE, false>(tile),
+            (2, true) => packed_tile::<8, A_COLUMN_STRIDE, B_ROW_STRIDE, false>(tile),
+            (_, true) => packed_tile::<12, A_COLUMN_STRIDE, B_ROW_STRIDE, false>(tile),
+            (1, false) => packed_tile::<4, A_COLUMN_STRIDE, B_ROW_STRIDE, true>(tile),
+            (2, false) => packed_tile::<8, A_COLUMN_STRIDE, B_ROW_STRIDE, true>(tile),
+            (_, false) => packed_tile::<12, A_COLUMN_STRIDE, B_ROW_STRIDE, true>(tile),
         }
     }
 }
@@ -217,7 +223,14 @@ const AHEAD: usize = 8;
 /// # Safety
 /// As [`run_packed`]; the tile has at most `ROWS` rows, and fewer than 32 columns if `PARTIAL`.
 #[target_feature(enable = "avx512f")]
-unsafe fn packed_tile<const ROWS: usize, const A_COLUMN_STRIDE: usize, const PARTIAL: bool>(tile: &Column) {
+unsafe fn packed_tile<
+    const ROWS: usize,
+    const A_COLUMN_STRIDE: usize,
+    const B_ROW_STRIDE: usize,
+    const PARTIAL: bool,
+>(
+    tile: &Column,
+) {
     let lanes = if PARTIAL { (1u32 << tile.columns) - 1 } else { u32::MAX };
     let masks = [lanes as __mmask16, (lanes >> 16) as __mmask16];
     let mut b = tile.b;
@@ -253,8 +266,8 @@ unsafe fn packed_tile<const ROWS: usize, const A_COLUMN_STRIDE: usize, const PAR
                     if link == unrolled {
                         break;
                     }
-                    let b = b.wrapping_add(link * PACKED_COLUMNS);
-                    let ahead = b.wrapping_add(AHEAD * PACKED_COLUMNS);
+                    let b = b.wrapping_add(link * B_ROW_STRIDE);
+                    let ahead = b.wrapping_add(AHEAD * B_ROW_STRIDE);
                     _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
                     _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(16).cast());
                     let line = if PARTIAL {
@@ -273,7 +286,7 @@ unsafe fn packed_tile<const ROWS: usize, const A_COLUMN_STRIDE: usize, const PAR
                 for a in &mut a {
                     *a = a.wrapping_add(unrolled * A_COLUMN_STRIDE);
                 }
-                b = b.wrapping_add(unrolled * PACKED_COLUMNS);
+                b = b.wrapping_add(unrolled * B_ROW_STRIDE);
             }
         }
         for (r, sums) in sums.iter().enumerate() {

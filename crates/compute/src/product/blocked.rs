@@ -18,7 +18,7 @@ const MOST_PANELS: usize = 4;
 /// Rows of A that begin at most so far apart are read in place; beyond, they would meet in the same lines of the cache.
 const FARTHEST_IN_PLACE: usize = 4096;
 /// Floats that a packed strip may be overwritten beyond its end.
-const SLACK: usize = 16;
+pub const SLACK: usize = 16;
 
 /// A part of B that is packed at once, and its place in the course of the product.
 struct Phase {
@@ -53,7 +53,7 @@ thread_local! {
 }
 
 /// Equal parts of at most `most`, in multiples of `unit`.
-fn even_step(length: usize, most: usize, unit: usize) -> usize {
+pub fn even_step(length: usize, most: usize, unit: usize) -> usize {
     length.div_ceil(length.div_ceil(most)).next_multiple_of(unit)
 }
 
@@ -83,8 +83,7 @@ pub unsafe fn multiply(path: CpuPath, threads: usize, a: MatrixRef, b: MatrixRef
     let aligned = shared.as_ptr().align_offset(64);
     let buffer = Buffer(shared[aligned.min(SLACK)..].as_mut_ptr(), depth_step * column_step);
 
-    let in_place = path == CpuPath::Avx512 && a.column_stride == 1 && a.row_stride <= FARTHEST_IN_PLACE;
-    let unit_rows = 4;
+    let in_place = reads_in_place(path, &a);
     let work = || {
         let mut strips = BLOCKS.with_borrow_mut(|(_, strips)| std::mem::take(strips));
         let needed = MOST_ROWS.next_multiple_of(tile_rows) * depth_step + 2 * SLACK;
@@ -121,37 +120,22 @@ pub unsafe fn multiply(path: CpuPath, threads: usize, a: MatrixRef, b: MatrixRef
             let start = if phase.row == 0 { start } else { Start::Continue };
             while let Some((row, rows)) = take_rows(&progress[i].row_next, a.rows, tile_rows, threads) {
                 let lines = &mut strips[aligned..];
-                let whole = if in_place { rows / unit_rows * unit_rows } else { 0 };
+                let whole = if in_place { rows / 4 * 4 } else { 0 };
+                let panels = Panels { data: block, width: tile_columns, stride: tile_columns * phase.depth };
+                let c = c.part(row, rows, phase.column, phase.columns);
                 // SAFETY: the rows are this thread's alone until they are counted as done.
                 unsafe {
                     if whole > 0 {
-                        let first = &a.data[row * a.row_stride + phase.row..];
-                        let strips = Strips {
-                            data: first.as_ptr(),
-                            row_stride: a.row_stride,
-                            column_stride: 1,
-                            strip_stride: tile_rows * a.row_stride,
-                        };
-                        run_strips(path, phase, &strips, block, &c, row, whole, start);
+                        let strips = Strips::in_place(&a, row, phase.row, tile_rows);
+                        let c = c.part(0, whole, 0, phase.columns);
+                        run_strips(path, phase.depth, &strips, &panels, &c, start);
                     }
                     if whole < rows {
-                        pack_strips(
-                            path,
-                            &a,
-                            row + whole,
-                            rows - whole,
-                            phase.row,
-                            phase.depth,
-                            tile_rows,
-                            lines,
-                        );
-                        let strips = Strips {
-                            data: lines.as_ptr(),
-                            row_stride: 1,
-                            column_stride: tile_rows,
-                            strip_stride: tile_rows * phase.depth,
-                        };
-                        run_strips(path, phase, &strips, block, &c, row + whole, rows - whole, start);
+                        let (first, rows) = (row + whole, rows - whole);
+                        pack_strips(path, &a, first, rows, phase.row, phase.depth, tile_rows, lines);
+                        let strips = Strips::packed(lines, phase.depth, tile_rows);
+                        let c = c.part(whole, rows, 0, phase.columns);
+                        run_strips(path, phase.depth, &strips, &panels, &c, start);
                     }
                 }
                 progress[i].done.fetch_add(rows, Ordering::Release);
@@ -213,7 +197,7 @@ fn take_rows(next: &AtomicUsize, rows: usize, tile_rows: usize, threads: usize) 
 }
 
 /// The tile of large products.
-fn blocked_shape(path: CpuPath) -> (usize, usize) {
+pub fn blocked_shape(path: CpuPath) -> (usize, usize) {
     match path {
         #[cfg(target_arch = "x86_64")]
         CpuPath::Avx512 => (super::avx512::PACKED_ROWS, super::avx512::PACKED_COLUMNS),
@@ -267,7 +251,7 @@ fn pack_panels_apart(
 
 /// Copies rows of A into strips: `tile_rows` elements of one column behind another; the last strip is filled with zeros.
 #[allow(clippy::too_many_arguments)]
-fn pack_strips(
+pub fn pack_strips(
     path: CpuPath,
     a: &MatrixRef,
     row: usize,
@@ -303,46 +287,77 @@ fn pack_strips(
     }
 }
 
+/// Whether tiles read A where it stands, whole fours of its rows.
+pub fn reads_in_place(path: CpuPath, a: &MatrixRef) -> bool {
+    path == CpuPath::Avx512 && a.column_stride == 1 && a.row_stride <= FARTHEST_IN_PLACE
+}
+
 /// Strips of A, packed or in place.
-struct Strips {
+pub struct Strips {
     data: *const f32,
     row_stride: usize,
     column_stride: usize,
     strip_stride: usize,
 }
 
-/// Strips of A against the panels of a phase.
+impl Strips {
+    /// The rows of `a` from `row` on, without its columns before `column`.
+    pub fn in_place(a: &MatrixRef, row: usize, column: usize, tile_rows: usize) -> Strips {
+        Strips {
+            data: a.data[row * a.row_stride + column..].as_ptr(),
+            row_stride: a.row_stride,
+            column_stride: 1,
+            strip_stride: tile_rows * a.row_stride,
+        }
+    }
+
+    /// What [`pack_strips`] has packed.
+    pub fn packed(lines: &[f32], depth: usize, tile_rows: usize) -> Strips {
+        Strips {
+            data: lines.as_ptr(),
+            row_stride: 1,
+            column_stride: tile_rows,
+            strip_stride: tile_rows * depth,
+        }
+    }
+}
+
+/// Panels of B: rows of `width` floats, from panel to panel `stride` floats.
+pub struct Panels {
+    pub data: *const f32,
+    pub width: usize,
+    pub stride: usize,
+}
+
+/// C ← A·B, or C + A·B.
 ///
 /// # Safety
-/// `strips` and `panels` hold what the phase says; C has the rows and columns.
-#[allow(clippy::too_many_arguments)]
-unsafe fn run_strips(
+/// `strips` hold the rows of C with `depth` columns, in fours, and `panels` its columns.
+pub unsafe fn run_strips(
     path: CpuPath,
-    phase: &Phase,
+    depth: usize,
     strips: &Strips,
-    panels: *const f32,
+    panels: &Panels,
     c: &Target,
-    row: usize,
-    rows: usize,
     start: Start,
 ) {
     let (tile_rows, tile_columns) = blocked_shape(path);
-    for first in (0..rows).step_by(tile_rows) {
-        for column in (0..phase.columns).step_by(tile_columns) {
+    for row in (0..c.rows).step_by(tile_rows) {
+        for column in (0..c.columns).step_by(tile_columns) {
             // SAFETY: every offset lies inside its view.
             let tile = unsafe {
                 Column {
-                    depth: phase.depth,
-                    a: strips.data.add(first / tile_rows * strips.strip_stride),
+                    depth,
+                    a: strips.data.add(row / tile_rows * strips.strip_stride),
                     a_row_stride: strips.row_stride,
                     a_column_stride: strips.column_stride,
                     a_strip_stride: 0,
-                    b: panels.add(column * phase.depth),
-                    b_row_stride: tile_columns,
-                    c: c.pointer.add((row + first) * c.row_stride + phase.column + column),
+                    b: panels.data.add(column / panels.width * panels.stride + column % panels.width),
+                    b_row_stride: panels.width,
+                    c: c.pointer.add(row * c.row_stride + column),
                     c_row_stride: c.row_stride,
-                    rows: tile_rows.min(rows - first),
-                    columns: tile_columns.min(phase.columns - column),
+                    rows: tile_rows.min(c.rows - row),
+                    columns: tile_columns.min(c.columns - column),
                     start,
                 }
             };

@@ -16,10 +16,15 @@ mod portable;
 mod repack;
 mod rows;
 #[cfg(target_arch = "x86_64")]
+mod scales;
+#[cfg(target_arch = "x86_64")]
 mod vnni;
 
 pub use blocks::Bits;
 pub use rows::{QuantisedRows, rows_bytes};
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use scales::scales_and_minima;
 
 use crate::memory::Lines;
 use crate::path::CpuPath;

@@ -1,6 +1,7 @@
 //! Groups by `vpdpbusd`: sixteen sums of four products of bytes at once (AVX-512 VNNI).
 
 use super::blocks::Group;
+use super::scales::scales_and_minima;
 use super::{Bits, GROUP, QuantisedRows};
 use crate::product::{PANEL_COLUMNS, Target};
 use std::arch::x86_64::*;
@@ -120,7 +121,8 @@ unsafe fn eight<const R: usize>(
                 }
             }
         }
-        add_up(BITS, &mut sums, &whole, &data, x, row, group);
+        // SAFETY: passed on.
+        unsafe { add_up(BITS, &mut sums, &whole, &data, x, row, group) };
     }
     // SAFETY: passed on.
     unsafe { store(&sums, row, columns, y) };
@@ -170,7 +172,8 @@ unsafe fn four<const R: usize, const CODE: u8>(
                 }
             }
         }
-        add_up(bits, &mut sums, &whole, &data, x, row, group);
+        // SAFETY: passed on.
+        unsafe { add_up(bits, &mut sums, &whole, &data, x, row, group) };
     }
     // SAFETY: passed on.
     unsafe { store(&sums, row, columns, y) };
@@ -245,7 +248,8 @@ unsafe fn many<const R: usize, const CODE: u8>(
                     *whole = _mm512_dpbusd_epi32(*whole, second, _mm512_set1_epi32(four(other)));
                 }
             }
-            let (scales, minima) = scales_and_minima(bits, &data, v);
+            // SAFETY: the processor has the instructions.
+            let (scales, minima) = unsafe { scales_and_minima(bits, &data, v) };
             for (r, (sums, whole)) in sums.iter_mut().zip(whole).enumerate() {
                 let scale = _mm512_mul_ps(scales, _mm512_set1_ps(of_x[r]));
                 let mut sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole), scale, sums[v]);
@@ -270,9 +274,11 @@ fn prefetch(data: &[u8]) {
 }
 
 /// sums ← fma(whole, scale of w · scale of x, sums), and where there are minima, sums ← fma(Σ x, minimum, sums).
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn add_up<const R: usize>(
+///
+/// # Safety
+/// The processor has AVX-512 F, BW and VL.
+#[inline(always)]
+unsafe fn add_up<const R: usize>(
     bits: Bits,
     sums: &mut [[__m512; VECTORS]; R],
     whole: &[[__m512i; VECTORS]; R],
@@ -282,41 +288,19 @@ fn add_up<const R: usize>(
     group: usize,
 ) {
     for v in 0..VECTORS {
-        let (scales, minima) = scales_and_minima(bits, data, v);
-        for (r, (sums, whole)) in sums.iter_mut().zip(whole).enumerate() {
-            let at = (row + r) * x.groups() + group;
-            let of_x = x.scales[at];
-            let scale = _mm512_mul_ps(scales, _mm512_set1_ps(of_x));
-            sums[v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole[v]), scale, sums[v]);
-            if bits.has_minimum() {
-                let sum = _mm512_set1_ps(x.sums[at] as f32 * of_x);
-                sums[v] = _mm512_fmadd_ps(sum, minima, sums[v]);
+        // SAFETY: passed on.
+        unsafe {
+            let (scales, minima) = scales_and_minima(bits, data, v);
+            for (r, (sums, whole)) in sums.iter_mut().zip(whole).enumerate() {
+                let at = (row + r) * x.groups() + group;
+                let of_x = x.scales[at];
+                let scale = _mm512_mul_ps(scales, _mm512_set1_ps(of_x));
+                sums[v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole[v]), scale, sums[v]);
+                if bits.has_minimum() {
+                    let sum = _mm512_set1_ps(x.sums[at] as f32 * of_x);
+                    sums[v] = _mm512_fmadd_ps(sum, minima, sums[v]);
+                }
             }
-        }
-    }
-}
-
-/// Of sixteen outputs.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn scales_and_minima(bits: Bits, data: &Group, v: usize) -> (__m512, __m512) {
-    // SAFETY: sixteen halves, or bytes.
-    let halves =
-        |bytes: &[u8]| _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(bytes[32 * v..][..32].as_ptr().cast()) });
-    let bytes = |bytes: &[u8]| {
-        // SAFETY: as above.
-        let bytes = unsafe { _mm_loadu_si128(bytes[16 * v..][..16].as_ptr().cast()) };
-        _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))
-    };
-    let half = 2 * PANEL_COLUMNS;
-    match bits {
-        Bits::Eight | Bits::Four => (halves(data.head), _mm512_setzero_ps()),
-        Bits::FourAndMinimum => (halves(data.head), halves(&data.head[half..])),
-        Bits::FourNested => {
-            let (s, m) = (bytes(data.head), bytes(&data.head[PANEL_COLUMNS..]));
-            let scale = _mm512_mul_ps(halves(data.block), s);
-            let minimum = _mm512_mul_ps(halves(&data.block[half..]), m);
-            (scale, _mm512_sub_ps(_mm512_setzero_ps(), minimum))
         }
     }
 }

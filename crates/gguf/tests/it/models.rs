@@ -210,6 +210,15 @@ fn families_with_windows_and_other_norms_come_back() {
         check("Gemma2ForCausalLM", with(capped.clone()), memory(&parts(&[&ATTENTION, &GATED, &four]), false));
     assert_eq!(found["layer_types"], capped["layer_types"]);
     assert_eq!(found["attn_logit_softcapping"], 50.0);
+    let mut unsaid = capped.clone();
+    for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
+        unsaid.as_object_mut().unwrap().remove(key);
+    }
+    let found = check("Gemma2ForCausalLM", with(unsaid), memory(&parts(&[&ATTENTION, &GATED, &four]), false));
+    assert_eq!(
+        (&found["attn_logit_softcapping"], &found["final_logit_softcapping"]),
+        (&json!(50.0), &json!(30.0))
+    );
     let bases = json!({
         "sliding_window": 64, "query_pre_attn_scalar": HEAD,
         "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
@@ -221,6 +230,12 @@ fn families_with_windows_and_other_norms_come_back() {
     let gemma = parts(&[&ATTENTION, &GATED, &four, &HEAD_NORMS]);
     let found = check("Gemma3ForCausalLM", with(bases.clone()), memory(&gemma, false));
     assert_eq!(found["rope_parameters"], bases["rope_parameters"]);
+    assert_eq!(found["layer_types"], bases["layer_types"]);
+    // The same said by a number, as transformers 4 does.
+    let mut by_number = bases.clone();
+    by_number.as_object_mut().unwrap().remove("layer_types");
+    by_number["sliding_window_pattern"] = json!(2);
+    let found = check("Gemma3ForCausalLM", with(by_number), memory(&gemma, false));
     assert_eq!(found["layer_types"], bases["layer_types"]);
     let wide: [(&str, &[usize]); 2] =
         [("self_attn.q_norm.weight", &[HEADS * HEAD]), ("self_attn.k_norm.weight", &[KV_HEADS * HEAD])];
@@ -278,6 +293,12 @@ fn mixtures_come_back() {
         "num_experts": EXPERTS, "num_experts_per_tok": 2, "moe_intermediate_size": WIDTH, "norm_topk_prob": true,
     });
     check("Qwen3MoeForCausalLM", settings.clone(), moe.clone());
+    // Where the width of a head is not said, it is this family's hidden_size / num_attention_heads.
+    let mut unsaid = config("Qwen3MoeForCausalLM", settings.clone());
+    unsaid.remove("head_dim");
+    opened(&write(&unsaid, &mut moe.clone(), Format::F32).unwrap(), |model| {
+        assert_eq!(model.unwrap().config()["head_dim"], HIDDEN / HEADS);
+    });
     let mut unlike = settings;
     unlike["norm_topk_prob"] = json!(false);
     let error = write(&config("Qwen3MoeForCausalLM", unlike), &mut moe.clone(), Format::F32).unwrap_err();
@@ -422,6 +443,24 @@ fn what_is_not_understood_is_refused_by_name() {
         (json!({ "long_factor": [1] }), "rope_parameters.long_factor is [1]"),
     ] {
         refuse("LlamaForCausalLM", yarn(more), memory(&plain, true), expected);
+    }
+    // What llama.cpp would not open, or compute otherwise.
+    let llama3 = json!({ "rope_parameters": { "rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0,
+        "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192 } });
+    let two_bases = json!({ "sliding_window": 64, "rope_parameters": {
+        "full_attention": { "rope_type": "default", "rope_theta": 1e6 },
+        "sliding_attention": { "rope_type": "default", "rope_theta": 1e4 } } });
+    for (class, more, expected) in [
+        ("LlamaForCausalLM", yarn(json!({ "beta_fast": 8.0 })), "rope_parameters.beta_fast is 8"),
+        ("Qwen2ForCausalLM", yarn(json!({ "beta_slow": 2.0 })), "rope_parameters.beta_slow is 2"),
+        ("Qwen3ForCausalLM", llama3, "rope_type is llama3"),
+        ("Qwen3ForCausalLM", json!({ "attention_bias": true }), "attention_bias is true"),
+        ("SmolLM3ForCausalLM", json!({ "mlp_bias": true }), "mlp_bias is true"),
+        ("Olmo3ForCausalLM", two_bases, "rope_theta of layers with a window"),
+        ("Gemma2ForCausalLM", json!({ "attn_logit_softcapping": null }), "attn_logit_softcapping is null"),
+        ("Gemma2ForCausalLM", json!({}), "tie_word_embeddings is false"),
+    ] {
+        refuse(class, more, memory(&plain, true), expected);
     }
     let mut strange = memory(&plain, true);
     strange.add("model.layers.0.mlp.extra.weight", &[2, 2]);

@@ -131,7 +131,10 @@ fn what_cannot_be_is_refused_with_its_reason() {
     let sampling = |sampling| Request { sampling, ..request("a") };
     check(sampling(Sampling { temperature: -1.0, ..Sampling::default() }), "`temperature` is -1");
     check(sampling(Sampling { top_p: 0.0, ..Sampling::default() }), "`top_p` is 0");
-    check(sampling(Sampling { logit_bias: [(999, 1.0)].into(), ..Sampling::default() }), "token 999");
+    check(
+        sampling(Sampling { logit_bias: [(999, 1.0)].into(), ..Sampling::default() }),
+        "`logit_bias`: token 999",
+    );
 }
 
 #[test]

@@ -164,6 +164,12 @@ impl Architecture {
         matches!(self, Architecture::Olmo3 | Architecture::Gemma3)
     }
 
+    /// Whether the class of transformers has a scaling of its own where the configuration names none. Version 4 took it where
+    /// the key was absent, version 5 takes it where the key is null as well.
+    pub(super) fn scales_rope_unasked(self) -> bool {
+        matches!(self, Architecture::Apertus | Architecture::Ministral3)
+    }
+
     /// Whether `use_sliding_window` says if there are windows at all.
     pub(super) fn windows_are_a_switch(self) -> bool {
         matches!(

@@ -5,34 +5,49 @@ use super::rotary::{Rotary, RotaryScaling, yarn_magnitude};
 use super::{LARGEST_SIZE, Temperature};
 use serde_json::{Map, Value};
 
-/// Keys without effect on what is computed here.
-pub(super) const INDIFFERENT_KEYS: [&str; 27] = [
+/// Keys without effect on what is computed here: of transformers, and what programs that tune models leave behind.
+pub(super) const INDIFFERENT_KEYS: [&str; 42] = [
     "_attn_implementation",
     "_attn_implementation_autoset",
     "_name_or_path",
     "add_cross_attention",
     "attention_dropout",
     "auto_map",
+    "aux_loss_alpha",
     "cache_implementation",
     "chunk_size_feed_forward",
+    "decoder_start_token_id",
     "dtype",
     "ep_size",
+    "finetuning_task",
+    "gradient_checkpointing",
     "hidden_dropout",
     "id2label",
     "initializer_range",
+    "is_decoder",
     "is_encoder_decoder",
     "label2id",
     "max_window_layers",
+    "neftune_noise_alpha",
     "output_attentions",
     "output_hidden_states",
+    "output_router_logits",
     "pretraining_tp",
     "problem_type",
     "return_dict",
     "router_aux_loss_coef",
     "router_jitter_noise",
+    "sep_token_id",
     "seq_aux",
+    "task_specific_params",
+    "tokenizer_class",
     "torch_dtype",
+    "torchscript",
+    "transformers.js_config",
     "transformers_version",
+    "unsloth_fixed",
+    "unsloth_version",
+    "use_bfloat16",
     "use_cache",
 ];
 
@@ -189,6 +204,13 @@ impl<'a> Keys<'a> {
         let default = architecture.defaults().rope_theta;
         let scaling = self.object("rope_scaling")?;
         let parameters = self.object("rope_parameters")?;
+        if scaling.is_none() && parameters.is_none() && architecture.scales_rope_unasked() {
+            return Err(format!(
+                "rope_parameters is missing, and rope_scaling too; some programs then scale RoPE in {} and others do not: write it \
+                 out, {{\"rope_type\": \"default\"}} where nothing is scaled",
+                architecture.class()
+            ));
+        }
         if !architecture.rotary_by_kind() {
             let (rotary, temperature) = one_rotary(scaling, parameters, theta, default, positions)?;
             if temperature.is_some() && architecture != Architecture::Ministral3 {
@@ -207,6 +229,13 @@ impl<'a> Keys<'a> {
         let part = |kind: &str| -> Result<Option<&'a Map<String, Value>>, String> {
             match parameters.and_then(|parameters| parameters.get(kind)) {
                 None | Some(Value::Null) => Ok(None),
+                // transformers 5 looks for it beside the two kinds, and so does not follow it.
+                Some(Value::Object(part)) if part.get("truncate") == Some(&Value::Bool(false)) => {
+                    Err(format!(
+                        "rope_parameters.{kind}.truncate is false, which programs understand differently where each kind of layer has \
+                     its own"
+                    ))
+                }
                 Some(Value::Object(part)) => Ok(Some(part)),
                 Some(other) => Err(format!("rope_parameters.{kind} is {other}, expected an object")),
             }

@@ -21,6 +21,8 @@ pub use families::Architecture;
 pub use rotary::{Rotary, RotaryScaling};
 
 use crate::ModelError;
+use crate::weights::read_regular;
+use compute::activations::Gate;
 use compute::attention::AttentionShape;
 use compute::cached_attention::ScoreRule;
 use compute::routing::{Routing, Scoring};
@@ -172,9 +174,18 @@ pub enum Activation {
 }
 
 impl Activation {
+    /// What is done to the gate beside up, if there is one.
+    pub fn gate(self) -> Option<Gate> {
+        match self {
+            Activation::Silu => Some(Gate::Silu),
+            Activation::GeluTanh => Some(Gate::GeluTanh),
+            Activation::Xielu => None,
+        }
+    }
+
     /// Whether there is a gate beside up.
     pub fn gated(self) -> bool {
-        self != Activation::Xielu
+        self.gate().is_some()
     }
 }
 
@@ -333,7 +344,7 @@ impl ModelConfig {
     /// # Errors
     /// Names the file, and the key that is missing, wrong or not supported.
     pub fn load(path: &Path) -> Result<ModelConfig, ModelError> {
-        let text = std::fs::read(path).map_err(ModelError::read(path))?;
+        let text = read_regular(path).map_err(ModelError::read(path))?;
         let value: Value = serde_json::from_slice(&text)
             .map_err(|error| ModelError::config(path, format!("not valid JSON: {error}")))?;
         let Value::Object(keys) = value else {

@@ -103,9 +103,14 @@ impl Keys<'_> {
             true => Some(1.0 / (self.optional_size("query_pre_attn_scalar")?.unwrap_or(256) as f64).sqrt()),
             false => None,
         };
-        let soft_cap = match gemma {
-            true => self.soft_cap("attn_logit_softcapping", architecture, 50.0)?,
-            false => None,
+        let soft_cap = match architecture {
+            Architecture::Gemma2 => self.soft_cap("attn_logit_softcapping", architecture, 50.0)?,
+            Architecture::Gemma3 => {
+                // The class has the key and computes nothing with it.
+                self.expect("attn_logit_softcapping", &Value::Null)?;
+                None
+            }
+            _ => None,
         };
         if gemma {
             self.expect("use_bidirectional_attention", &json!(false))?;
@@ -114,6 +119,8 @@ impl Keys<'_> {
             self.expect("qk_norm", &json!(true))?;
             self.expect("post_norm", &json!(false))?;
         }
+        // Of pictures and text it would turn positions in three dimensions.
+        self.expect("use_mrope", &json!(false))?;
         let with_rope = match architecture {
             Architecture::SmolLm3 => self.rotary_layers(layers)?,
             _ => vec![true; layers],
@@ -317,11 +324,10 @@ impl Keys<'_> {
         let mut all = vec![dense; layers];
         match architecture {
             Architecture::Dots1 | Architecture::DeepseekV3 => {
-                let (first, mixture) = self.mixture_of_deepseek(layers)?;
+                let (first, mixture) = self.mixture_of_deepseek(architecture, layers)?;
                 all[first..].fill(mixture);
             }
             Architecture::Mixtral => {
-                self.expect("output_router_logits", &json!(false))?;
                 let mixture = MixtureSpecification::softmax(
                     self.size("num_local_experts")?,
                     self.optional_size("num_experts_per_tok")?.unwrap_or(2),
@@ -331,7 +337,6 @@ impl Keys<'_> {
                 all.fill(FeedForwardSpecification { mixture: Some(mixture), intermediate_size: 0, ..dense });
             }
             Architecture::Qwen3Moe => {
-                self.expect("output_router_logits", &json!(false))?;
                 // transformers 5 writes the second.
                 let experts = match self.optional_size("num_experts")? {
                     Some(experts) => experts,
@@ -362,8 +367,17 @@ impl Keys<'_> {
     }
 
     /// How many layers are dense, and what the others have instead.
-    fn mixture_of_deepseek(&mut self, layers: usize) -> Result<(usize, FeedForwardSpecification), String> {
-        let dense = self.optional_size("first_k_dense_replace")?.unwrap_or(0);
+    fn mixture_of_deepseek(
+        &mut self,
+        architecture: Architecture,
+        layers: usize,
+    ) -> Result<(usize, FeedForwardSpecification), String> {
+        // What the two classes take where a key is absent.
+        let (first, groups, active_groups, normalise, scale) = match architecture {
+            Architecture::DeepseekV3 => (3, 8, 4, true, 2.5),
+            _ => (0, 1, 1, false, 1.0),
+        };
+        let dense = self.optional_size("first_k_dense_replace")?.unwrap_or(first);
         if dense >= layers {
             return Err(format!(
                 "first_k_dense_replace is {dense} of {layers} layers: none would have experts"
@@ -372,7 +386,6 @@ impl Keys<'_> {
         // DeepSeek's further keys, as the published models have them.
         self.expect("moe_layer_freq", &json!(1))?;
         self.expect("topk_method", &json!("noaux_tc"))?;
-        self.expect("output_router_logits", &json!(false))?;
         match self.get("scoring_func").map(|value| (value.as_str(), value)) {
             None | Some((Some("sigmoid" | "noaux_tc"), _)) => {}
             Some((_, value)) => {
@@ -389,10 +402,13 @@ impl Keys<'_> {
             experts_per_token: self.size("num_experts_per_tok")?,
             intermediate_size,
             scoring: Scoring::Sigmoid,
-            groups: self.optional_size("n_group")?.unwrap_or(1),
-            active_groups: self.optional_size("topk_group")?.unwrap_or(1),
-            normalise: self.boolean("norm_topk_prob")?.unwrap_or(false),
-            scale: self.number("routed_scaling_factor")?.unwrap_or(1.0),
+            groups: self.optional_size("n_group")?.unwrap_or(groups),
+            active_groups: self.optional_size("topk_group")?.unwrap_or(active_groups),
+            normalise: match self.keys.contains_key("norm_topk_prob") {
+                true => self.boolean("norm_topk_prob")?.unwrap_or(false),
+                false => normalise,
+            },
+            scale: self.number("routed_scaling_factor")?.unwrap_or(scale),
         };
         // Neither factor exceeds 2^24.
         let feed_forward = FeedForwardSpecification {

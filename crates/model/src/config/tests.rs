@@ -265,6 +265,57 @@ fn rope_that_is_not_understood_is_refused() {
 }
 
 #[test]
+fn what_the_classes_take_for_granted_is_taken_or_refused() {
+    let sizes = r#""hidden_size": 64, "intermediate_size": 64, "max_position_embeddings": 8192, "num_attention_heads": 4,
+        "num_hidden_layers": 5, "vocab_size": 100"#;
+    let of =
+        |class: &str, more: &str| published(&format!(r#"{{"architectures": ["{class}"], {sizes}{more}}}"#));
+    // transformers 5 scales RoPE by itself where the key is null, version 4 does not.
+    for class in ["ApertusForCausalLM", "Ministral3ForCausalLM"] {
+        for more in ["", r#", "rope_scaling": null, "rope_theta": 1e6"#] {
+            let problem = of(class, more).unwrap_err();
+            assert!(problem.contains("rope_parameters is missing"), "{problem}");
+        }
+        of(class, r#", "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}"#).unwrap();
+    }
+    // transformers looks for it in another place.
+    let truncate =
+        r#", "rope_parameters": {"full_attention": {"rope_type": "yarn", "factor": 2.0, "truncate": false}}"#;
+    let problem = of("Olmo3ForCausalLM", truncate).unwrap_err();
+    assert!(problem.contains("rope_parameters.full_attention.truncate is false"), "{problem}");
+    // Gemma 3's class has the key and does nothing with it.
+    let problem = of("Gemma3ForCausalLM", r#", "attn_logit_softcapping": 50.0"#).unwrap_err();
+    assert!(problem.contains("attn_logit_softcapping is 50"), "{problem}");
+    let experts = r#", "moe_intermediate_size": 16, "n_routed_experts": 16, "n_shared_experts": 1, "num_experts_per_tok": 2"#;
+    let latent = r#", "kv_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8"#;
+    let config = of("DeepseekV3ForCausalLM", &format!("{experts}{latent}")).unwrap();
+    let dense = config.layers.iter().take_while(|layer| layer.feed_forward.mixture.is_none()).count();
+    let mixture = config.layers[4].feed_forward.mixture.unwrap();
+    let found = (dense, mixture.groups, mixture.active_groups, mixture.normalise, mixture.scale);
+    assert_eq!(found, (3, 8, 4, true, 2.5));
+    // Trainers leave this behind; it changes nothing that is computed here.
+    let experts = format!(r#"{experts}, "output_router_logits": true"#);
+    let mixture = of("Dots1ForCausalLM", &experts).unwrap().layers[0].feed_forward.mixture.unwrap();
+    assert_eq!((mixture.groups, mixture.active_groups, mixture.normalise, mixture.scale), (1, 1, false, 1.0));
+}
+
+#[test]
+fn what_tuning_leaves_behind_does_not_matter() {
+    let left = |keys: &mut Map<String, Value>| {
+        let more = json!({
+            "unsloth_version": "2025.3", "unsloth_fixed": true, "neftune_noise_alpha": 5, "tokenizer_class": "LlamaTokenizer",
+            "use_mrope": false, "gradient_checkpointing": true, "transformers.js_config": {"dtype": "q4"},
+        });
+        keys.extend(more.as_object().unwrap().clone());
+    };
+    assert_eq!(parse(left), Ok(ModelConfig::tiny_for_tests(64)));
+    for (key, value) in [("use_mrope", json!(true)), ("quantization_config", json!({"bits": 4}))] {
+        let problem = parse(|keys| drop(keys.insert(key.into(), value))).unwrap_err();
+        assert!(problem.contains(key), "{problem}");
+    }
+}
+
+#[test]
 fn of_pictures_and_text_the_text_is_read() {
     let gemma = |more: &str| {
         published(&format!(

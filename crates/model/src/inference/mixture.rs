@@ -79,10 +79,13 @@ impl PackedMixture {
         4 * (rows * of_rows + experts + 1)
     }
 
-    /// Bytes of weights that one token reads.
-    pub fn bytes_per_token(&self) -> usize {
-        let expert = self.experts.first().map_or(0, |expert| expert.gate_up.bytes() + expert.down.bytes());
-        self.router.bytes() + self.specification.experts_per_token * expert
+    /// Matrices that one token meets, with how many of that kind.
+    pub fn met_by_a_token(&self) -> impl Iterator<Item = (&Weight, usize)> {
+        let chosen = self.specification.experts_per_token;
+        let expert = self.experts.iter().take(1);
+        expert
+            .flat_map(move |expert| [(&expert.gate_up, chosen), (&expert.down, chosen)])
+            .chain([(&self.router, 1)])
     }
 
     /// Sends each row of x [rows, hidden] through the experts that it chooses.

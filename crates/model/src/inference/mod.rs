@@ -29,7 +29,7 @@ use crate::adapter::{Adapter, Projection};
 use crate::config::{Activation, LayerSpecification, ModelConfig, QueryKeyNorm, Temperature};
 use crate::decoder::{fused_columns, head_spans};
 use compute::Team;
-use compute::activations::{Xielu, geglu, xielu};
+use compute::activations::{Xielu, xielu};
 use compute::attention::AttentionShape;
 use compute::cached_attention::{BLOCK_POSITIONS, Queries, cached_attention, store};
 use compute::elementary::ln;
@@ -37,7 +37,6 @@ use compute::elementwise;
 use compute::normalisation::{rms_norm, rms_norm_in_place};
 use compute::rotary::{HeadNorm, RotaryTable, normalise_and_rotate};
 use compute::softmax::soft_cap;
-use compute::swiglu::swiglu;
 use latent::{LatentRows, PackedLatent};
 use mixture::{PackedMixture, RoutedRows};
 use plan::RowWidths;
@@ -46,7 +45,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use table::Table;
-use weight::{Products, RoundedRows, Weight};
+use weight::{Gated, Products, RoundedRows, Weight};
 
 /// A model ready to run, its matrices packed for the product's panels.
 #[derive(Debug)]
@@ -208,6 +207,16 @@ impl InferenceModel {
         self.matrices().any(Weight::tells_prompts_from_answers)
     }
 
+    /// Whether all matrices are kept in f32.
+    pub fn is_f32(&self) -> bool {
+        self.matrices().all(Weight::is_f32)
+    }
+
+    /// Whether matrices are kept in 8 or 4 bits.
+    pub fn is_quantised(&self) -> bool {
+        self.matrices().any(Weight::is_quantised)
+    }
+
     /// Bytes of memory that the weights take.
     pub fn weight_bytes(&self) -> usize {
         let packed = |layer: &PackedLayer| {
@@ -228,20 +237,29 @@ impl InferenceModel {
     /// Bytes of weights that one token of an answer reads: all matrices (of a layer's experts, those that it is sent to), but
     /// of the embedding table one row.
     pub fn bytes_per_token(&self) -> usize {
-        let layer = |layer: &PackedLayer| {
-            let projections = match &layer.projections {
-                Projections::Fused(fused) => fused.bytes(),
-                Projections::Latent(latent) => latent.bytes(),
-            };
-            let dense = layer.dense.as_ref().map_or(0, |(gate_up, down)| gate_up.bytes() + down.bytes());
-            projections
-                + layer.output.bytes()
-                + dense
-                + layer.mixture.as_ref().map_or(0, PackedMixture::bytes_per_token)
-        };
-        self.layers.iter().map(layer).sum::<usize>()
+        self.met_by_a_token().map(|(weight, times)| times * weight.bytes()).sum::<usize>()
             + self.head.bytes()
             + self.small.embedding.as_ref().map_or(0, Table::row_bytes)
+    }
+
+    /// Multiplications and additions in products with weights, for each token of a prompt that is not its last: without
+    /// attention's own, and without the head.
+    pub fn operations_per_token(&self) -> usize {
+        self.met_by_a_token().map(|(weight, times)| times * 2 * weight.inputs() * weight.outputs()).sum()
+    }
+
+    /// The layers' matrices that a token meets, with how many of that kind; of experts as many as it is sent to.
+    fn met_by_a_token(&self) -> impl Iterator<Item = (&Weight, usize)> {
+        self.layers.iter().flat_map(|layer| {
+            let mut met: Vec<(&Weight, usize)> = match &layer.projections {
+                Projections::Fused(fused) => vec![(fused, 1)],
+                Projections::Latent(latent) => latent.matrices().map(|weight| (weight, 1)).collect(),
+            };
+            met.push((&layer.output, 1));
+            met.extend(layer.dense.iter().flat_map(|(gate_up, down)| [(gate_up, 1), (down, 1)]));
+            met.extend(layer.mixture.iter().flat_map(PackedMixture::met_by_a_token));
+            met
+        })
     }
 
     /// Reads an adapter in peft's layout, checked against this model.
@@ -538,34 +556,47 @@ impl InferenceModel {
         add_rows(team, &mut residual[..rows * hidden], branch, hidden);
 
         norm_rows(team, &residual[..rows * hidden], &vectors.middle_norm, epsilon, normed, reciprocal);
-        let x = &normed[..rows * hidden];
-        if let Some((weight, _)) = &packed.dense {
-            let gate_up = &mut gate_up[..rows * wide];
-            products.multiply(x, weight, gate_up, rounded);
-            if let Some(bias) = &vectors.gate_up_bias {
-                elementwise::add_bias(gate_up, bias);
+        let gate = feed_forward.activation.gate().filter(|_| {
+            let adapted = chunks.iter().any(|chunk| chunk.adapter.is_some());
+            vectors.gate_up_bias.is_none() && packed.mixture.is_none() && !adapted
+        });
+        match (&packed.dense, gate) {
+            (Some((weight, down)), Some(gate)) => {
+                let gated = Gated { gate_up: weight, gate, down };
+                products.feed_forward(&mut normed[..rows * hidden], gated, gate_up, activated, rounded);
             }
-            if feed_forward.activation.gated() {
-                adapt(Projection::Gate, x, hidden, gate_up, 0, wide);
+            _ => {
+                let x = &normed[..rows * hidden];
+                if let Some((weight, _)) = &packed.dense {
+                    let gate_up = &mut gate_up[..rows * wide];
+                    products.multiply(x, weight, gate_up, rounded);
+                    if let Some(bias) = &vectors.gate_up_bias {
+                        elementwise::add_bias(gate_up, bias);
+                    }
+                    if feed_forward.activation.gated() {
+                        adapt(Projection::Gate, x, hidden, gate_up, 0, wide);
+                    }
+                    adapt(Projection::Up, x, hidden, gate_up, wide - width, wide);
+                    let activated = activated[..rows * width].chunks_mut(TASK_ROWS * width);
+                    let parts = gate_up.chunks(TASK_ROWS * wide).zip(activated);
+                    team.each(parts.collect(), |(gate_up, activated)| {
+                        activate(feed_forward.activation, gate_up, width, vectors.xielu, activated);
+                    });
+                }
+                if let Some(mixture) = &packed.mixture {
+                    mixture.run(x, hidden, products, rounded, routed);
+                }
+                let branch = &mut normed[..rows * hidden];
+                match &packed.dense {
+                    Some((_, down)) => {
+                        products.multiply(&activated[..rows * width], down, branch, rounded);
+                        adapt(Projection::Down, &activated[..rows * width], width, branch, 0, hidden);
+                    }
+                    None => branch.fill(0.0),
+                }
             }
-            adapt(Projection::Up, x, hidden, gate_up, wide - width, wide);
-            let parts =
-                gate_up.chunks(TASK_ROWS * wide).zip(activated[..rows * width].chunks_mut(TASK_ROWS * width));
-            team.each(parts.collect(), |(gate_up, activated)| {
-                activate(feed_forward.activation, gate_up, width, vectors.xielu, activated);
-            });
-        }
-        if let Some(mixture) = &packed.mixture {
-            mixture.run(x, hidden, products, rounded, routed);
         }
         let branch = &mut normed[..rows * hidden];
-        match &packed.dense {
-            Some((_, down)) => {
-                products.multiply(&activated[..rows * width], down, branch, rounded);
-                adapt(Projection::Down, &activated[..rows * width], width, branch, 0, hidden);
-            }
-            None => branch.fill(0.0),
-        }
         if let Some(bias) = &vectors.down_bias {
             elementwise::add_bias(branch, bias);
         }
@@ -722,11 +753,10 @@ fn grow_by_position(temperature: Temperature, positions: &[u32], queries: &mut [
 }
 
 fn activate(activation: Activation, x: &[f32], width: usize, numbers: Option<Xielu>, output: &mut [f32]) {
-    match (activation, numbers) {
-        (Activation::Silu, _) => swiglu(x, width, output),
-        (Activation::GeluTanh, _) => geglu(x, width, output),
-        (Activation::Xielu, Some(numbers)) => xielu(x, numbers, output),
-        (Activation::Xielu, None) => unreachable!("a layer with xIELU loads its numbers"),
+    match (activation.gate(), numbers) {
+        (Some(gate), _) => gate.rows(x, width, output),
+        (None, Some(numbers)) => xielu(x, numbers, output),
+        (None, None) => unreachable!("a layer with xIELU loads its numbers"),
     }
 }
 

@@ -56,7 +56,11 @@ impl InferenceModel {
         let floats = rows * (of_rows + places) + logit_rows * self.config().vocabulary_size;
         let widest = (self.matrices().map(|weight| weight.inputs())).max().unwrap_or(0);
         let rounded = match self.matrices().any(|weight| !weight.is_f32()) {
-            true => bf16::rows_bytes(rows, widest) + threads * bf16::buffer_bytes(rows),
+            true => {
+                bf16::rows_bytes(rows, widest)
+                    + bf16::rows_bytes(rows, activated)
+                    + threads * bf16::buffer_bytes(rows)
+            }
             false => 0,
         };
         let quantised = match self.matrices().any(|weight| weight.is_quantised()) {

@@ -1,5 +1,7 @@
 //! A matrix of weights as it stands in memory, and its product with some rows.
 
+use super::TASK_ROWS;
+use compute::activations::Gate;
 use compute::{
     Bf16Matrix, Bf16Rows, Bits, MatrixMut, MatrixRef, PackedMatrix, QuantisedMatrix, QuantisedRows, Start,
     Team, bf16, multiply_packed_on,
@@ -157,6 +159,16 @@ impl Weight {
 pub(super) struct RoundedRows {
     bf16: Bf16Rows,
     quantised: QuantisedRows,
+    /// What has passed a gate.
+    gated: Bf16Rows,
+}
+
+/// The matrices of a feed-forward layer whose gate needs nothing but their product.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gated<'a> {
+    pub gate_up: &'a Weight,
+    pub gate: Gate,
+    pub down: &'a Weight,
 }
 
 /// Who computes products, and which rows belong to answers.
@@ -168,6 +180,48 @@ pub(super) struct Products<'a> {
 }
 
 impl Products<'_> {
+    /// x [rows, hidden] ← down(gate(x)), without the numbers in between where the weights allow it; `wide` and `narrow` are
+    /// where they stand otherwise, before the gate and behind it. The bits are the same.
+    pub fn feed_forward(
+        self,
+        x: &mut [f32],
+        Gated { gate_up, gate, down }: Gated,
+        wide: &mut [f32],
+        narrow: &mut [f32],
+        rounded: &mut RoundedRows,
+    ) {
+        let (hidden, width) = (gate_up.inputs(), down.inputs());
+        let whole = [(0..x.len() / hidden, false)];
+        let stretches = if gate_up.is_quantised() || down.is_quantised() { self.stretches } else { &whole };
+        for (stretch, answer) in stretches {
+            let rows = stretch.len();
+            let x = &mut x[stretch.start * hidden..stretch.end * hidden];
+            let in_bf16 = !answer && bf16::has_matrix_unit();
+            match (gate_up, down) {
+                (Weight::Bf16(gate_up), Weight::Bf16(down)) if gate_up.is_gate_and_up() => {
+                    rounded.bf16.fill_on(self.team, x, hidden);
+                    gate_up.multiply_gated(self.team, &rounded.bf16, gate, &mut rounded.gated);
+                    down.multiply(self.team, &rounded.gated, x);
+                }
+                (Weight::Quantised(gate_up), Weight::Quantised(down))
+                    if in_bf16 && gate_up.is_gate_and_up() =>
+                {
+                    rounded.bf16.fill_on(self.team, x, hidden);
+                    gate_up.multiply_gated_bf16(self.team, &rounded.bf16, gate, &mut rounded.gated);
+                    down.multiply_bf16(self.team, &rounded.gated, x);
+                }
+                _ => {
+                    let one = [(0..rows, *answer)];
+                    let products = Products { team: self.team, stretches: &one };
+                    let (wide, narrow) = (&mut wide[..2 * rows * width], &mut narrow[..rows * width]);
+                    products.multiply(x, gate_up, wide, rounded);
+                    pass_gate(self.team, gate, wide, width, narrow);
+                    products.multiply(narrow, down, x, rounded);
+                }
+            }
+        }
+    }
+
     /// y ← x·Wᵀ. The cutting has no influence on the bits.
     pub fn multiply(self, x: &[f32], weight: &Weight, y: &mut [f32], rounded: &mut RoundedRows) {
         let (input, output) = (weight.inputs(), weight.outputs());
@@ -197,6 +251,12 @@ impl Products<'_> {
             }
         }
     }
+}
+
+/// `narrow` [rows, width] ← gate · up of `wide` [rows, 2 · width].
+fn pass_gate(team: &Team, gate: Gate, wide: &[f32], width: usize, narrow: &mut [f32]) {
+    let parts = wide.chunks(2 * TASK_ROWS * width).zip(narrow.chunks_mut(TASK_ROWS * width));
+    team.each(parts.collect(), |(wide, narrow)| gate.rows(wide, width, narrow));
 }
 
 #[cfg(test)]

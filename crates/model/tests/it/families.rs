@@ -208,6 +208,67 @@ fn tensors_that_follow_from_the_configuration_may_be_there() {
 }
 
 #[test]
+fn an_output_table_of_its_own_counts_though_the_configuration_ties_it() {
+    let source = folder("llama_linear");
+    let tokens = tokens(&source);
+    let reader = WeightsReader::open_folder(&source).unwrap();
+    let shape = reader.shape("model.embed_tokens.weight").unwrap();
+    let mut table = vec![0.0; shape.iter().product()];
+    reader.read("model.embed_tokens.weight", &mut table).unwrap();
+    let logits = |head: Option<(&[f32], bool)>| {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::copy(source.join("model.safetensors"), folder.path().join("model.safetensors")).unwrap();
+        let mut config: Value =
+            serde_json::from_slice(&std::fs::read(source.join("config.json")).unwrap()).unwrap();
+        if let Some((head, tied)) = head {
+            config["tie_word_embeddings"] = json!(tied);
+            add_tensor(&folder.path().join("model.safetensors"), "lm_head.weight", &shape, head);
+        }
+        std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+        let model = InferenceModel::load(folder.path()).unwrap();
+        let sizes = model::ModelSizes::of_path(folder.path(), WeightFormat::F32).unwrap();
+        assert_eq!(sizes.weight_bytes(), model.weight_bytes());
+        (model.config().tie_embeddings, same_bits("tied", &model, &tokens, &[(TOKENS, 1)]))
+    };
+    let other: Vec<f32> = table.iter().rev().copied().collect();
+    assert!(logits(Some((&table, true))) == logits(None), "the same table twice is one");
+    let untied = logits(Some((&other, false)));
+    assert!(untied != logits(None));
+    assert!(logits(Some((&other, true))) == untied, "the tensors count");
+}
+
+/// Adds an F32 tensor to a safetensors file.
+fn add_tensor(path: &Path, name: &str, shape: &[usize], values: &[f32]) {
+    let whole = std::fs::read(path).unwrap();
+    let length = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let mut header: serde_json::Map<String, Value> = serde_json::from_slice(&whole[8..8 + length]).unwrap();
+    let data = &whole[8 + length..];
+    let offsets = json!([data.len(), data.len() + 4 * values.len()]);
+    header.insert(name.into(), json!({ "dtype": "F32", "shape": shape, "data_offsets": offsets }));
+    let text = serde_json::to_string(&header).unwrap();
+    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(text.as_bytes());
+    bytes.extend(data);
+    bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn what_has_no_end_is_not_read() {
+    let source = folder("olmo2");
+    for name in ["config.json", "model.safetensors", "model.safetensors.index.json"] {
+        let target = tempfile::tempdir().unwrap();
+        for other in ["config.json", "model.safetensors"].iter().filter(|other| !name.starts_with(**other)) {
+            std::fs::copy(source.join(other), target.path().join(other)).unwrap();
+        }
+        std::os::unix::fs::symlink("/dev/zero", target.path().join(name)).unwrap();
+        let problem = InferenceModel::load(target.path()).unwrap_err().to_string();
+        assert!(problem.contains(name) && problem.contains("no regular file"), "{problem}");
+    }
+}
+
+#[test]
 fn shards_are_read_as_one_model() {
     let source = folder("olmo2");
     let whole = std::fs::read(source.join("model.safetensors")).unwrap();

@@ -21,6 +21,31 @@ use crate::loaded::{Configuration, Tokenizer};
 pub use clock::Moment;
 pub(crate) use template::ChatTemplate;
 
+/// Names that templates are given in any case, or that `apply_chat_template` of `transformers` keeps for itself. Whoever
+/// takes [`Conversation::variables`] from strangers refuses these.
+pub const NAMES_OF_TEMPLATES: [&str; 20] = [
+    "messages",
+    "conversation",
+    "tools",
+    "documents",
+    "add_generation_prompt",
+    "continue_final_message",
+    "chat_template",
+    "tokenize",
+    "bos_token",
+    "eos_token",
+    "pad_token",
+    "unk_token",
+    "sep_token",
+    "cls_token",
+    "mask_token",
+    "raise_exception",
+    "strftime_now",
+    "namespace",
+    "range",
+    "dict",
+];
+
 /// One turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {

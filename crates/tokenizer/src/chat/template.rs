@@ -109,7 +109,9 @@ fn variables(conversation: &Conversation, configuration: &Configuration) -> Map<
     ];
     let tokens =
         tokens.into_iter().filter_map(|(name, token)| Some((name.to_owned(), Value::String(token.clone()?))));
-    tokens.chain(conversation.variables.clone()).collect()
+    let others =
+        configuration.others.iter().map(|(name, token)| ((*name).to_owned(), Value::String(token.clone())));
+    tokens.chain(others).chain(conversation.variables.clone()).collect()
 }
 
 /// The messages as templates see them, and the text that stays open if the last one does.

@@ -178,3 +178,66 @@ fn a_long_conversation_is_within_the_limits() {
         }
     }
 }
+
+/// A folder of a small vocabulary with these files beside it.
+fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let vocabulary = r#"{"added_tokens": [{"id": 2, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false,
+        "normalized": false, "special": true}], "model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}}"#;
+    for (name, text) in [("tokenizer.json", vocabulary)].iter().chain(files) {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn a_conversation_with_tools_has_the_template_for_them() {
+    let list = r#"{"chat_template": [{"name": "default", "template": "plain"}, {"name": "tool_use", "template": "tools"}]}"#;
+    let of_files = [
+        ("tokenizer_config.json", list),
+        ("chat_template.jinja", "file"),
+        ("additional_chat_templates/tool_use.jinja", "file for tools"),
+    ];
+    let plain = hello();
+    let with_tools = Conversation { tools: Some(vec![json!({"type": "function"})]), ..hello() };
+    for (files, expected) in [
+        (&of_files[..1], ["plain", "tools"]),
+        (&of_files[..2], ["file", "file"]),
+        (&of_files, ["file", "file for tools"]),
+    ] {
+        let tokenizer = Tokenizer::load(folder(files).path()).unwrap();
+        let found =
+            [&plain, &with_tools].map(|conversation| tokenizer.render_conversation(conversation).unwrap());
+        assert_eq!(found, expected);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn what_has_no_end_is_not_read() {
+    for name in ["tokenizer_config.json", "chat_template.jinja"] {
+        let folder = folder(&[]);
+        std::os::unix::fs::symlink("/dev/zero", folder.path().join(name)).unwrap();
+        let message = Tokenizer::load(folder.path()).err().unwrap().to_string();
+        assert!(message.contains(name) && message.contains("no regular file"), "{message}");
+    }
+}
+
+#[test]
+fn tokens_of_the_configuration_alone_count() {
+    let with = |id: u32, token: &str| {
+        let config = json!({
+            "sep_token": "<sep>", "chat_template": "{{ sep_token }}{{ cls_token }}",
+            "added_tokens_decoder": {"2": {"content": "<s>", "special": true}, id.to_string(): {"content": token, "special": true}},
+        });
+        folder(&[("tokenizer_config.json", &config.to_string())])
+    };
+    let tokenizer = Tokenizer::load(with(3, "<end>").path()).unwrap();
+    assert_eq!(tokenizer.encode("a<end>b<s>").unwrap(), [0, 3, 1, 2]);
+    assert_eq!((tokenizer.special_id("<end>"), tokenizer.vocabulary_size()), (Some(3), 4));
+    assert_eq!(tokenizer.render_conversation(&hello()).unwrap(), "<sep>");
+    let message = Tokenizer::load(with(9, "<end>").path()).err().unwrap().to_string();
+    assert!(message.contains("<end>") && message.contains("token 9"), "{message}");
+}

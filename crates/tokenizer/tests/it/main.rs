@@ -2,14 +2,19 @@
 
 mod cases;
 mod chat;
+mod memory;
 
 use std::fs;
 use std::path::Path;
 
+use compute::allocation::Counting;
 use documents::{Document, ShardWriter};
 use provenance::digest::sha256;
 use provenance::{Context, StageOutput};
 use tokenizer::{Error, Message, SPECIAL_TOKENS, Settings, StreamDecoder, Tokenizer, build};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 /// Language, training text, and a sentence that says the same in all of them.
 const TEXTS: [(&str, &str, &str); 5] = [

@@ -1,15 +1,34 @@
 //! Quantised weights spread out to bf16, in the order of the tiles.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
 use super::{COLUMNS, DEPTH, STEP_NUMBERS, TILE, TILE_NUMBERS};
-use crate::path::vectorised;
+use crate::path::{CpuPath, vectorised};
 use crate::product::PANEL_COLUMNS;
 use crate::quantised::{Bits, GROUP, QuantisedMatrix};
 
 const HALVES: usize = PANEL_COLUMNS / COLUMNS;
 
 /// The steps of a panel of 32 outputs (half of one of W's) from `first` on that `numbers` has room for. A step is a group.
-pub fn spread(matrix: &QuantisedMatrix, panel: usize, first: usize, numbers: &mut [u16]) {
+/// `next` is the panel and step that will be asked for afterwards: they are on their way by then.
+pub fn spread(
+    matrix: &QuantisedMatrix,
+    panel: usize,
+    first: usize,
+    numbers: &mut [u16],
+    next: Option<(usize, usize)>,
+) {
     const { assert!(DEPTH == GROUP) };
+    #[cfg(target_arch = "x86_64")]
+    if CpuPath::current() == CpuPath::Avx512 {
+        // The other half of the same panel is fetched with the first.
+        let is_here = |next: &(usize, usize)| (next.0 / HALVES, next.1) == (panel / HALVES, first);
+        let ahead = next.filter(|next| next.0 / HALVES < matrix.panels() && !is_here(next));
+        // SAFETY: the processor has AVX-512 F, BW and VL.
+        return unsafe { avx512::spread(matrix, panel, first, numbers, ahead) };
+    }
+    let _ = next;
     let (bits, _, weights) = matrix.panel(panel / HALVES);
     match bits {
         Bits::Eight => eight(weights, first, panel % HALVES, numbers),
