@@ -7,7 +7,8 @@ clients ask: whole answers, streams, streams that are left, nonsense, wrong keys
 renews the certificate, breaks it, makes and revokes keys, and asks for reloads. At the end it sends SIGTERM with streams
 under way, expects exit code 0, and runs `eulalia verify` on the state. Prints answers by kind, every answer that no kind
 explains, and the resident memory over time; exit code 1 if anything is unexplained, memory grows by more than a tenth after
-the first quarter, or the log does not verify. Needs Python alone, and `openssl` for the certificates.
+the first quarter, or the log does not verify. The model's cache is filled before the clock starts: its pages are taken from
+the system as they are first written, in steps of 2 MiB where those are large pages, and that is no growth. Needs Python alone, and `openssl` for the certificates.
 """
 
 import argparse
@@ -26,6 +27,9 @@ import sys
 import tempfile
 import threading
 import time
+
+# Tokens in a block of the cache (`model::BLOCK_POSITIONS`).
+BLOCK_TOKENS = 64
 
 # What each kind of request may be answered with. 429: a limit or a full queue; 503: the upstream is away.
 EXPECTED = {
@@ -182,8 +186,6 @@ format = "json"
 [[models]]
 name = "own"
 path = "{arguments.model.resolve()}"
-# So little that the tiny release's prefix cache is full within the first minute: pages of a cache are taken from the system as it
-# fills, and what grows after that is something else.
 memory = {arguments.memory}
 """
     if soak.upstream:
@@ -259,6 +261,41 @@ def client(soak, number):
         time.sleep(chance.uniform(0, 0.05))
 
 
+def fill_cache(soak):
+    """Writes every block of the model's cache: texts that nobody has sent are kept until the cache has held twice its blocks."""
+    blocks, kept, chance = cache_blocks(soak), 0, random.Random(0)
+    while kept < 2 * blocks:
+        words = " ".join(str(chance.randrange(10**6)) for _ in range(120))
+        answer = answer_to(soak, "POST", "/v1/completions", soak.keys[0], {"model": "own", "prompt": words, "max_tokens": 1})
+        # A block is kept once it is complete.
+        new = json.loads(answer)["usage"]["prompt_tokens"] // BLOCK_TOKENS
+        if new == 0:
+            sys.exit("the prompts that should fill the cache are shorter than one of its blocks")
+        kept += new
+    print(f"the cache's {blocks} blocks are written")
+
+
+def cache_blocks(soak):
+    for line in answer_to(soak, "GET", "/metrics", soak.keys[1]).decode().splitlines():
+        if line.startswith('eulalia_cache_blocks{model="own"}'):
+            return int(line.split()[-1])
+    sys.exit("the metrics do not say how many blocks the cache has")
+
+
+def answer_to(soak, method, path, key, body=None):
+    connection = soak.connection()
+    try:
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        response = connection.getresponse()
+        text = response.read()
+        if response.status != 200:
+            sys.exit(f"{method} {path}: {response.status} {text.decode()}")
+        return text
+    finally:
+        connection.close()
+
+
 def trouble(soak, server):
     """Keys, certificates and settings change under the load."""
     while not soak.done.wait(5):
@@ -298,6 +335,7 @@ def soak(arguments, folder):
             [soak.eulalia, "serve", "--config", folder / "settings.toml"], stdout=subprocess.DEVNULL, stderr=log
         )
     wait_until_open(soak, server)
+    fill_cache(soak)
     threads = [threading.Thread(target=client, args=(soak, number), daemon=True) for number in range(arguments.clients)]
     threads.append(threading.Thread(target=trouble, args=(soak, server), daemon=True))
     for thread in threads:

@@ -102,6 +102,11 @@ impl Chains {
         }
     }
 
+    /// Names of the chains that differ from that of everybody.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.named.keys().map(String::as_str)
+    }
+
     /// What all filters did so far: those of everybody, then those that other chains have alone, as `chain/filter`.
     pub fn counts(&self) -> Vec<Count> {
         let mut counts = self.everybody.counts_with("");

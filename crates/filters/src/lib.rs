@@ -17,6 +17,7 @@ mod personal;
 mod rows;
 mod settings;
 mod stage;
+mod written;
 
 pub use chain::{Chain, Chains, FilterStream, Refusal, Stopped, Verdict};
 pub use counts::Count;

@@ -127,7 +127,9 @@ fn earliest(text: &str, sign: usize, row_floor: usize, may_be_bracket: bool) -> 
 fn row_end(text: &str, sign: usize, limit: usize, is_end: bool) -> Option<(usize, bool)> {
     let mut at = sign;
     loop {
-        let word = text[at..].find(char::is_whitespace).map_or(text.len(), |length| at + length);
+        // No further than the limit: of a text without spaces every row would look through all the rest.
+        let most = ceiling(text, limit.max(at));
+        let word = text[at..most].find(char::is_whitespace).map_or(most, |length| at + length);
         if word >= limit {
             return Some((floor(text, limit), true));
         }
@@ -220,8 +222,9 @@ fn hidden_end(text: &str, at: usize, limit: usize, is_end: bool) -> Option<(usiz
     loop {
         let label = after_space(end);
         let is_part = |character: char| character.is_alphanumeric() || matches!(character, '-' | '.');
-        let length = text[label..].find(|character| !is_part(character));
-        let label_end = length.map_or(text.len(), |length| label + length);
+        let most = ceiling(text, limit.max(label));
+        let length = text[label..most].find(|character| !is_part(character));
+        let label_end = length.map_or(most, |length| label + length);
         if label_end >= limit {
             return Some((floor(text, limit), true));
         }
@@ -294,5 +297,22 @@ mod tests {
         check("Tel. 030 1234567, heute", ". 030 1234567, heute");
         check("κείμενο χωρίς τίποτα", "τίποτα");
         check("IBAN: DE 89 3704", "IBAN: DE 89 3704");
+    }
+
+    /// Each row looks at what is its own: less than a second in all. Were each to look for a space through all the rest, this
+    /// would take far more than five minutes on any machine.
+    #[test]
+    fn a_text_without_spaces_is_looked_through_once() {
+        let started = std::time::Instant::now();
+        for part in ["12-", "a@", "1(at)", "é:", "１２"] {
+            let text = part.repeat((4 << 20) / part.len());
+            let (mut at, mut rows) = (0, 0);
+            while let Next::Row { end, .. } = next_row(&text, at, at, true) {
+                (at, rows) = (end, rows + 1);
+            }
+            let most = LONGEST_ROW + CHARACTER;
+            assert!(text.len() - at < most && rows >= text.len() / most, "{part}: {rows} rows to {at}");
+        }
+        assert!(started.elapsed().as_secs() < 300, "{:?}", started.elapsed());
     }
 }

@@ -70,7 +70,7 @@ pub enum Action {
 }
 
 /// One filter.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum FilterSettings {
     Length(LengthSettings),
@@ -120,8 +120,7 @@ impl FilterSettings {
 }
 
 /// Texts longer than this; to replace means to cut.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LengthSettings {
     pub name: String,
     pub action: Action,
@@ -130,8 +129,7 @@ pub struct LengthSettings {
 }
 
 /// Letters of scripts that are not in the list.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ScriptsSettings {
     pub name: String,
     pub action: Action,
@@ -139,21 +137,14 @@ pub struct ScriptsSettings {
     /// emoji, combining marks) is always allowed.
     pub allowed: Vec<String>,
     /// What stands for a run of letters that are not allowed.
-    #[serde(default = "replacement_character")]
     pub replacement: String,
 }
 
-fn replacement_character() -> String {
-    "\u{FFFD}".to_string()
-}
-
 /// Characters that a reader does not see but a model reads; to replace means to leave out.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct InvisibleSettings {
     pub name: String,
     pub action: Action,
-    #[serde(default = "HiddenCharacters::all")]
     pub what: Vec<HiddenCharacters>,
 }
 
@@ -179,32 +170,21 @@ impl HiddenCharacters {
         HiddenCharacters::ZeroWidth,
         HiddenCharacters::Controls,
     ];
-
-    fn all() -> Vec<HiddenCharacters> {
-        HiddenCharacters::ALL.to_vec()
-    }
 }
 
 /// Personal data by the rules of the corpus; to replace means to put the corpus's placeholders.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PersonalDataSettings {
     pub name: String,
     pub action: Action,
-    #[serde(default = "all_personal_data")]
     pub kinds: Vec<PersonalData>,
     /// ISO 639-1 code of the language that texts are in; without it the words and forms of all 24 count.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub language: Option<String>,
 }
 
-fn all_personal_data() -> Vec<PersonalData> {
-    PersonalData::ALL.to_vec()
-}
-
 /// Regular expressions.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PatternsSettings {
     pub name: String,
     pub action: Action,
@@ -212,28 +192,16 @@ pub struct PatternsSettings {
     /// [`crate::patterns::OPEN_REPETITIONS`] more.
     pub block: Vec<String>,
     /// A blocked stretch that one of these matches whole is let pass.
-    #[serde(default)]
     pub allow: Vec<String>,
-    #[serde(default = "removed")]
     pub replacement: String,
 }
 
-fn removed() -> String {
-    "<REMOVED>".to_string()
-}
-
 /// Passages of texts that were opted out, known by the digests of their runs of words.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PassagesSettings {
     pub name: String,
     pub action: Action,
     /// Made by `eulalia opt-out passages`.
     pub file: PathBuf,
-    #[serde(default = "opted_out")]
     pub replacement: String,
-}
-
-fn opted_out() -> String {
-    "<OPTED_OUT>".to_string()
 }

@@ -44,6 +44,7 @@ fn main() -> Result<(), Failure> {
         threads: arguments.threads,
         weights: serde_json::from_value(json!(arguments.weights))?,
         context_length: Some(2_048),
+        leaves_room: true,
         ..EngineSettings::default()
     };
     let engine = Arc::new(Engine::start(&arguments.model, &settings)?);

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use crate::api::failure::ApiFailure;
 use crate::audit::{AuditEvent, AuditLog, Content};
 use crate::audit_policy::AuditContent;
-use crate::conversation::Conversation;
+use crate::conversation::{Conversation, KeptPrompt};
 use crate::error::ServingError;
 use crate::identity::Caller;
 use crate::keys::random_hex;
@@ -131,11 +131,11 @@ impl Account {
 
     /// Begins to keep the conversation, if the tenant's policy asks; `prompt` is what stands in the request's field of that
     /// name, `most` the bytes of it that are kept. Before any work: what could not be sealed is not answered.
-    pub fn keep_prompt(
+    pub fn keep_prompt<P: Into<KeptPrompt>>(
         &self,
         most: usize,
         field: &'static str,
-        prompt: impl FnOnce() -> Value,
+        prompt: impl FnOnce() -> P,
     ) -> Result<(), ApiFailure> {
         let policy = &self.0.caller.policy.audit;
         if policy.content == AuditContent::None {

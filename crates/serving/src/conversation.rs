@@ -23,10 +23,25 @@ pub struct Conversation {
     field: &'static str,
     /// The prompt as JSON.
     prompt: Option<String>,
+    /// A field beside it, as JSON.
+    beside: Option<(&'static str, String)>,
     answers: BTreeMap<usize, Answer>,
     answer_bytes: usize,
     prompt_is_cut: bool,
+    is_without_beside: bool,
     answers_are_cut: bool,
+}
+
+/// A prompt as it is kept: what stands in its field, and what was said beside it in another.
+pub struct KeptPrompt {
+    pub prompt: Value,
+    pub beside: Option<(&'static str, Value)>,
+}
+
+impl From<Value> for KeptPrompt {
+    fn from(prompt: Value) -> KeptPrompt {
+        KeptPrompt { prompt, beside: None }
+    }
 }
 
 /// One answer.
@@ -41,11 +56,11 @@ struct Answer {
 impl Conversation {
     /// Begins one; `prompt` is what stands in the request's field of that name. `Err` if the keys of the policy cannot be
     /// read.
-    pub fn begin(
+    pub fn begin<P: Into<KeptPrompt>>(
         policy: &AuditPolicy,
         most: usize,
         field: &'static str,
-        prompt: impl FnOnce() -> Value,
+        prompt: impl FnOnce() -> P,
     ) -> Result<Conversation, String> {
         let recipients = policy.recipients.iter().map(|text| Recipient::read(text));
         let mut begun = Conversation {
@@ -56,11 +71,17 @@ impl Conversation {
             ..Conversation::default()
         };
         if begun.wanted.has_prompts() {
-            let mut text = prompt().to_string();
+            let KeptPrompt { prompt, beside } = prompt().into();
+            let mut text = prompt.to_string();
             if text.len() > most {
                 text.truncate(text.floor_char_boundary(most));
                 begun.prompt_is_cut = true;
             }
+            // Whole or not at all.
+            let beside = beside.map(|(name, value)| (name, value.to_string()));
+            begun.is_without_beside =
+                beside.as_ref().is_some_and(|(_, value)| text.len() + value.len() > most);
+            begun.beside = beside.filter(|_| !begun.is_without_beside);
             begun.prompt = Some(text);
         }
         Ok(begun)
@@ -124,7 +145,7 @@ impl Conversation {
             return None;
         }
         let mut cut = Vec::new();
-        cut.extend(self.prompt_is_cut.then_some("prompt"));
+        cut.extend((self.prompt_is_cut || self.is_without_beside).then_some("prompt"));
         cut.extend(self.answers_are_cut.then_some("answers"));
         let event = |kind: &str| AuditEvent::new(kind).with("id", id).with("tenant", tenant);
         let sealed = encrypt(&self.recipients, self.text(id, &cut).as_bytes());
@@ -145,6 +166,9 @@ impl Conversation {
             }
             Some(prompt) => text.push_str(&format!(",\"{}\":{prompt}", self.field)),
             None => (),
+        }
+        if let Some((name, value)) = &self.beside {
+            text.push_str(&format!(",\"{name}\":{value}"));
         }
         if self.wanted.has_answers() {
             let answers: Vec<Value> = self.answers.iter().map(rendered).collect();
@@ -222,5 +246,24 @@ mod tests {
         assert_eq!(found["messages"], "[{\"role\":");
         assert_eq!(found["answers"], json!([{"index": 0, "content": "Ελλά"}, {"index": 1, "content": "b"}]));
         assert_eq!(found["truncated"], json!(["prompt", "answers"]));
+    }
+
+    #[test]
+    fn what_the_template_was_told_is_kept_beside_the_messages() {
+        let check = |most, variables: Value, cut: Value| {
+            let identity = Identity::make().unwrap();
+            let recipients = vec![identity.recipient().to_string()];
+            let policy = AuditPolicy { content: AuditContent::Prompts, recipients };
+            let beside = || Some(("chat_template_kwargs", json!({"enable_thinking": false})));
+            let prompt = || KeptPrompt { prompt: json!([]), beside: beside() };
+            let conversation = Conversation::begin(&policy, most, "messages", prompt).unwrap();
+            let sealed = conversation.seal("a1", "t1").unwrap().sealed.unwrap();
+            let kept: Value =
+                serde_json::from_slice(&decrypt(&[identity], &sealed).unwrap().unwrap()).unwrap();
+            assert_eq!((&kept["messages"], &kept["chat_template_kwargs"]), (&json!([]), &variables));
+            assert_eq!(kept["truncated"], cut);
+        };
+        check(100, json!({"enable_thinking": false}), Value::Null);
+        check(10, Value::Null, json!(["prompt"]));
     }
 }

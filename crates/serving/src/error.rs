@@ -19,6 +19,10 @@ pub enum ServingError {
         "state database {path} has schema {found}, this program knows {known}: use the program that wrote it, or newer"
     )]
     NewerSchema { path: PathBuf, found: i64, known: i64 },
+    #[error(
+        "state database {path} has schema {found}, this program {known}: its next start with this program brings it up to date"
+    )]
+    OtherSchema { path: PathBuf, found: i64, known: i64 },
     #[error("no key with id `{id}`; `eulalia keys list` shows the ids (8 letters and digits after `eu-`)")]
     NoSuchKey { id: String },
     #[error(
@@ -29,7 +33,7 @@ pub enum ServingError {
     NoSuchTenant { name: String },
     #[error("there is, or was, a tenant `{name}`; choose another name")]
     TenantTwice { name: String },
-    #[error("tenant's policy {tenant}: {problem}")]
+    #[error("tenant's policy{}: {problem}", of(.tenant))]
     Policy { tenant: String, problem: String },
     #[error("{what} `{found}`: expected {expected}")]
     BadName { what: &'static str, found: String, expected: &'static str },
@@ -69,4 +73,9 @@ pub enum ServingError {
     ModelTwice { name: String },
     #[error("the server's threads cannot start: {0}")]
     Runtime(std::io::Error),
+}
+
+/// Behind what a message is about: whose, where that is known.
+fn of(name: &str) -> String {
+    if name.is_empty() { String::new() } else { format!(" {name}") }
 }

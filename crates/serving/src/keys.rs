@@ -162,6 +162,9 @@ impl KeyStore {
     /// Makes a key as ordered. The tenant is created on its first key.
     pub fn make(&self, order: &KeyOrder, now: u64) -> Result<NewKey, ServingError> {
         order.check(now)?;
+        if self.store.tenant_named(&order.tenant)?.is_none() {
+            check_new_tenant_name(&order.tenant)?;
+        }
         self.store.tenant(&order.tenant, &random_hex(8)?, now)?;
         self.add(self.prepare(order, now)?)
     }
@@ -420,6 +423,29 @@ pub(crate) fn check_name(what: &'static str, name: &str) -> Result<(), ServingEr
     }
 }
 
+/// The name of a tenant that is not there yet: nobody reads two names as one, since what cannot be seen would make them differ.
+pub(crate) fn check_new_tenant_name(name: &str) -> Result<(), ServingError> {
+    check_name("tenant", name)?;
+    match name.trim() != name || name.chars().any(is_unseen) {
+        false => Ok(()),
+        true => Err(ServingError::BadName {
+            what: "tenant",
+            found: name.chars().take(40).flat_map(char::escape_default).collect(),
+            expected: "a name without spaces at its ends and without characters that cannot be seen",
+        }),
+    }
+}
+
+/// Characters without a shape of their own: soft hyphens, joiners, marks of direction, fillers, tags.
+fn is_unseen(character: char) -> bool {
+    matches!(
+        character,
+        '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}' | '\u{180B}'..='\u{180F}'
+            | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{3164}'
+            | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFB}' | '\u{E0000}'..='\u{E0FFF}'
+    )
+}
+
 fn random_bytes<const N: usize>() -> Result<[u8; N], ServingError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| ServingError::Random(error.to_string()))?;
@@ -589,6 +615,11 @@ mod tests {
         let (_folder, keys) = keys();
         for bad in ["", "  ", "a\nb", &"x".repeat(101)] {
             assert!(keys.new_key(bad, "label", Role::User, None, 1).is_err(), "{bad:?}");
+        }
+        for unseen in
+            ["Amt ", "\u{3000}Amt", "A\u{200B}mt", "Amt\u{202E}", "\u{FEFF}Amt", "A\u{AD}mt", "Amt\u{E0041}"]
+        {
+            assert!(keys.new_key(unseen, "label", Role::User, None, 1).is_err(), "{unseen:?}");
         }
         keys.new_key("Ελληνικό Πανεπιστήμιο", "ключ", Role::User, None, 1).unwrap();
         keys.new_key("tenant", "", Role::User, None, 1).unwrap();

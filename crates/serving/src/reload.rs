@@ -123,14 +123,18 @@ async fn reload(server: &Arc<Server>, controls: &Controls) {
         Err(problem) => return note_refusal(server, "settings_refused", &problem),
     };
     if let (Some(certificates), Some(tls)) = (&server.certificates, &change.settings.tls) {
-        if let Err(error) = certificates.reload(tls) {
-            return note_refusal(server, "settings_refused", &error.to_string());
+        match certificates.reload(tls) {
+            Err(error) => return note_refusal(server, "settings_refused", &error.to_string()),
+            Ok(true) => note_certificates(server),
+            Ok(false) => {}
         }
-        note_certificates(server);
     }
     let Change { settings, changed, needs_restart } = change;
     log::set_level(settings.log.level);
     server.replace_settings(settings, parts);
+    let looking = server.clone();
+    // Reading waits for the disk: not on the threads that serve connections.
+    let _ = tokio::task::spawn_blocking(move || looking.warn_of_policies()).await;
     if needs_restart.iter().any(|key| key == "models") {
         let loaded: Vec<&str> = server.models.iter().map(|model| model.name.as_str()).collect();
         let loaded = loaded.join(", ");

@@ -3,7 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -13,7 +13,7 @@ use provenance::{Cancellation, Clock, Context};
 use serde::Serialize;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use crate::account::Account;
@@ -31,6 +31,7 @@ use crate::operations::probes;
 use crate::operations::spans::Tracer;
 use crate::page::Sessions;
 use crate::parts::Parts;
+use crate::policy_names::Known;
 use crate::refused_sign_ins::RefusedSignIns;
 use crate::reload::{Controls, keep_up};
 use crate::routes;
@@ -48,8 +49,10 @@ const STRANGERS_EVERY: Duration = Duration::from_secs(1);
 const STOP_CHECK: Duration = Duration::from_millis(50);
 /// For sending the last spans.
 const EXPORT_END: Duration = Duration::from_secs(3);
-/// Threads that encode prompts; further prompts wait.
+/// Threads that encode prompts and wait for the disk; further prompts wait.
 const ENCODING_THREADS: usize = 8;
+/// Exports of the audit log at once: each keeps one of those threads for as long as its client reads.
+const EXPORTS: usize = 2;
 
 /// What a server did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -75,6 +78,8 @@ pub struct Server {
     /// Sign-ins that failed since the audit log was last told.
     pub refused_sign_ins: RefusedSignIns,
     pub audit: Arc<AuditLog>,
+    /// Places for exports of it.
+    pub exports: Arc<Semaphore>,
     pub metrics: Arc<Metrics>,
     /// Records requests for a collector, if the settings ask.
     pub tracer: Arc<Tracer>,
@@ -90,8 +95,8 @@ pub struct Server {
     pub strangers: AtomicU64,
     /// So many of them the audit log has.
     strangers_noted: AtomicU64,
-    /// The server was asked to stop and will take no new connections.
-    draining: AtomicBool,
+    /// Raised when the server is asked to stop.
+    cancellation: Cancellation,
     /// Held while this server writes the audit log of its state folder.
     _lock: File,
 }
@@ -132,6 +137,7 @@ pub fn serve_with(
 ) -> Result<ServeReport, ServingError> {
     settings.check()?;
     let server = Arc::new(Server::open(settings, models, context)?);
+    server.warn_of_policies();
     server.audit.append_and_wait(server.started())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(context.threads.clamp(1, 16))
@@ -140,7 +146,7 @@ pub fn serve_with(
         .enable_all()
         .build()
         .map_err(ServingError::Runtime)?;
-    let connections = runtime.block_on(listen(&server, &context.cancellation, controls, bound))?;
+    let connections = runtime.block_on(listen(&server, controls, bound))?;
     // Whatever did not end in time ends here; its accounts are settled as abandoned.
     runtime.shutdown_timeout(Duration::from_secs(1));
     server.note_strangers();
@@ -164,7 +170,6 @@ pub fn serve_with(
 /// Binds the sockets and answers on them until the wish to stop. Returns how many connections there were.
 async fn listen(
     server: &Arc<Server>,
-    cancellation: &Cancellation,
     controls: Controls,
     bound: impl FnOnce(SocketAddr),
 ) -> Result<u64, ServingError> {
@@ -189,7 +194,7 @@ async fn listen(
         settings: server.settings.clone(),
         places: settings.maximum_connections,
     };
-    // Probes are answered to the end: they say that the server is going.
+    // Probes are answered until the last request is: they say that the server is going.
     let probes = probes.map(|listener| Listening {
         listener,
         certificates: None,
@@ -197,12 +202,12 @@ async fn listen(
         settings: server.settings.clone(),
         places: probes::PLACES,
     });
-    let probing = probes.map(|probes| tokio::spawn(connection::accept(probes, stopping.clone())));
+    let (last_probe, no_probes) = watch::channel(false);
+    let probing = probes.map(|probes| tokio::spawn(connection::accept(probes, no_probes)));
     let accepting = tokio::spawn(connection::accept(main, stopping));
-    while !cancellation.is_cancelled() {
+    while !server.is_draining() {
         tokio::time::sleep(STOP_CHECK).await;
     }
-    server.draining.store(true, Ordering::SeqCst);
     tracing::info!("asked to stop; requests under way are answered");
     tokio::time::sleep(server.settings().drain_grace()).await;
     stop.send_replace(true);
@@ -216,6 +221,7 @@ async fn listen(
     last_span.send_replace(true);
     // A collector that does not answer is not waited for.
     let _ = timeout(EXPORT_END, exporting).await;
+    last_probe.send_replace(true);
     if let Some(probing) = probing {
         probing.abort();
     }
@@ -259,7 +265,10 @@ impl Server {
         let lock = lock_state(state_folder)?;
         if keys.usable(seconds(&context.clock))? == 0 {
             // Keys are looked up afresh for every request: one that is made later opens this server at once.
-            tracing::warn!("no key opens this server yet; make one with `eulalia keys new`");
+            tracing::warn!(
+                "no key opens this server yet; make one with `eulalia keys new --state {}`",
+                state_folder.display()
+            );
         }
         let user_secret = keys.store().secret("user_pseudonyms", &random_hex(32)?)?;
         let folder = state_folder.join(AUDIT_FOLDER);
@@ -276,13 +285,14 @@ impl Server {
         Ok(Server {
             settings: Arc::new(Live::new(settings.clone())),
             certificates,
-            draining: AtomicBool::new(false),
+            cancellation: context.cancellation.clone(),
             models,
             keys,
             sessions: Sessions::new(settings.tls.is_some() || !settings.address.ip().is_loopback()),
             throttle: Throttle::new(Instant::now()),
             refused_sign_ins: RefusedSignIns::new(Instant::now()),
             audit: Arc::new(audit),
+            exports: Arc::new(Semaphore::new(EXPORTS)),
             metrics,
             tracer,
             limiter: Arc::new(Limiter::new(Store::open(state_folder)?, context.clock.clone())),
@@ -326,7 +336,7 @@ impl Server {
 
     /// Whether it was asked to stop.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::SeqCst)
+        self.cancellation.is_cancelled()
     }
 
     /// Seconds since 1970.
@@ -374,8 +384,41 @@ impl Server {
         let name = caller.policy.filters.as_deref();
         self.parts().filters.of(name).cloned().ok_or_else(|| {
             let name = name.unwrap_or_default();
-            ApiFailure::internal(&format!("tenant {}: there are no filters `{name}`", caller.tenant))
+            ApiFailure::policy(&caller.tenant, &format!("there is no chain of filters `{name}`"))
         })
+    }
+
+    /// What policies of tenants can name.
+    pub fn known_names(&self) -> Known {
+        let parts = self.parts();
+        let own = self.models.iter().map(|model| model.name.clone());
+        Known {
+            models: Some(own.chain(parts.names()).collect()),
+            filters: parts.filters.names().map(String::from).collect(),
+        }
+    }
+
+    /// Says in the log which policies name what is not there. Waits for the disk.
+    pub fn warn_of_policies(&self) {
+        let tenants = match self.keys.store().tenants() {
+            Ok(tenants) => tenants,
+            Err(error) => {
+                return tracing::warn!(problem = %error, "the tenants' policies cannot be looked at");
+            }
+        };
+        let known = self.known_names();
+        for tenant in tenants.iter().filter(|tenant| tenant.removed_at.is_none()) {
+            for missing in known.missing(&tenant.policy) {
+                tracing::warn!(
+                    tenant = tenant.id,
+                    field = missing.field,
+                    found = missing.name,
+                    expected = missing.expected,
+                    "a tenant's policy names what there is not: {}",
+                    missing.consequence()
+                );
+            }
+        }
     }
 
     fn started(&self) -> AuditEvent {

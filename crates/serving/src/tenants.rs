@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::error::ServingError;
 use crate::identity::TenantPolicy;
-use crate::keys::{check_name, random_hex};
+use crate::keys::{check_new_tenant_name, random_hex};
 use crate::store::{Store, TenantRow};
 
 /// The tenants of one state folder. A running server sees a change from the next request on.
@@ -85,7 +85,7 @@ pub(crate) fn new_tenant(
     policy: &TenantPolicy,
     now: u64,
 ) -> Result<TenantRecord, ServingError> {
-    check_name("tenant", name)?;
+    check_new_tenant_name(name)?;
     policy.check()?;
     if !store.add_tenant(name, new_id, now, policy)? {
         return Err(ServingError::TenantTwice { name: name.to_string() });
@@ -145,8 +145,33 @@ impl TenantPolicy {
             place = fields.entry(part).or_insert(Value::Object(serde_json::Map::new()));
         }
         *place = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
-        serde_json::from_value(whole).map_err(|error| trouble(format!("`{change}`: {error}")))
+        let error = match serde_json::from_value(whole.clone()) {
+            Ok(policy) => return Ok(policy),
+            Err(error) => error,
+        };
+        // Where a list would do, most likely a shell took its quotes away, or one name was meant.
+        let list = as_list(value);
+        let as_list_it_holds = whole
+            .pointer_mut(&format!("/{}", key.replace('.', "/")))
+            .map(|place| *place = list.clone())
+            .is_some_and(|()| serde_json::from_value::<TenantPolicy>(whole).is_ok());
+        Err(trouble(if as_list_it_holds {
+            format!(
+                "`{change}`: expected a list in JSON, within quotes that the shell takes away: '{key}={list}'"
+            )
+        } else {
+            format!("`{change}`: {error}")
+        }))
     }
+}
+
+/// Names with commas between them, with or without brackets, as the list that is meant.
+fn as_list(text: &str) -> Value {
+    let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let name = |name: &str| {
+        name.trim_matches(|letter: char| letter.is_whitespace() || "\"'".contains(letter)).to_string()
+    };
+    inner.split(',').map(name).filter(|name| !name.is_empty()).collect()
 }
 
 #[cfg(test)]
@@ -168,6 +193,23 @@ mod tests {
         {
             assert!(matches!(policy.with(wrong), Err(ServingError::Policy { .. })), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_list_that_is_none_is_answered_with_the_list_that_is_meant() {
+        let message = |change: &str| TenantPolicy::default().with(change).unwrap_err().to_string();
+        for (change, meant) in [
+            ("models=klein", r#"'models=["klein"]'"#),
+            ("models=[klein]", r#"'models=["klein"]'"#),
+            ("models=[klein, 'groß']", r#"'models=["klein","groß"]'"#),
+            ("models=klein,groß", r#"'models=["klein","groß"]'"#),
+            ("models=7", r#"'models=["7"]'"#),
+            ("audit.recipients=age1x", r#"'audit.recipients=["age1x"]'"#),
+        ] {
+            let message = message(change);
+            assert!(message.contains(meant) && message.contains(change), "{message}");
+        }
+        assert!(message("limits.tokens_per_day=6k").contains("expected u64"));
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use provenance::Digest;
+use provenance::digest::sha256;
 use rustls::crypto::ring;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
@@ -34,6 +36,8 @@ pub struct Certificates {
 struct InUse {
     config: Arc<ServerConfig>,
     validity: Option<Validity>,
+    /// Digest of all its files: whether others are new.
+    files: Digest,
 }
 
 /// The files as they were last seen.
@@ -82,13 +86,14 @@ impl Certificates {
         self.live.get().validity
     }
 
-    /// Takes the files of these settings, whether they changed or not; on an error nothing changes.
-    pub fn reload(&self, settings: &TlsSettings) -> Result<(), ServingError> {
+    /// Takes the files of these settings, whether they changed or not, and tells whether something else stands in them than
+    /// before; on an error nothing changes.
+    pub fn reload(&self, settings: &TlsSettings) -> Result<bool, ServingError> {
         let mut watched = self.watched();
         let stamps = stamps(settings);
-        self.live.replace(read(settings)?);
+        let is_new = self.take(read(settings)?);
         *watched = Watched { settings: settings.clone(), taken: stamps.clone(), seen: stamps };
-        Ok(())
+        Ok(is_new)
     }
 
     /// Takes the files if they have changed and stood still since the last look: who replaces two files does not do so
@@ -103,12 +108,20 @@ impl Certificates {
         }
         watched.taken = now;
         match read(&watched.settings) {
-            Ok(in_use) => {
-                self.live.replace(in_use);
-                Look::Taken
-            }
+            Ok(in_use) => match self.take(in_use) {
+                true => Look::Taken,
+                // Written anew, as they were.
+                false => Look::Unchanged,
+            },
             Err(error) => Look::Refused(error),
         }
+    }
+
+    /// Puts these in use; whether their files hold something else than those before.
+    fn take(&self, in_use: InUse) -> bool {
+        let is_new = self.live.get().files != in_use.files;
+        self.live.replace(in_use);
+        is_new
     }
 
     fn watched(&self) -> MutexGuard<'_, Watched> {
@@ -122,6 +135,12 @@ pub fn check_certificates(settings: &TlsSettings) -> Result<Option<Validity>, Se
     read(settings).map(|in_use| in_use.validity)
 }
 
+/// Every file that the settings name.
+fn files(settings: &TlsSettings) -> impl Iterator<Item = &PathBuf> {
+    let own = [&settings.certificate, &settings.private_key];
+    own.into_iter().chain(&settings.client_ca).chain(&settings.client_crls)
+}
+
 fn stamps(settings: &TlsSettings) -> Vec<Option<Stamp>> {
     let stamp = |path: &PathBuf| {
         let of = |metadata: Metadata| Stamp {
@@ -131,20 +150,47 @@ fn stamps(settings: &TlsSettings) -> Vec<Option<Stamp>> {
         };
         std::fs::metadata(path).ok().map(of)
     };
-    let own = [&settings.certificate, &settings.private_key];
-    own.into_iter().chain(&settings.client_ca).chain(&settings.client_crls).map(stamp).collect()
+    files(settings).map(stamp).collect()
+}
+
+/// Files, each read once: what is parsed, and what later files are compared with, are the same bytes, also where a file is
+/// written anew meanwhile.
+#[derive(Default)]
+struct Files {
+    /// Of those that were read, one behind the other.
+    digests: String,
+}
+
+impl Files {
+    fn read(&mut self, path: &Path) -> Result<Vec<u8>, ServingError> {
+        let bytes = std::fs::read(path).map_err(|error| trouble(path, error.to_string()))?;
+        self.digests.push_str(&sha256(&bytes).to_string());
+        Ok(bytes)
+    }
+
+    /// One digest of what stood in all of them, each told from the next.
+    fn digest(&self) -> Digest {
+        sha256(self.digests.as_bytes())
+    }
 }
 
 fn read(settings: &TlsSettings) -> Result<InUse, ServingError> {
-    let chain = read_chain(&settings.certificate)?;
+    let mut files = Files::default();
+    let chain = certificates(&settings.certificate, &files.read(&settings.certificate)?)?;
     let validity = chain.first().and_then(|certificate| validity(certificate));
-    Ok(InUse { config: server_config(settings, chain)?, validity })
+    let config = server_config(settings, chain, &mut files)?;
+    Ok(InUse { config, validity, files: files.digest() })
 }
 
 /// Certificates of a PEM file.
 pub fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, ServingError> {
-    let chain = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+    certificates(path, &Files::default().read(path)?)
+}
+
+/// Certificates in what a PEM file holds.
+fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, ServingError> {
+    let chain = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<Vec<_>, _>>()
         .map_err(|error| trouble(path, format!("expected certificates in PEM: {error}")))?;
     if chain.is_empty() {
         return Err(trouble(path, "expected at least one certificate in PEM, found none".to_string()));
@@ -155,10 +201,11 @@ pub fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, ServingEr
 fn server_config(
     settings: &TlsSettings,
     chain: Vec<CertificateDer<'static>>,
+    files: &mut Files,
 ) -> Result<Arc<ServerConfig>, ServingError> {
-    let verifier = client_verifier(settings)?;
+    let verifier = client_verifier(settings, files)?;
     let path = &settings.private_key;
-    let key = PrivateKeyDer::from_pem_file(path)
+    let key = PrivateKeyDer::from_pem_slice(&files.read(path)?)
         .map_err(|error| trouble(path, format!("expected a private key in PEM: {error}")))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(versions(settings.minimum))
@@ -173,16 +220,19 @@ fn server_config(
 }
 
 /// What the certificates of clients are checked with, if they are asked for.
-fn client_verifier(settings: &TlsSettings) -> Result<Option<Arc<dyn ClientCertVerifier>>, ServingError> {
+fn client_verifier(
+    settings: &TlsSettings,
+    files: &mut Files,
+) -> Result<Option<Arc<dyn ClientCertVerifier>>, ServingError> {
     let Some(path) = &settings.client_ca else { return Ok(None) };
     let mut roots = RootCertStore::empty();
-    for certificate in read_chain(path)? {
+    for certificate in certificates(path, &files.read(path)?)? {
         roots.add(certificate).map_err(|error| trouble(path, format!("no certificate to trust: {error}")))?;
     }
     let mut lists = Vec::new();
     for path in &settings.client_crls {
-        let read = CertificateRevocationListDer::pem_file_iter(path)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let pem = files.read(path)?;
+        let read = CertificateRevocationListDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
         lists.extend(
             read.map_err(|error| trouble(path, format!("expected revocation lists in PEM: {error}")))?,
         );
@@ -209,4 +259,41 @@ fn versions(minimum: TlsVersion) -> &'static [&'static SupportedProtocolVersion]
 
 fn trouble(path: &Path, problem: String) -> ServingError {
     ServingError::Tls { path: path.to_path_buf(), problem }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs::File;
+    use std::io::Write;
+
+    use super::*;
+
+    /// Each path is a pipe until it is opened, and another file from then on.
+    #[test]
+    fn every_file_is_read_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = rcgen::generate_simple_self_signed(vec!["localhost".to_string()]).unwrap();
+        let pipe = |name: &str, text: String| {
+            let path = folder.path().join(name);
+            let other = path.with_extension("other");
+            std::fs::write(&other, "no PEM at all").unwrap();
+            assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+            let at = path.clone();
+            std::thread::spawn(move || {
+                // Waits for the reader.
+                let mut writing = File::options().write(true).open(&at).unwrap();
+                std::fs::rename(&other, &at).unwrap();
+                writing.write_all(text.as_bytes()).unwrap();
+            });
+            path
+        };
+        let (certificate, key) = (own.cert.pem(), own.signing_key.serialize_pem());
+        let mut settings = TlsSettings::new(pipe("chain", certificate.clone()), pipe("key", key.clone()));
+        settings.client_ca = Some(pipe("clients", certificate.clone()));
+        settings.client_certificates = ClientCertificates::Required;
+        let found = read(&settings).unwrap();
+        let digests = [&certificate, &certificate, &key].map(|text| sha256(text.as_bytes()).to_string());
+        assert_eq!(found.files, sha256(digests.concat().as_bytes()));
+        assert!(read(&settings).is_err(), "the other files");
+    }
 }

@@ -8,13 +8,14 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 
 use super::failure::ApiFailure;
 use super::fields::{Fields, whole};
+use super::path::PathPart;
 use crate::account::Account;
 use crate::audit::AuditEvent;
 use crate::body::Body;
@@ -39,7 +40,7 @@ pub async fn list_tenants((State(server), _): Asked) -> Answer {
 }
 
 /// `GET /admin/v1/tenants/{name}`
-pub async fn show_tenant((State(server), _): Asked, Path(name): Path<String>) -> Answer {
+pub async fn show_tenant((State(server), _): Asked, PathPart(name): PathPart) -> Answer {
     Ok(Json(json!(tenant(&server, &name).await?)))
 }
 
@@ -47,7 +48,7 @@ pub async fn show_tenant((State(server), _): Asked, Path(name): Path<String>) ->
 pub async fn new_tenant((State(server), Extension(account)): Asked, Body(body): Body) -> Answer {
     let mut fields = Fields::of_body(&body)?;
     let name = required(&mut fields, "name")?;
-    let policy = fields.take("policy").map(policy).transpose()?.unwrap_or_default();
+    let policy = fields.take("policy").map(|wanted| policy(wanted, &server)).transpose()?.unwrap_or_default();
     fields.finish()?;
     let id = random_hex(8).map_err(|error| ApiFailure::internal(&error.to_string()))?;
     note(&server, &account, "tenant_created", &id, json!({"policy": policy})).await?;
@@ -60,14 +61,14 @@ pub async fn new_tenant((State(server), Extension(account)): Asked, Body(body): 
 /// `PATCH /admin/v1/tenants/{name}`: `policy`, as a whole.
 pub async fn change_tenant(
     (State(server), Extension(account)): Asked,
-    Path(name): Path<String>,
+    PathPart(name): PathPart,
     Body(body): Body,
 ) -> Answer {
     let mut fields = Fields::of_body(&body)?;
     let Some(wanted) = fields.take("policy") else {
         return Err(ApiFailure::field("policy", "the whole policy", "none"));
     };
-    let policy = policy(wanted)?;
+    let policy = policy(wanted, &server)?;
     fields.finish()?;
     let known = tenant(&server, &name).await?;
     note(&server, &account, "tenant_changed", &known.id, json!({"policy": policy})).await?;
@@ -79,7 +80,7 @@ pub async fn change_tenant(
 }
 
 /// `DELETE /admin/v1/tenants/{name}`
-pub async fn remove_tenant((State(server), Extension(account)): Asked, Path(name): Path<String>) -> Answer {
+pub async fn remove_tenant((State(server), Extension(account)): Asked, PathPart(name): PathPart) -> Answer {
     let known = tenant(&server, &name).await?;
     if known.id == account.caller().tenant {
         return Err(own_credential("the tenant whose credential this is cannot remove itself"));
@@ -97,7 +98,7 @@ pub async fn list_keys((State(server), _): Asked) -> Answer {
 }
 
 /// `GET /admin/v1/keys/{id}`
-pub async fn show_key((State(server), _): Asked, Path(id): Path<String>) -> Answer {
+pub async fn show_key((State(server), _): Asked, PathPart(id): PathPart) -> Answer {
     Ok(Json(json!(on_disk(&server, move |server| server.keys.show(&id)).await?)))
 }
 
@@ -116,7 +117,7 @@ pub async fn new_key((State(server), Extension(account)): Asked, Body(body): Bod
 /// `PATCH /admin/v1/keys/{id}`: `label`, `expires_at`.
 pub async fn change_key(
     (State(server), Extension(account)): Asked,
-    Path(id): Path<String>,
+    PathPart(id): PathPart,
     Body(body): Body,
 ) -> Answer {
     let mut fields = Fields::of_body(&body)?;
@@ -129,16 +130,18 @@ pub async fn change_key(
         },
     };
     fields.finish()?;
-    note(&server, &account, "key_changed", &id, json!({"expires_at": expires_at})).await?;
+    // Its id alone goes to the audit log: a path may hold the whole key.
+    let known = on_disk(&server, move |server| server.keys.show(&id)).await?;
+    note(&server, &account, "key_changed", &known.id, json!({"expires_at": expires_at})).await?;
     let changed = on_disk(&server, move |server| {
-        server.keys.change(&id, label.as_deref(), expires_at, server.now())?;
-        server.keys.show(&id)
+        server.keys.change(&known.id, label.as_deref(), expires_at, server.now())?;
+        server.keys.show(&known.id)
     });
     Ok(Json(json!(changed.await?)))
 }
 
 /// `DELETE /admin/v1/keys/{id}`: revokes it.
-pub async fn revoke_key((State(server), Extension(account)): Asked, Path(id): Path<String>) -> Answer {
+pub async fn revoke_key((State(server), Extension(account)): Asked, PathPart(id): PathPart) -> Answer {
     let known = on_disk(&server, move |server| server.keys.show(&id)).await?;
     if known.id == account.caller().key_id {
         return Err(own_credential("a key cannot revoke itself; use another one"));
@@ -154,7 +157,7 @@ pub async fn revoke_key((State(server), Extension(account)): Asked, Path(id): Pa
 /// `POST /admin/v1/keys/{id}/rotate`: `grace_hours`.
 pub async fn rotate_key(
     (State(server), Extension(account)): Asked,
-    Path(id): Path<String>,
+    PathPart(id): PathPart,
     Body(body): Body,
 ) -> Answer {
     let mut fields = Fields::of_body(&body)?;
@@ -203,10 +206,14 @@ fn scopes(value: Value) -> Result<Scopes, ApiFailure> {
         .ok_or_else(|| ApiFailure::field("scopes", expected(), "something else"))
 }
 
-fn policy(value: Value) -> Result<TenantPolicy, ApiFailure> {
+fn policy(value: Value, server: &Server) -> Result<TenantPolicy, ApiFailure> {
     let policy: TenantPolicy = serde_json::from_value(value)
         .map_err(|error| ApiFailure::field("policy", "a tenant's policy", error))?;
     policy.check().map_err(|error| ApiFailure::field("policy", "a policy that can hold", error))?;
+    if let Some(missing) = server.known_names().missing(&policy).into_iter().next() {
+        let found = format!("`{}`", missing.name);
+        return Err(ApiFailure::field(format!("policy.{}", missing.field), missing.expected, found));
+    }
     Ok(policy)
 }
 

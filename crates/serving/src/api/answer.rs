@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -29,19 +29,34 @@ use crate::server::Server;
 /// answer's length bounds.
 const STREAM_BUFFER: usize = 16;
 
-/// A request that was read and checked.
-pub struct Job {
+/// A request that was read and filtered, before any work on its prompts.
+pub struct Asked {
     pub kind: Kind,
     pub model: ServedModel,
+    /// What answers are filtered by.
+    pub chain: Arc<Chain>,
+    /// `None`: any.
+    pub seed: Option<u64>,
+    pub stream: bool,
+    pub stream_usage: bool,
+}
+
+/// What all answers to one request are computed with.
+pub struct Terms {
+    pub tenant: String,
+    /// Seeds of the answers follow from it.
+    pub seed: u64,
+    pub time_limit: Duration,
+    /// Seconds since 1970, for templates that name the date.
+    pub now: u64,
+}
+
+/// A request whose prompts are encoded and checked.
+pub struct Job {
+    pub asked: Asked,
     pub choices: Vec<Choice>,
     /// Of all prompts, each counted once however many answers it gets.
     pub prompt_tokens: usize,
-    pub stream: bool,
-    pub stream_usage: bool,
-    /// The field that complaints about the prompt name.
-    pub prompt_field: &'static str,
-    /// What answers are filtered by.
-    pub chain: Arc<Chain>,
 }
 
 /// One of the answers that a request asks for.
@@ -62,12 +77,38 @@ struct Work {
     choices: Vec<ChoiceText>,
 }
 
-/// Answers a request.
-pub async fn respond(server: &Arc<Server>, account: Account, mut job: Job) -> Result<Response, ApiFailure> {
+/// Answers a request. `encode` makes the answers to compute, and counts the tokens of all prompts.
+pub async fn respond(
+    server: &Arc<Server>,
+    account: Account,
+    asked: Asked,
+    encode: impl FnOnce(&ServedModel, &Terms) -> Result<(Vec<Choice>, usize), ApiFailure> + Send + 'static,
+) -> Result<Response, ApiFailure> {
+    let terms = Terms {
+        tenant: account.caller().tenant.clone(),
+        seed: server.seed(asked.seed)?,
+        time_limit: server.settings().request_time(),
+        now: server.now(),
+    };
+    // Before work on the prompts: refusing must cost little.
+    let room = asked.model.engine.has_room_for(&terms.tenant);
+    room.map_err(|error| ApiFailure::from_submit(error, asked.kind.prompt_field()))?;
+    let turn = account.admission().encoding_turn().await;
+    // Templates and long prompts take a while: not on the threads that serve connections.
+    let encoding = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        let (choices, prompt_tokens) = encode(&asked.model, &terms)?;
+        Ok(Job { asked, choices, prompt_tokens })
+    });
+    let job = encoding.await.map_err(|error| ApiFailure::internal(&error.to_string()))??;
+    answer(server, account, job).await
+}
+
+async fn answer(server: &Arc<Server>, account: Account, mut job: Job) -> Result<Response, ApiFailure> {
     account.details().prompt_tokens = job.prompt_tokens;
     limits::fit::fit(account.admission(), &mut job)?;
-    let frame = Frame::new(job.kind, &job.model, server.now(), job.prompt_tokens)?;
-    let (stream, stream_usage) = (job.stream, job.stream_usage);
+    let frame = Frame::new(&job.asked, server.now(), job.prompt_tokens)?;
+    let (stream, stream_usage) = (job.asked.stream, job.asked.stream_usage);
     let mut work = if job.choices.iter().any(|choice| choice.request.format.is_some()) {
         // Compiling a form may take a second: not on the threads that serve connections.
         let begun = tokio::task::spawn_blocking(move || Work::begin(job)).await;
@@ -124,7 +165,7 @@ async fn stream_events(
     loop {
         match work.step(account).await {
             Ok(Some(number)) => {
-                for chunk in frame.chunks(number, &mut work.choices[number], stream_usage) {
+                for chunk in frame.chunks(number, &mut work.choices[number]) {
                     if !send(chunk).await {
                         return;
                     }
@@ -155,17 +196,19 @@ impl Work {
         let (sender, events) = unbounded_channel();
         let (mut running, mut choices) = (Vec::new(), Vec::new());
         let (submitted, admitted) = (Instant::now(), Arc::new(OnceLock::new()));
-        for (number, mut choice) in job.choices.into_iter().enumerate() {
+        let Job { asked, choices: wanted, .. } = job;
+        for (number, mut choice) in wanted.into_iter().enumerate() {
             choice.request.admitted = Some(admitted.clone());
-            let tokenizer = job.model.engine.tokenizer();
-            choices.push(ChoiceText::new(&choice, tokenizer, &job.chain));
+            let tokenizer = asked.model.engine.tokenizer();
+            choices.push(ChoiceText::new(&choice, tokenizer, &asked.chain));
             let sender = sender.clone();
             let deliver = move |event| {
                 // Nobody listens any more: the request is being cancelled.
                 let _ = sender.send((number, event));
             };
-            let submitted = job.model.engine.submit_with(choice.request, deliver);
-            running.push(submitted.map_err(|error| ApiFailure::from_submit(error, job.prompt_field))?);
+            let submitted = asked.model.engine.submit_with(choice.request, deliver);
+            let field = asked.kind.prompt_field();
+            running.push(submitted.map_err(|error| ApiFailure::from_submit(error, field))?);
         }
         Ok(Work { events, submitted, admitted, _running: running, choices })
     }

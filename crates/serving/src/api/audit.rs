@@ -49,6 +49,11 @@ pub async fn read(
     let Asked { since, until, tenant, event, after, format } = asked;
     let filter = AuditFilter { since, until, tenant, event, after };
     filter.check().map_err(wrong)?;
+    let Ok(place) = server.exports.clone().try_acquire_owned() else {
+        let message =
+            "the audit log is being read by as many as may at once; try again when one of them is done";
+        return Err(ApiFailure::new(StatusCode::TOO_MANY_REQUESTS, "exports_busy", message));
+    };
     note(&server, &account, &filter).await?;
     let folder = server.settings().state.join(AUDIT_FOLDER);
     let patience = server.settings().stalled_client_time();
@@ -57,6 +62,8 @@ pub async fn read(
     tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Handle::current();
         let mut pieces = Pieces { sender, buffer: Vec::new(), runtime, patience };
+        // Free again before the answer ends.
+        let _place = place;
         let read = export_log(&folder, &filter, format, &mut pieces)
             .and_then(|_| pieces.send().map_err(|error| crate::ServingError::AuditFailed(error.to_string())));
         if let Err(error) = read {

@@ -6,9 +6,8 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use inference::seed_of_answer;
 
-use super::answer::{Choice, Job, refuse_too_long, respond};
+use super::answer::{Choice, Terms, refuse_too_long, respond};
 use super::conversation::Turns;
 use super::failure::ApiFailure;
 use super::fields::Fields;
@@ -44,30 +43,8 @@ pub async fn complete(
     let model = server.models.find(&chat.options.model, &account.caller().policy)?.clone();
     server.describe(&account, &model, chat.options.user.as_deref());
     account.keep_prompt(server.settings().audit.content_bytes(), "messages", || chat.turns.kept())?;
-    let seed = server.seed(chat.options.seed)?;
-    let now = server.now();
-    let time_limit = server.settings().request_time();
-    let tenant = account.caller().tenant.clone();
-    // Before work on the prompt: refusing must cost little.
-    model.engine.has_room_for(&tenant).map_err(|error| ApiFailure::from_submit(error, "messages"))?;
-    let turn = account.admission().encoding_turn().await;
-    // The template and long prompts take a while: not on the threads that serve connections.
-    let job = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        let (choices, prompt_tokens) = chat.choices(&model, seed, &tenant, time_limit, now)?;
-        Ok(Job {
-            kind: Kind::Chat,
-            stream: chat.options.stream,
-            stream_usage: chat.options.stream_usage,
-            model,
-            choices,
-            prompt_tokens,
-            prompt_field: "messages",
-            chain,
-        })
-    });
-    let job = job.await.map_err(|error| ApiFailure::internal(&error.to_string()))??;
-    respond(&server, account, job).await
+    let asked = chat.options.asked(Kind::Chat, model, chain);
+    respond(&server, account, asked, move |model, terms| chat.choices(model, terms)).await
 }
 
 impl Chat {
@@ -84,14 +61,7 @@ impl Chat {
         Ok(chat)
     }
 
-    fn choices(
-        &self,
-        model: &ServedModel,
-        seed: u64,
-        tenant: &str,
-        time_limit: std::time::Duration,
-        now: u64,
-    ) -> Result<(Vec<Choice>, usize), ApiFailure> {
+    fn choices(&self, model: &ServedModel, terms: &Terms) -> Result<(Vec<Choice>, usize), ApiFailure> {
         let engine = &model.engine;
         if !engine.tokenizer().has_chat_template() {
             let message =
@@ -102,26 +72,19 @@ impl Chat {
             });
         }
         refuse_too_long(engine, self.turns.bytes(), "messages")?;
-        let ids = self.turns.encode(engine.tokenizer(), true, now).map_err(|error| ApiFailure {
+        let ids = self.turns.encode(engine.tokenizer(), true, terms.now).map_err(|error| ApiFailure {
             param: Some("messages".to_string()),
             ..ApiFailure::new(StatusCode::BAD_REQUEST, "invalid_value", error.to_string())
         })?;
         let prompt_tokens = ids.len();
-        let choice = |index| {
-            let mut request = self.options.request(
-                tenant,
-                ids.clone(),
-                engine.defaults(),
-                seed_of_answer(seed, index),
-                time_limit,
-            );
-            request.adapter.clone_from(&model.adapter);
+        let choice = |number| {
+            let mut request = self.options.request(terms, model, ids.clone(), number);
             request.max_tokens = self.max_tokens;
             request.logprobs = self.logprobs;
             request.stop_tokens = engine.turn_end_tokens();
             Choice { request, echo: None }
         };
-        Ok(((0..self.options.answers as u64).map(choice).collect(), prompt_tokens))
+        Ok(((0..self.options.answers).map(choice).collect(), prompt_tokens))
     }
 }
 

@@ -6,13 +6,14 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use inference::{Engine, seed_of_answer};
+use inference::Engine;
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
 
-use super::answer::{Choice, Job, refuse_too_long, respond};
+use super::answer::{Choice, Terms, refuse_too_long, respond};
 use super::failure::ApiFailure;
 use super::fields::{Fields, shown, whole};
+use super::models::ServedModel;
 use super::options::{MOST_ALTERNATIVES, Options, refuse_unsupported};
 use super::relay;
 use super::render::Kind;
@@ -54,29 +55,8 @@ pub async fn complete(
     let model = server.models.find(&completion.options.model, &account.caller().policy)?.clone();
     server.describe(&account, &model, completion.options.user.as_deref());
     account.keep_prompt(server.settings().audit.content_bytes(), "prompt", || kept(&completion.prompts))?;
-    let seed = server.seed(completion.options.seed)?;
-    let time_limit = server.settings().request_time();
-    let tenant = account.caller().tenant.clone();
-    // Before work on the prompt: refusing must cost little.
-    model.engine.has_room_for(&tenant).map_err(|error| ApiFailure::from_submit(error, "prompt"))?;
-    let turn = account.admission().encoding_turn().await;
-    // Long prompts take a while to encode: not on the threads that serve connections.
-    let job = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        let (choices, prompt_tokens) = completion.choices(&model, seed, &tenant, time_limit)?;
-        Ok(Job {
-            kind: Kind::Completion,
-            stream: completion.options.stream,
-            stream_usage: completion.options.stream_usage,
-            model,
-            choices,
-            prompt_tokens,
-            prompt_field: "prompt",
-            chain,
-        })
-    });
-    let job = job.await.map_err(|error| ApiFailure::internal(&error.to_string()))??;
-    respond(&server, account, job).await
+    let asked = completion.options.asked(Kind::Completion, model, chain);
+    respond(&server, account, asked, move |model, terms| completion.choices(model, terms)).await
 }
 
 /// Prompts as the audit log keeps them.
@@ -111,13 +91,7 @@ impl Completion {
         Ok(completion)
     }
 
-    fn choices(
-        &self,
-        model: &super::models::ServedModel,
-        seed: u64,
-        tenant: &str,
-        time_limit: std::time::Duration,
-    ) -> Result<(Vec<Choice>, usize), ApiFailure> {
+    fn choices(&self, model: &ServedModel, terms: &Terms) -> Result<(Vec<Choice>, usize), ApiFailure> {
         let engine = &model.engine;
         let (mut choices, mut prompt_tokens) = (Vec::new(), 0);
         for prompt in &self.prompts {
@@ -126,15 +100,7 @@ impl Completion {
             let room = engine.context_length().saturating_sub(ids.len()).max(1);
             let max_tokens = self.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS.min(room));
             for _ in 0..self.options.answers {
-                let index = choices.len();
-                let mut request = self.options.request(
-                    tenant,
-                    ids.clone(),
-                    engine.defaults(),
-                    seed_of_answer(seed, index as u64),
-                    time_limit,
-                );
-                request.adapter.clone_from(&model.adapter);
+                let mut request = self.options.request(terms, model, ids.clone(), choices.len());
                 request.max_tokens = Some(max_tokens);
                 request.logprobs = self.logprobs;
                 request.prompt_logprobs = self.logprobs.filter(|_| self.echo);

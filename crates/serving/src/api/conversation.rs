@@ -8,6 +8,8 @@ use tokenizer::{Conversation, Error, Moment, Tokenizer};
 use super::failure::ApiFailure;
 use super::fields::{Fields, kind_of, shown};
 use super::relay;
+use super::variables::Variables;
+use crate::conversation::KeptPrompt;
 
 /// Messages of one request: the template goes over each, however empty.
 pub const MOST_MESSAGES: usize = 2_048;
@@ -25,12 +27,15 @@ enum Said {
     Parts(Vec<String>),
 }
 
-/// The turns of a request, at least one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Turns(Vec<Turn>);
+/// The turns of a request, at least one, and what the template is told beside them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Turns {
+    turns: Vec<Turn>,
+    variables: Variables,
+}
 
 impl Turns {
-    /// Reads `messages`.
+    /// Reads `messages` and `chat_template_kwargs`.
     pub fn read(fields: &mut Fields) -> Result<Turns, ApiFailure> {
         let expected = "an array of at least one message";
         let values = match fields.take("messages") {
@@ -43,23 +48,26 @@ impl Turns {
             None => return Err(ApiFailure::field("messages", expected, "nothing")),
         };
         let turn = |(number, value)| turn(value, &format!("messages[{number}]"));
-        Ok(Turns(values.into_iter().enumerate().map(turn).collect::<Result<_, _>>()?))
+        let turns = values.into_iter().enumerate().map(turn).collect::<Result<_, _>>()?;
+        Ok(Turns { turns, variables: Variables::read(fields)? })
     }
 
     /// Bytes of all that was said.
     pub fn bytes(&self) -> usize {
-        self.0.iter().map(|turn| turn.said.bytes()).sum()
+        self.turns.iter().map(|turn| turn.said.bytes()).sum()
     }
 
     /// As they are kept where a tenant asks for it.
-    pub fn kept(&self) -> Value {
-        self.0.iter().map(|turn| json!({"role": turn.role, "content": turn.said.text()})).collect()
+    pub fn kept(&self) -> KeptPrompt {
+        let turn = |turn: &Turn| json!({"role": turn.role, "content": turn.said.text()});
+        KeptPrompt { prompt: self.turns.iter().map(turn).collect(), beside: self.variables.as_field() }
     }
 
     /// Lets every turn through the input filters. They read a turn as a whole, so that nothing hides between two parts;
     /// what they change is one text from then on.
     pub fn filter(&mut self, chain: &Chain) -> Result<(), ApiFailure> {
-        for (number, turn) in self.0.iter_mut().enumerate() {
+        self.variables.filter(chain)?;
+        for (number, turn) in self.turns.iter_mut().enumerate() {
             let before = turn.said.text();
             let mut text = before.clone();
             relay::filter(&mut text, &format!("messages[{number}].content"), chain)?;
@@ -89,11 +97,12 @@ impl Turns {
         let now = Some(Moment::from_unix(i64::try_from(now).unwrap_or(i64::MAX)));
         let with = |content: &dyn Fn(&Said) -> Value| {
             let turn = |turn: &Turn| json!({"role": turn.role, "content": content(&turn.said)});
-            let messages = self.0.iter().map(turn).collect();
-            Conversation { messages, add_generation_prompt, now, ..Conversation::default() }
+            let messages = self.turns.iter().map(turn).collect();
+            let variables = self.variables.values().clone();
+            Conversation { messages, add_generation_prompt, variables, now, ..Conversation::default() }
         };
         let plain = with(&|said| Value::String(said.text()));
-        if self.0.iter().all(|turn| matches!(turn.said, Said::Text(_))) {
+        if self.turns.iter().all(|turn| matches!(turn.said, Said::Text(_))) {
             return plain;
         }
         // A template that reads parts makes the same of a text and of a list of this one text.
@@ -203,15 +212,15 @@ mod tests {
         ("typed_tools", include_str!("../../../tokenizer/tests/golden/chat/typed_tools.jinja")),
     ];
 
-    fn turns(messages: &Value) -> Result<Turns, ApiFailure> {
-        let body = json!({"messages": messages}).to_string();
+    fn turns(messages: &Value, variables: &Value) -> Result<Turns, ApiFailure> {
+        let body = json!({"messages": messages, "chat_template_kwargs": variables}).to_string();
         Turns::read(&mut Fields::of_body(body.as_bytes()).unwrap())
     }
 
     fn check(messages: Value, expected: Result<&[(&str, &str)], &str>) {
-        match (turns(&messages), expected) {
+        match (turns(&messages, &Value::Null), expected) {
             (Ok(found), Ok(expected)) => {
-                let found: Vec<_> = found.0.iter().map(|turn| (turn.role, turn.said.text())).collect();
+                let found: Vec<_> = found.turns.iter().map(|turn| (turn.role, turn.said.text())).collect();
                 let found: Vec<_> = found.iter().map(|(role, text)| (*role, text.as_str())).collect();
                 assert_eq!(found, expected);
             }
@@ -244,18 +253,19 @@ mod tests {
     #[test]
     fn prompts_are_those_of_transformers() {
         let golden: Value = serde_json::from_str(GOLDEN).unwrap();
-        let mut equal = 0;
+        let (mut equal, mut with_variables) = (0, 0);
         for (name, template) in TEMPLATES {
             let tokenizer = Tokenizer::with_chat_template(template, &golden["tokens"]).unwrap();
             for (case, expected) in golden["expected"][name].as_object().unwrap() {
                 let given = &golden["conversations"][case];
-                let asks_more = ["tools", "documents", "variables", "continue_final_message"]
+                let asks_more = ["tools", "documents", "continue_final_message"]
                     .iter()
                     .any(|key| given.get(*key).is_some());
-                let Ok(turns) = turns(&given["messages"]) else { continue };
+                let Ok(turns) = turns(&given["messages"], &given["variables"]) else { continue };
+                with_variables += usize::from(given["variables"].is_object());
                 let open = given["add_generation_prompt"] == true;
                 // Where a template refuses a list, writes it out in Python's way or leaves it out, parts are joined instead.
-                let lists = turns.0.iter().any(|turn| matches!(turn.said, Said::Parts(_)));
+                let lists = turns.turns.iter().any(|turn| matches!(turn.said, Said::Parts(_)));
                 let reads = |text: &str| text.contains("dinja") && !text.contains("'type'");
                 if asks_more || (lists && !expected.as_str().is_some_and(reads)) {
                     continue;
@@ -267,7 +277,7 @@ mod tests {
                 equal += 1;
             }
         }
-        assert!(equal > 250, "{equal}");
+        assert!(equal > 250 && with_variables >= 24, "{equal}, {with_variables}");
     }
 
     #[test]
@@ -276,9 +286,8 @@ mod tests {
         let check = |template: &str, expected: &str| {
             let tokenizer = Tokenizer::with_chat_template(template, &json!({})).unwrap();
             let said = json!([{"type": "text", "text": "Ħelow "}, {"type": "text", "text": "dinja"}]);
-            let turns =
-                turns(&json!([{"role": "system", "content": "S"}, {"role": "user", "content": said}]))
-                    .unwrap();
+            let messages = json!([{"role": "system", "content": "S"}, {"role": "user", "content": said}]);
+            let turns = turns(&messages, &Value::Null).unwrap();
             let conversation = turns.conversation(&tokenizer, true, NOW);
             assert_eq!(tokenizer.render_conversation(&conversation).unwrap(), expected);
         };

@@ -54,6 +54,15 @@ impl ApiFailure {
         ApiFailure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", message)
     }
 
+    /// The policy of the caller's tenant asks for what this server no longer has; what exactly goes to the log, not to the
+    /// client.
+    pub fn policy(tenant: &str, problem: &str) -> ApiFailure {
+        tracing::error!(tenant, problem, "a tenant's policy cannot be kept: its requests are refused");
+        let message = "the policy of your tenant asks for something that this server does not have now, and without it \
+                       nothing is answered; tell those who run the server: its log and `eulalia serve --check` say what";
+        ApiFailure::new(StatusCode::SERVICE_UNAVAILABLE, "tenant_policy", message)
+    }
+
     /// The engine would not take the request; `prompt` is the field that holds it.
     pub fn from_submit(error: SubmitError, prompt: &str) -> ApiFailure {
         let bad = |code, param: &str| ApiFailure {
@@ -67,6 +76,7 @@ impl ApiFailure {
             SubmitError::ContextLength { .. } => bad("context_length_exceeded", prompt),
             SubmitError::EmptyPrompt => bad("empty_prompt", prompt),
             SubmitError::UnknownToken { .. } => bad("unknown_token", prompt),
+            SubmitError::UnknownBias { .. } => bad("unknown_token", "logit_bias"),
             SubmitError::Field { field, .. } => bad("invalid_value", field),
             SubmitError::Format { .. } => bad("invalid_value", "response_format"),
             SubmitError::UnknownAdapter { .. } => ApiFailure::internal(&error.to_string()),

@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use serde_json::{Map, Value};
 
 use super::failure::ApiFailure;
+use crate::strict_json::strict_value;
 
 /// The fields of one JSON object that were not read yet.
 pub struct Fields {
@@ -15,10 +16,11 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// A request's body.
+    /// A request's body. A name that stands twice in one object is refused: what comes before this server, or behind it, might
+    /// read the other one.
     pub fn of_body(body: &[u8]) -> Result<Fields, ApiFailure> {
         let malformed = |problem: String| ApiFailure::new(StatusCode::BAD_REQUEST, "malformed_body", problem);
-        match serde_json::from_slice(body) {
+        match strict_value(body) {
             Ok(Value::Object(object)) => Ok(Fields { object, place: String::new(), known: Vec::new() }),
             Ok(other) => Err(malformed(format!("the body must be a JSON object, found {}", kind_of(&other)))),
             Err(error) => Err(malformed(format!("the body is not valid JSON: {error}"))),
@@ -218,7 +220,9 @@ mod tests {
 
     #[test]
     fn a_body_that_is_no_object_is_malformed() {
-        for body in ["", "{", "[]", "1", "{\"a\":1}}", "\u{0}", &"[".repeat(10_000)] {
+        let doubled = [r#"{"a":1,"a":1}"#, r#"{"a":1,"\u0061":2}"#, r#"{"a":[{"b":{"c":1,"c":null}}]}"#];
+        let broken = ["", "{", "[]", "1", "{\"a\":1}}", "\u{0}", &"[".repeat(10_000)];
+        for body in broken.into_iter().chain(doubled) {
             let failure = Fields::of_body(body.as_bytes()).err().unwrap();
             assert_eq!(failure.code, "malformed_body");
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -11,6 +11,7 @@ use inference::Engine;
 use serde_json::{Value, json};
 
 use super::failure::ApiFailure;
+use super::path::PathPart;
 use crate::account::Account;
 use crate::error::ServingError;
 use crate::identity::TenantPolicy;
@@ -124,7 +125,7 @@ pub async fn list(State(server): State<Arc<Server>>, Extension(account): Extensi
 pub async fn show(
     State(server): State<Arc<Server>>,
     Extension(account): Extension<Account>,
-    Path(name): Path<String>,
+    PathPart(name): PathPart,
 ) -> Result<Json<Value>, ApiFailure> {
     let policy = &account.caller().policy;
     if policy.allows_model(&name) && server.parts().upstreams.find(&name).is_some() {

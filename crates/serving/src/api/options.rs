@@ -1,21 +1,25 @@
 //! What completions and chat completions have in common: how to sample, when to stop, how to answer.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::sync::Arc;
 
-use inference::{AnswerFormat, GenerationDefaults, Sampling};
+use filters::Chain;
+use inference::{AnswerFormat, GenerationDefaults, Sampling, seed_of_answer};
 use serde_json::{Value, json};
 
+use super::answer::{Asked, Terms};
 use super::failure::ApiFailure;
 use super::fields::{Fields, shown, whole};
+use super::models::ServedModel;
+use super::render::Kind;
 
 /// Stop strings of one request; OpenAI allows 4.
 pub const MOST_STOPS: usize = 16;
-/// In bytes.
 /// Entries of `logit_bias`: each is looked at for every token.
 pub const MOST_BIASES: usize = 1_024;
 /// How deep a schema may nest.
 pub const DEEPEST_SCHEMA: usize = 32;
+/// In bytes.
 pub const LONGEST_STOP: usize = 256;
 /// OpenAI's, for models whose makers say nothing.
 const DEFAULT_TEMPERATURE: f32 = 1.0;
@@ -93,21 +97,28 @@ impl Options {
         })
     }
 
-    /// The engine's request for one answer, without what completions and chat set differently.
+    /// What is asked for, before any work on the prompts.
+    pub fn asked(&self, kind: Kind, model: ServedModel, chain: Arc<Chain>) -> Asked {
+        let Options { seed, stream, stream_usage, .. } = *self;
+        Asked { kind, model, chain, seed, stream, stream_usage }
+    }
+
+    /// The engine's request for the answer of this number, without what completions and chat set differently.
     pub fn request(
         &self,
-        tenant: &str,
+        terms: &Terms,
+        model: &ServedModel,
         prompt: Vec<u32>,
-        defaults: &GenerationDefaults,
-        seed: u64,
-        time_limit: Duration,
+        number: usize,
     ) -> inference::Request {
+        let seed = seed_of_answer(terms.seed, number as u64);
         inference::Request {
-            sampling: self.sampling.over(defaults, seed),
+            sampling: self.sampling.over(model.engine.defaults(), seed),
             format: self.format.clone(),
             stop: self.stop.clone(),
-            time_limit: Some(time_limit),
-            ..inference::Request::new(tenant, prompt)
+            time_limit: Some(terms.time_limit),
+            adapter: model.adapter.clone(),
+            ..inference::Request::new(&terms.tenant, prompt)
         }
     }
 }

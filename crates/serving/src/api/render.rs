@@ -5,15 +5,24 @@ use inference::{Alternative, Event, FinishReason, TokenLogprob};
 use serde_json::{Map, Value, json};
 use tokenizer::Tokenizer;
 
-use super::answer::{Choice, usage};
+use super::answer::{Asked, Choice, usage};
 use super::failure::ApiFailure;
-use super::models::ServedModel;
 use crate::keys::random_hex;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Completion,
     Chat,
+}
+
+impl Kind {
+    /// The field that holds the prompt, which complaints about it name.
+    pub fn prompt_field(self) -> &'static str {
+        match self {
+            Kind::Completion => "prompt",
+            Kind::Chat => "messages",
+        }
+    }
 }
 
 /// What all parts of one answer share.
@@ -24,6 +33,8 @@ pub struct Frame {
     model: String,
     fingerprint: String,
     prompt_tokens: usize,
+    /// A last chunk has the token counts; the others say that they have none.
+    stream_usage: bool,
 }
 
 /// One answer while it grows. What is new since the last chunk is kept apart from what was collected before.
@@ -156,22 +167,19 @@ impl ChoiceText {
 }
 
 impl Frame {
-    pub fn new(
-        kind: Kind,
-        model: &ServedModel,
-        created: u64,
-        prompt_tokens: usize,
-    ) -> Result<Frame, ApiFailure> {
+    pub fn new(asked: &Asked, created: u64, prompt_tokens: usize) -> Result<Frame, ApiFailure> {
+        let Asked { kind, model, stream_usage, .. } = asked;
         let number = random_hex(12).map_err(|error| ApiFailure::internal(&error.to_string()))?;
-        let prefix = if kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
+        let prefix = if *kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
         let digest: String = model.digest.chars().take(16).collect();
         Ok(Frame {
-            kind,
+            kind: *kind,
             id: format!("{prefix}-{number}"),
             created,
             model: model.name.clone(),
             fingerprint: format!("fp_{digest}"),
             prompt_tokens,
+            stream_usage: *stream_usage,
         })
     }
 
@@ -195,7 +203,7 @@ impl Frame {
     }
 
     /// What is new of a choice, and its end if it has come.
-    pub fn chunks(&self, number: usize, choice: &mut ChoiceText, stream_usage: bool) -> Vec<Value> {
+    pub fn chunks(&self, number: usize, choice: &mut ChoiceText) -> Vec<Value> {
         let mut chunks = Vec::new();
         let (text, tokens) = (std::mem::take(&mut choice.new_text), std::mem::take(&mut choice.new_tokens));
         if !text.is_empty() || !tokens.is_empty() {
@@ -227,11 +235,6 @@ impl Frame {
                     .chunk(json!({"index": number, "text": "", "logprobs": null, "finish_reason": reason})),
             });
         }
-        if stream_usage {
-            for chunk in &mut chunks {
-                chunk["usage"] = Value::Null;
-            }
-        }
         chunks
     }
 
@@ -244,7 +247,11 @@ impl Frame {
     }
 
     fn chunk(&self, choice: Value) -> Value {
-        self.envelope(self.chunk_object(), vec![choice])
+        let mut chunk = self.envelope(self.chunk_object(), vec![choice]);
+        if self.stream_usage {
+            chunk["usage"] = Value::Null;
+        }
+        chunk
     }
 
     fn chunk_object(&self) -> &'static str {

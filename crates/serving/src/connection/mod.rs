@@ -39,6 +39,7 @@ use self::lingering::{Lingering, Owed, OwedBody};
 use self::patient::Patient;
 pub use self::peer::Peer;
 use self::unread::KeptBody;
+use crate::identity::network;
 use crate::live::Live;
 use crate::settings::ServeSettings;
 use crate::tls::{Certificates, HTTP2};
@@ -93,6 +94,8 @@ pub async fn accept(listening: Listening, mut stop: watch::Receiver<bool>) -> u6
         };
         let (place, stream, address) = match accepted {
             Ok(accepted) => accepted,
+            // It was reset while it waited: nobody else has to wait for that.
+            Err(error) if is_of_client(&error) => continue,
             Err(error) => {
                 tracing::warn!(problem = %error, "a connection could not be accepted");
                 sleep(ACCEPT_REST).await;
@@ -139,12 +142,19 @@ async fn accept_one(
     let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
     crowded.store(false, Ordering::Relaxed);
     let (stream, address) = listener.accept().await?;
-    // Small events of a stream go out at once.
-    stream.set_nodelay(true)?;
+    // Small events of a stream go out at once; of a connection that is gone already, reading tells.
+    let _ = stream.set_nodelay(true);
     Ok((place, stream, address))
 }
 
-/// How many connections each address has, so that none takes all places.
+/// Whether a connection could not be accepted for what its client did.
+fn is_of_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// How many connections each address has, so that none takes all places. Of IPv6 the network counts: who has one has 2⁶⁴
+/// addresses.
 #[derive(Default)]
 struct Peers(Mutex<HashMap<IpAddr, usize>>);
 
@@ -156,6 +166,7 @@ struct FromPeer {
 
 impl Peers {
     fn enter(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<FromPeer> {
+        let address = network(address);
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(address).or_default();
         if *count >= most {
@@ -378,6 +389,11 @@ mod tests {
         drop(first);
         assert!(peers.enter(address, 2).is_some());
         drop(second);
+        let of_network = |host: u16| peers.enter(IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, host]), 2);
+        let held = [of_network(1), of_network(2)];
+        assert!(held.iter().all(Option::is_some) && of_network(3).is_none(), "one network is one address");
+        assert!(peers.enter(IpAddr::from([0x2001, 0xdb8, 0, 2, 0, 0, 0, 1]), 2).is_some());
+        drop(held);
         assert!(peers.0.lock().unwrap().is_empty());
     }
 }

@@ -8,8 +8,8 @@ use ring::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::strict_json::strict_object;
 use super::token::from_base64url;
+use crate::strict_json::strict_object;
 
 /// Keys of a set that are looked at. Issuers publish two or three.
 const MOST_KEYS: usize = 64;

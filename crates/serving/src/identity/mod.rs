@@ -8,7 +8,6 @@ pub mod certificates;
 mod jwks;
 pub mod oidc;
 mod policy;
-mod strict_json;
 mod throttle;
 mod token;
 

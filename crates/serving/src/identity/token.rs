@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use super::jwks::{Algorithm, KeySet};
-use super::strict_json::strict_object;
+use crate::strict_json::strict_object;
 
 /// Longest token that is looked at. Real ones have one to three KiB.
 pub const LONGEST_TOKEN: usize = 8 << 10;

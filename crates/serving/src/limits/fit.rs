@@ -22,8 +22,8 @@ pub fn fit(admission: &Admission, job: &mut Job) -> Result<(), ApiFailure> {
     let (mut firm, mut soft) = (job.prompt_tokens, 0usize);
     for choice in &mut job.choices {
         let request = &mut choice.request;
-        fit_prompt(admission, request.prompt.len(), job.prompt_field)?;
-        let room = job.model.engine.context_length().saturating_sub(request.prompt.len());
+        fit_prompt(admission, request.prompt.len(), job.asked.kind.prompt_field())?;
+        let room = job.asked.model.engine.context_length().saturating_sub(request.prompt.len());
         match (request.max_tokens, limits.answer_tokens) {
             (Some(wanted), Some(most)) if wanted as u64 > most => {
                 return Err(too_large("max_tokens", "answer_tokens", most, wanted, "tokens"));

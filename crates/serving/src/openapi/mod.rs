@@ -46,7 +46,7 @@ pub fn document(settings: &ServeSettings, models: &[&str], vocabulary: Option<us
     for route in ROUTES {
         let method = route.method.as_str().to_lowercase();
         let path = paths.entry(route.path).or_insert_with(|| json!({}));
-        path[method] = operation(route);
+        path[method] = operation(route, models.len() == 1);
     }
     json!({
         "openapi": "3.1.0",
@@ -69,9 +69,13 @@ pub fn document(settings: &ServeSettings, models: &[&str], vocabulary: Option<us
     })
 }
 
-fn operation(route: &Route) -> Value {
-    let Operation { summary, query, request, answer } =
+/// With `one_model`, the caller may use no other, and a query need not name it.
+fn operation(route: &Route, one_model: bool) -> Value {
+    let Operation { summary, mut query, request, answer } =
         operations::describe(route.name).unwrap_or_else(|| Operation::plain("", schemas::any()));
+    for parameter in query.iter_mut().filter(|parameter| parameter["name"] == "model") {
+        parameter["required"] = json!(!one_model);
+    }
     let mut responses = Map::new();
     let mut status = "200";
     let content = match answer {
@@ -104,7 +108,11 @@ fn operation(route: &Route) -> Value {
     refusal("404", "There is no such thing.");
     refusal("405", "The route does not take this method.");
     refusal("429", "A limit is reached; `Retry-After` says when to come again.");
-    refusal("503", "The server is stopping or not ready.");
+    refusal(
+        "503",
+        "The server is stopping (`stopping`) or not ready; or the policy of the caller's tenant asks for what this server no \
+         longer has (`tenant_policy`).",
+    );
     refusal("default", "Anything else.");
     let mut found = json!({
         "operationId": operation_id(route),

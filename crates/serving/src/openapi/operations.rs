@@ -87,7 +87,7 @@ pub fn describe(route: &str) -> Option<Operation> {
             Answer::Json(object(&[("prompt", json!({"type": "string"}))])),
         ),
         "GET /tokenizer_info" => Operation {
-            query: vec![json!({"name": "model", "in": "query", "schema": {"type": "string"},
+            query: vec![json!({"name": "model", "in": "query", "schema": named("ModelName"),
                 "description": "The name of a model; may be left out where there is one."})],
             ..Operation::plain("Special tokens and chat template of a model", named("TokenizerInfo"))
         },
@@ -148,7 +148,11 @@ fn audit_query() -> Vec<Value> {
         parameter("until", time, "Lines before this time"),
         parameter("tenant", text.clone(), "Lines of this tenant, by its pseudonym"),
         parameter("event", text, "Lines of this kind"),
-        parameter("after", json!({"type": "integer", "minimum": 0}), "Lines after the one of this number"),
+        parameter(
+            "after",
+            json!({"type": "integer", "minimum": 0, "maximum": u64::MAX}),
+            "Lines after the one of this number",
+        ),
         parameter(
             "format",
             json!({"type": "string", "enum": ["jsonl", "ecs"]}),

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::api::conversation::MOST_MESSAGES;
 use crate::api::embeddings::MOST_INPUTS;
 use crate::api::options::{LONGEST_STOP, LONGEST_USER, MOST_ALTERNATIVES, MOST_BIASES, MOST_STOPS};
+use crate::api::variables;
 use crate::settings::ServeSettings;
 
 /// A reference to a schema of [`all`].
@@ -122,6 +123,7 @@ fn requests(choices: usize, one_model: bool) -> Map<String, Value> {
         json!({"type": "array", "items": named("ChatMessage"), "minItems": 1, "maxItems": MOST_MESSAGES});
     let chat = vec![
         ("messages", turns.clone()),
+        (variables::FIELD, template_variables()),
         ("max_completion_tokens", count(1)),
         ("max_tokens", count(1)),
         ("logprobs", flag()),
@@ -138,12 +140,11 @@ fn requests(choices: usize, one_model: bool) -> Map<String, Value> {
         ("encoding_format", one_of(&["float", "base64"])),
         ("user", user()),
     ];
-    let tokenize = |named_as: &'static str, schema: Value, other: &'static str| {
+    let tokenize = |named_as: &'static str, other: &'static str, own: Vec<(&'static str, Value)>| {
         let flags =
             ["add_special_tokens", "add_generation_prompt", "return_token_strs"].map(|name| (name, flag()));
-        let sources =
-            vec![("model", named("ModelName")), (named_as, schema), (other, json!({"type": "null"}))];
-        request(&[needed, &[named_as]].concat(), [sources, flags.to_vec()].concat())
+        let shared = vec![("model", named("ModelName")), (other, json!({"type": "null"}))];
+        request(&[needed, &[named_as]].concat(), [shared, own, flags.to_vec()].concat())
     };
     let detokenize = vec![("model", named("ModelName")), ("tokens", list(token_id()))];
     let mut chat_request = request(&["model", "messages"], [options(choices), chat].concat());
@@ -159,8 +160,15 @@ fn requests(choices: usize, one_model: bool) -> Map<String, Value> {
         ("CompletionRequest", request(&["model", "prompt"], [options(choices), completion].concat())),
         ("ChatCompletionRequest", chat_request),
         ("EmbeddingRequest", request(&["model", "input"], embedding)),
-        ("TokenizeTextRequest", tokenize("prompt", text(), "messages")),
-        ("TokenizeChatRequest", tokenize("messages", turns, "prompt")),
+        ("TokenizeTextRequest", tokenize("prompt", "messages", vec![("prompt", text())])),
+        (
+            "TokenizeChatRequest",
+            tokenize(
+                "messages",
+                "prompt",
+                vec![("messages", turns), (variables::FIELD, template_variables())],
+            ),
+        ),
         ("TokenizeRequest", json!({"anyOf": [named("TokenizeTextRequest"), named("TokenizeChatRequest")]})),
         ("DetokenizeRequest", request(&[needed, &["tokens"]].concat(), detokenize)),
     ];
@@ -208,6 +216,15 @@ fn options(choices: usize) -> Vec<(&'static str, Value)> {
         ("service_tier", one_of(&["auto", "default"])),
         ("suffix", json!({"const": ""})),
     ]
+}
+
+fn template_variables() -> Value {
+    json!({
+        "type": "object",
+        "propertyNames": {"pattern": variables::NAME_PATTERN, "not": {"enum": tokenizer::NAMES_OF_TEMPLATES}},
+        "maxProperties": variables::MOST_VARIABLES,
+        "description": "Further names for the model's chat template, such as {\"enable_thinking\": false}.",
+    })
 }
 
 fn user() -> Value {

@@ -4,6 +4,7 @@
 //! into it. There are no spans; a request's id ties its lines together, and its trace id, where a client sent a W3C
 //! `traceparent`, ties them to the client's.
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::io::Write;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -35,6 +36,23 @@ pub fn start_log(settings: LogSettings, clock: Clock, output: Box<dyn Write + Se
     set_level(settings.level);
     let log = Log { format: settings.format, clock, output: Mutex::new(output) };
     tracing::subscriber::set_global_default(log).is_ok()
+}
+
+/// From now on the log says where a thread panicked, and nothing of standard error else: what a panic says of a slice or of an
+/// `unwrap` repeats the text that it is about, which may be a prompt.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(place, said = said(panic.payload()), "a thread panicked: a mistake of this program");
+    }));
+}
+
+/// What a panic says, where that stands in the program as it is.
+fn said(payload: &(dyn Any + Send)) -> &'static str {
+    payload
+        .downcast_ref::<&'static str>()
+        .copied()
+        .unwrap_or("not told, since it may repeat what a client sent")
 }
 
 /// From now on, only events of this importance.
@@ -183,6 +201,15 @@ mod tests {
                 ("evil", json!("a\nb")),
             ],
         }
+    }
+
+    #[test]
+    fn a_panic_does_not_repeat_what_it_is_about() {
+        let payload = |work: fn(&str)| std::panic::catch_unwind(|| work("geheim ż")).unwrap_err();
+        let of_slice = payload(|text| assert!(text[..8].is_empty()));
+        assert!(of_slice.downcast_ref::<String>().is_some_and(|text| text.contains("geheim")), "it would");
+        assert!(!said(of_slice.as_ref()).contains("geheim"));
+        assert_eq!(said(payload(|_| panic!("as it stands here")).as_ref()), "as it stands here");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OpenFlags, params};
 
 use crate::error::ServingError;
 
@@ -129,6 +129,29 @@ impl Store {
         Ok(Store { path, connection: Mutex::new(connection) })
     }
 
+    /// The state in `folder` for who only looks: nothing is made, migrated or locked. `None` where there is none.
+    pub fn look(folder: &Path) -> Result<Option<Store>, ServingError> {
+        let path = folder.join(DATABASE_FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        // Without a log of changes nobody has it open, and looking needs none of the files that come with one.
+        let connection = if folder.join(format!("{DATABASE_FILE}-wal")).exists() {
+            Connection::open_with_flags(&path, flags)
+        } else {
+            let uri = format!("file:{}?immutable=1", escaped(&path));
+            Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
+        };
+        let connection = connection.map_err(at(&path, "opening"))?;
+        connection.busy_timeout(LOCK_WAIT).map_err(at(&path, "setting the lock wait"))?;
+        let (found, known) = (schema_number(&connection, &path)?, MIGRATIONS.len() as i64);
+        if found != known {
+            return Err(ServingError::OtherSchema { path, found, known });
+        }
+        Ok(Some(Store { path, connection: Mutex::new(connection) }))
+    }
+
     /// The secret of that name, set to `new_value` if there is none yet.
     pub fn secret(&self, name: &str, new_value: &str) -> Result<String, ServingError> {
         let connection = self.connection();
@@ -158,11 +181,7 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), ServingError>
     connection
         .execute_batch("CREATE TABLE IF NOT EXISTS schema_migrations (number BIGINT PRIMARY KEY)")
         .map_err(at(path, "reading the schema's number"))?;
-    let applied = |connection: &Connection| -> Result<i64, ServingError> {
-        connection
-            .query_row("SELECT COALESCE(MAX(number), 0) FROM schema_migrations", [], |row| row.get(0))
-            .map_err(at(path, "reading the schema's number"))
-    };
+    let applied = |connection: &Connection| schema_number(connection, path);
     let known = MIGRATIONS.len() as i64;
     let found = applied(connection)?;
     if found > known {
@@ -183,6 +202,17 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), ServingError>
         transaction.commit().map_err(at(path, "migrating"))?;
     }
     Ok(())
+}
+
+fn schema_number(connection: &Connection, path: &Path) -> Result<i64, ServingError> {
+    connection
+        .query_row("SELECT COALESCE(MAX(number), 0) FROM schema_migrations", [], |row| row.get(0))
+        .map_err(at(path, "reading the schema's number"))
+}
+
+/// A path as it stands in a URI of SQLite.
+fn escaped(path: &Path) -> String {
+    path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23")
 }
 
 /// Creates `folder` for its owner alone, or checks that it is so.

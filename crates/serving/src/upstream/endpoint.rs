@@ -393,8 +393,8 @@ impl UpstreamAnswer {
         Ok(bytes.into())
     }
 
-    /// The largest event that a stream may have, in bytes.
-    pub fn event_limit(&self) -> usize {
+    /// The largest event that a stream may have, and the most text of all its events, in bytes.
+    pub fn answer_limit(&self) -> usize {
         self.endpoint.settings.answer_limit_bytes
     }
 

@@ -64,7 +64,7 @@ pub struct UpstreamSettings {
     /// How long that is; then one request tries.
     #[serde(default = "seconds::<10>")]
     pub rest_seconds: u64,
-    /// Largest answer that is not a stream, and largest event of a stream.
+    /// Largest answer, in bytes; of a stream the largest event, and the most text of all events.
     #[serde(default = "count::<{ 16 << 20 }>")]
     pub answer_limit_bytes: usize,
 }

@@ -220,11 +220,16 @@ fn a_stream_carries_the_same_in_pieces() {
         });
         assert_eq!(text, "tuvwxyz");
     }
+    // As OpenAI has it: every chunk but the last says that it has no usage.
+    let last = events.len() - 2;
+    assert!(events[..last].iter().all(|event| event.contains("\"usage\":null")), "{events:?}");
     let ends: Vec<Value> =
         events[..events.len() - 1].iter().map(|event| serde_json::from_str(event).unwrap()).collect();
     assert_eq!(ends.iter().filter(|chunk| chunk["choices"][0]["finish_reason"] == "stop").count(), 2);
     let usage = ends.last().unwrap();
     assert_eq!((&usage["choices"], &usage["usage"]["completion_tokens"]), (&json!([]), &json!(16)));
+    let without = server.post("/v1/chat/completions", with(chat("s"), "stream", json!(true)));
+    assert!(!without.body.contains("usage"), "{}", without.body);
 }
 
 #[test]

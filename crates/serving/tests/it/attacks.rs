@@ -270,10 +270,30 @@ fn bombs_in_json_are_refused_before_the_engine() {
         r#"{"items":"#.repeat(5_000),
         "}".repeat(5_000)
     );
+    // A name twice: who stands before this server, or behind it, might read the other one.
     let twice = r#"{"model":"toy","model":"none","prompt":"a"}"#.to_string();
+    let twice_as_escape = r#"{"model":"toy","prompt":"a","pr\u006fmpt":"b"}"#.to_string();
+    let twice_within = r#"{"model":"toy","prompt":"a","logit_bias":{"1":1,"1":2}}"#.to_string();
     let bodies = [
         deep,
         deep_schema,
+        twice,
+        twice_as_escape,
+        twice_within,
+        r#"{"model":"toy","prompt":"a","temperature":1e999}"#.to_string(),
+        r#"{"model":"toy","prompt":"a","temperature":NaN}"#.to_string(),
+        r#"{"model":"toy","prompt":"a","top_p":-Infinity}"#.to_string(),
+        r#"{"model":"toy","prompt":"a","seed":1e40}"#.to_string(),
+        r#"{"model":"toy","prompt":"a","presence_penalty":1e308}"#.to_string(),
+        r#"{"model":"toy","prompt":"a","top_k":18446744073709551616}"#.to_string(),
+        r#"{"model":"toy","prompt":"a","max_tokens":-9223372036854775808}"#.to_string(),
+        r#"{"model":"toy","prompt":[18446744073709551615]}"#.to_string(),
+        r#"{"model":"toy","prompt":"a","logit_bias":{"4294967296":1}}"#.to_string(),
+        // Names that only look alike are other names.
+        json!({"model": "to\u{200b}y", "prompt": "a"}).to_string(),
+        json!({"model": "ｔｏｙ", "prompt": "a"}).to_string(),
+        json!({"model": "toу", "prompt": "a"}).to_string(),
+        json!({"model": "TOY", "prompt": "a"}).to_string(),
         json!({"model": "toy", "prompt": "a", "n": 1_000_000_000_u64}).to_string(),
         json!({"model": "toy", "prompt": "a", "max_tokens": 1e300}).to_string(),
         json!({"model": "toy", "prompt": vec!["a"; 10_000]}).to_string(),
@@ -287,9 +307,6 @@ fn bombs_in_json_are_refused_before_the_engine() {
         assert!((400..500).contains(&answer.status), "{shown} got {} {}", answer.status, answer.body);
         assert!(answer.body.len() < 4_000, "an answer as long as the bomb: {}", answer.body.len());
     }
-    // A name twice: whichever counts, it is one request for one model.
-    let answer = server.ask("POST", "/v1/completions", &twice);
-    assert!([200, 400, 404].contains(&answer.status), "{}", answer.body);
     is_alive(&server);
 }
 

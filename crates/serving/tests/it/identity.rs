@@ -60,6 +60,28 @@ fn every_route_asks_for_its_scope_and_none_but_health_answers_strangers() {
     }
 }
 
+/// The served document says which scopes a key of each role can have, and that is what can be made.
+#[test]
+fn a_key_has_the_scopes_of_its_role_that_the_document_names() {
+    let server = TestServer::start(Options::default());
+    let document = server.ask("GET", "/openapi.json", "").json();
+    let rules = document["components"]["schemas"]["KeyRequest"]["allOf"].clone();
+    for role in Role::ALL {
+        let of_role = |rule: &&Value| {
+            let named = &rule["if"]["properties"]["role"];
+            named["const"] == role.name() || named["enum"][0] == role.name()
+        };
+        let rule = rules.as_array().unwrap().iter().find(of_role).unwrap();
+        let named = rule["then"]["properties"]["scopes"]["items"]["enum"].as_array().unwrap();
+        for scope in Scope::ALL {
+            let order = json!({"tenant": "Test", "role": role.name(), "scopes": [scope.name()]});
+            let status = server.post("/admin/v1/keys", order).status;
+            let expected = if named.contains(&json!(scope.name())) { 200 } else { 400 };
+            assert_eq!(status, expected, "{} as {}", scope.name(), role.name());
+        }
+    }
+}
+
 #[test]
 fn a_narrowed_key_does_less_than_its_role() {
     let server = TestServer::start(Options::default());
@@ -110,6 +132,29 @@ fn a_model_that_a_tenant_may_not_use_is_not_there() {
     assert_eq!(ask("GET", "/v1/models/toy", json!({})).status, 200, "from the next request on");
     tenants.remove("Schule", 1).unwrap();
     ask("GET", "/v1/models", json!({})).check(401, None);
+}
+
+#[test]
+fn a_policy_that_names_what_there_is_not_is_refused_with_what_there_is() {
+    let mut options = Options::default();
+    options.settings.filters = toml::from_str("[chains.strict]\n").unwrap();
+    let server = TestServer::start(options);
+    let ask = |method: &str, path: &str, body: Value| server.ask(method, path, &body.to_string());
+    for (policy, param, words) in [
+        (json!({"models": ["toy", "toi"]}), "policy.models", ["`toi`", "toy, toy-backwards"]),
+        (json!({"filters": "strikt"}), "policy.filters", ["`strikt`", "strict"]),
+    ] {
+        let new = ask("POST", "/admin/v1/tenants", json!({"name": "Schule", "policy": policy}));
+        let changed = ask("PATCH", "/admin/v1/tenants/Test", json!({"policy": policy}));
+        for answer in [new, changed] {
+            answer.check(400, Some(param));
+            assert!(words.iter().all(|word| answer.body.contains(word)), "{}", answer.body);
+        }
+    }
+    assert_eq!(ask("GET", "/admin/v1/tenants/Test", json!({})).json()["policy"]["filters"], Value::Null);
+    ask("GET", "/admin/v1/tenants/Schule", json!({})).check(404, None);
+    let both = json!({"models": ["toy"], "filters": "strict"});
+    ask("PATCH", "/admin/v1/tenants/Test", json!({"policy": both})).check_ok();
 }
 
 #[test]

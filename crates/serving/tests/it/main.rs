@@ -12,6 +12,7 @@ mod documents;
 mod guessing;
 mod identity;
 mod limits;
+mod memory;
 mod metrics;
 mod oidc;
 mod openapi;
@@ -22,8 +23,11 @@ mod secrets;
 mod secure_upstreams;
 mod stub;
 mod tokens;
-#[cfg(feature = "opentelemetry")]
-mod traces;
 mod transport;
 mod upstreams;
 mod walls;
+
+use compute::allocation::Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;

@@ -77,6 +77,9 @@ fn answers_are_as_the_document_says() {
     }
     check_answer(&document, "get", "/v1/models/{id}", &server.ask("GET", "/v1/models/toy", ""));
     check_answer(&document, "get", "/v1/models/{id}", &server.ask("GET", "/v1/models/none", ""));
+    // Of two models one has to be named.
+    let model = &document["paths"]["/tokenizer_info"]["get"]["parameters"][0];
+    assert_eq!((&model["name"], &model["required"]), (&json!("model"), &json!(true)));
     let messages = json!([{"role": "user", "content": "abc"}]);
     let bodies = [
         (

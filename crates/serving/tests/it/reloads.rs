@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
-use serving::{Controls, ServeSettings, TlsSettings};
+use serving::{Controls, KeyStore, Role, ServeSettings, TenantPolicy, TenantStore, TlsSettings};
 
 use crate::client::{Answer, Options, TestServer, request_text};
 use crate::stub::Stub;
@@ -101,6 +101,26 @@ fn limits_change_without_a_restart_and_broken_settings_change_nothing() {
 }
 
 #[test]
+fn a_reload_speaks_of_new_certificates_where_they_are_new() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tls, first) = certificate(folder.path());
+    let (server, wanted, reload) = reloadable(Some(tls.clone()));
+    let read_again = || reload_until(&server, &wanted, &reload, "settings_reloaded", &|_| ());
+    read_again();
+    // Written anew, as they were.
+    std::fs::write(&tls.certificate, std::fs::read(&tls.certificate).unwrap()).unwrap();
+    read_again();
+    assert!(trusts(&server, &first) && events(&server, "certificates_reloaded").is_empty());
+    let elsewhere = folder.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let (other, second) = certificate(&elsewhere);
+    let change = |settings: &mut ServeSettings| settings.tls = Some(TlsSettings { ..other.clone() });
+    reload_until(&server, &wanted, &reload, "settings_reloaded", &change);
+    assert!(trusts(&server, &second) && !trusts(&server, &first));
+    assert_eq!(events(&server, "certificates_reloaded").len(), 1);
+}
+
+#[test]
 fn settings_with_broken_certificates_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (tls, first) = certificate(folder.path());
@@ -135,6 +155,15 @@ fn filter(name: &str, pattern: &str) -> ServeSettings {
     toml::from_str(&text).unwrap()
 }
 
+/// Reads the endless answer up to its next piece.
+fn read_on(stream: &mut impl BufRead) {
+    let mut line = String::new();
+    while !line.contains("and on") {
+        line.clear();
+        assert!(stream.read_line(&mut line).unwrap() > 0, "the stream goes on");
+    }
+}
+
 #[test]
 fn engines_come_and_go_without_a_restart_and_streams_go_on() {
     let (first, second) = (Stub::start(), Stub::start());
@@ -146,13 +175,7 @@ fn engines_come_and_go_without_a_restart_and_streams_go_on() {
     change("settings_reloaded", &|settings| settings.upstreams = vec![upstream("gpu", first.address)]);
     server.post(CHAT, chat("hello")).check_ok();
     let mut running = BufReader::new(server.begin(CHAT, stream("endless")));
-    let mut until_next = || {
-        let mut line = String::new();
-        while !line.contains("and on") {
-            line.clear();
-            assert!(running.read_line(&mut line).unwrap() > 0, "the stream goes on");
-        }
-    };
+    let mut until_next = || read_on(&mut running);
     until_next();
     let metrics = server.ask("GET", "/metrics", "").body;
     assert!(metrics.contains(
@@ -209,6 +232,47 @@ fn filters_change_without_a_restart() {
     assert_eq!(ask(), 200);
 }
 
+/// Without its filters a tenant might be answered too much: its prompts are refused, and the client learns no name.
+#[test]
+fn a_tenant_whose_filters_went_is_told_that_its_policy_cannot_be_kept() {
+    let (server, wanted, reload) = reloadable(None);
+    let with_chain: ServeSettings = toml::from_str("[filters.chains.streng]\n").unwrap();
+    let change = |filters: &filters::Settings| {
+        reload_until(&server, &wanted, &reload, "settings_reloaded", &|settings| {
+            settings.filters = filters.clone()
+        });
+    };
+    change(&with_chain.filters);
+    let policy = TenantPolicy::default().with("filters=streng").unwrap();
+    TenantStore::open(&server.state).unwrap().new_tenant("Amt", &policy, 0).unwrap();
+    let key = KeyStore::open(&server.state).unwrap().new_key("Amt", "", Role::User, None, 0).unwrap().key;
+    let headers = format!("Authorization: Bearer {key}\r\n");
+    let bodies = [
+        ("/v1/completions", json!({"model": "toy", "prompt": "a", "max_tokens": 1})),
+        (CHAT, json!({"model": "toy", "messages": [{"role": "user", "content": "a"}], "max_tokens": 1})),
+        ("/v1/embeddings", json!({"model": "toy", "input": "a"})),
+    ];
+    let check = |status: u16| {
+        for (path, body) in &bodies {
+            let answer = server.ask_with("POST", path, &headers, &body.to_string());
+            assert_eq!(answer.status, status, "{path}: {}", answer.body);
+            if status == 503 {
+                let error = &answer.check(503, None).json()["error"];
+                assert_eq!(error["code"], "tenant_policy");
+                assert!(!answer.body.contains("streng") && !answer.body.contains("Amt"), "{error}");
+            }
+        }
+        // Others, and what asks for no filters, go on.
+        server.post("/v1/completions", bodies[0].1.clone()).check_ok();
+        server.ask_with("GET", "/v1/models", &headers, "").check_ok();
+    };
+    check(200);
+    change(&filters::Settings::default());
+    check(503);
+    change(&with_chain.filters);
+    check(200);
+}
+
 #[test]
 fn local_models_wait_for_a_restart_and_the_log_says_so() {
     let (server, wanted, reload) = reloadable(None);
@@ -232,7 +296,8 @@ fn a_server_that_is_going_says_so_before_it_goes() {
     let probes = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut options = Options { step: Duration::from_millis(20), ..Options::default() };
     options.settings.operations_address = Some(probes);
-    options.settings.drain_grace_seconds = 2;
+    // Time for what is asked below, also where others keep the machine busy.
+    options.settings.drain_grace_seconds = 6;
     let mut server = TestServer::start(options);
     assert_eq!(ask(probes, "/healthz").json(), json!({"status": "ok"}));
     assert_eq!(ask(probes, "/readyz").json(), json!({"status": "ready"}), "and no model's name");
@@ -248,4 +313,33 @@ fn a_server_that_is_going_says_so_before_it_goes() {
     assert_eq!(Answer::read(stream).events().last(), Some(&"[DONE]"));
     server.stop();
     assert!(TcpStream::connect(server.address).is_err());
+}
+
+/// Without a time of grace nobody listens for requests any more, while one is still answered. Who asks about the server is
+/// told all the while that it is going, from the very moment that it was asked to.
+#[test]
+fn probes_are_answered_for_as_long_as_a_request_is() {
+    let stub = Stub::start();
+    let probes = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut options = Options::default();
+    options.settings.operations_address = Some(probes);
+    options.settings.upstreams = vec![upstream("gpu", stub.address)];
+    options.settings.drain_seconds = 300;
+    let mut server = TestServer::start(options);
+    assert_eq!(ask(probes, "/readyz").status, 200);
+    let mut running = BufReader::new(server.begin(CHAT, stream("endless")));
+    let mut until_next = || read_on(&mut running);
+    until_next();
+    server.ask_to_stop();
+    assert_eq!(ask(probes, "/readyz").status, 503, "at once");
+    server.wait_until("nobody listens", |server| TcpStream::connect(server.address).is_err());
+    until_next();
+    for _ in 0..3 {
+        assert_eq!(ask(probes, "/readyz").json(), json!({"status": "stopping"}));
+        assert_eq!(ask(probes, "/healthz").status, 200);
+    }
+    until_next();
+    drop(running);
+    server.stop();
+    assert!(TcpStream::connect(probes).is_err());
 }

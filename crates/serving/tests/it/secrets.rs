@@ -61,6 +61,10 @@ fn no_prompt_answer_or_key_is_kept() {
         json!({"model": "toy", "input": PROMPT, "user": USER}),
         json!({"model": PROMPT, "prompt": "a"}),
         json!({PROMPT: PROMPT}),
+        // What the administration takes, of a path that holds a whole key.
+        json!({"label": "neu"}),
+        json!({"grace_hours": 1}),
+        json!({"policy": {}}),
         json!(PROMPT),
     ];
     let document = server.ask("GET", "/openapi.json", "").json();
@@ -72,7 +76,10 @@ fn no_prompt_answer_or_key_is_kept() {
         .collect();
     assert!(paths.len() > 6);
     for (path, methods) in &paths {
-        let path = format!("{}?key={wrong}&q=geheimnisvolltajemnica", path.replace("{id}", &server.key));
+        let path = format!(
+            "{}?key={wrong}&q=geheimnisvolltajemnica",
+            path.replace("{id}", &server.key).replace("{name}", &server.key)
+        );
         for method in methods {
             for body in &bodies {
                 let headers = format!(

@@ -150,7 +150,11 @@ async fn answer(State(seen): State<Arc<Seen>>, headers: HeaderMap, body: Bytes) 
         _ => (),
     }
     let text = wish.strip_prefix("say ").unwrap_or("one two three").to_string();
-    let usage = json!({"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10});
+    let usage = match wish.as_str() {
+        "absurd usage" => json!({"prompt_tokens": u64::MAX, "completion_tokens": u64::MAX}),
+        "half absurd usage" => json!({"prompt_tokens": 7, "completion_tokens": -3}),
+        _ => json!({"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}),
+    };
     if !is_stream {
         let choice = match is_chat {
             true => {

@@ -42,6 +42,35 @@ fn a_conversation_is_told_the_date_and_read_in_parts() {
     assert_eq!(answer.json()["usage"]["prompt_tokens"], plain.len(), "{}", answer.body);
 }
 
+/// What a template is told beside the messages reaches it, in a chat as in the count of its tokens.
+#[test]
+fn a_template_is_told_what_the_request_says_beside_the_messages() {
+    let template = "{% if enable_thinking is defined and not enable_thinking %}-{% else %}+{% endif %}{{ depth | default(1) }}{{ steps | default([]) | join(',') }}{% for m in messages %}|{{ m.content }}{% endfor %}";
+    let server = TestServer::start(Options { chat_template: Some(template), ..Options::default() });
+    let messages = json!([{"role": "user", "content": "Dzień"}]);
+    for (variables, expected) in [
+        (json!(null), "+1|Dzień"),
+        (json!({}), "+1|Dzień"),
+        (json!({"enable_thinking": false, "not_read": [1]}), "-1|Dzień"),
+        (json!({"enable_thinking": true, "depth": 2.5, "steps": ["ż", 3]}), "+2.5ż,3|Dzień"),
+    ] {
+        let body = json!({"model": "toy", "messages": messages, "chat_template_kwargs": variables});
+        let tokens = server.post("/tokenize", body.clone()).json()["tokens"].clone();
+        let back = server.post("/detokenize", json!({"model": "toy", "tokens": tokens})).json();
+        assert_eq!(back["prompt"], expected);
+        let mut asked = body;
+        asked["max_tokens"] = json!(1);
+        let answer = server.post("/v1/chat/completions", asked);
+        assert_eq!(answer.json()["usage"]["prompt_tokens"], expected.len(), "{}", answer.body);
+    }
+    let own = json!({"model": "toy", "messages": messages, "chat_template_kwargs": {"bos_token": "x"}});
+    for path in ["/tokenize", "/v1/chat/completions"] {
+        server.post(path, own.clone()).check(400, Some("chat_template_kwargs.bos_token"));
+    }
+    let text = json!({"model": "toy", "prompt": "a", "chat_template_kwargs": {"enable_thinking": true}});
+    server.post("/tokenize", text).check(400, Some("chat_template_kwargs"));
+}
+
 #[test]
 fn what_cannot_be_counted_is_refused_by_name() {
     let server = TestServer::start(Options::default());

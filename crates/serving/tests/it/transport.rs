@@ -15,6 +15,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::client::{Options, PATIENCE, TestServer};
+use crate::stub::Stub;
+use crate::upstreams::{CHAT, chat, upstream};
 
 /// A certificate for `localhost` in files of a folder, and itself.
 pub fn certificate(folder: &Path) -> (TlsSettings, CertificateDer<'static>) {
@@ -259,8 +261,75 @@ fn a_slow_body_over_http2_is_cut() {
         let (answer, mut sender) =
             client.send_request(place.request("POST", "/v1/completions"), false).unwrap();
         sender.send_data("{\"model\":".into(), false).unwrap();
-        let answer = tokio::time::timeout(Duration::from_secs(10), answer).await.unwrap().unwrap();
+        let answer = tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap();
         assert_eq!(answer.status(), 408);
+    });
+}
+
+/// Over HTTP/2 a body is as long as its frames say. A head that says something else would make two requests of one for an engine
+/// that is asked over HTTP/1.1.
+#[test]
+fn a_length_that_is_not_the_bodys_is_refused_over_http2() {
+    let stub = Stub::start();
+    let place = place(|options| options.settings.upstreams = vec![upstream("gpu", stub.address)]);
+    block_on(async {
+        let body = chat("hello").to_string();
+        for length in [0, 5, body.len() - 1, body.len() + 1, 1 << 40] {
+            let (client, _connection) = place.http2(&mut h2::client::Builder::new()).await;
+            let mut request = place.request("POST", CHAT);
+            request.headers_mut().insert("content-length", length.into());
+            let (answer, mut sender) = client.ready().await.unwrap().send_request(request, false).unwrap();
+            let _ = sender.send_data(body.clone().into(), true);
+            let is_refused = answer.await.map_or(true, |answer| answer.status().is_client_error());
+            assert!(is_refused, "{length} for {}", body.len());
+        }
+        assert_eq!(stub.requests(), 0, "nothing of it reaches an engine");
+        let (client, _connection) = place.http2(&mut h2::client::Builder::new()).await;
+        assert_eq!(ask(&client, place.request("POST", CHAT), &body).await.0, 200);
+    });
+    assert_eq!(stub.requests(), 1);
+}
+
+/// Each export of the audit log keeps a thread while its client takes what it asked for. Those threads are few, and prompts are
+/// encoded on them: somebody with a key for the log alone must not stop the others' answers.
+#[test]
+fn exports_that_nobody_takes_leave_threads_for_prompts() {
+    let place = place(|options| options.settings.stalled_client_seconds = 120);
+    let log = place.server.state.join("audit/audit-000001.jsonl");
+    block_on(async {
+        let (client, _connection) = place.http2(&mut h2::client::Builder::new()).await;
+        // More than what waits on the way of two exports.
+        while std::fs::metadata(&log).unwrap().len() < 600_000 {
+            let asked: Vec<_> = (0..32)
+                .map(|_| {
+                    let (client, request) = (client.clone(), place.request("GET", "/readyz"));
+                    tokio::spawn(async move { ask(&client, request, "").await.0 })
+                })
+                .collect();
+            for asked in asked {
+                assert_eq!(asked.await.unwrap(), 200);
+            }
+        }
+        let export = || place.request("GET", "/admin/v1/audit");
+        let (slow, connection) = place.http2(h2::client::Builder::new().initial_window_size(0)).await;
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            let mut slow = slow.clone().ready().await.unwrap();
+            let answer = slow.send_request(export(), true).unwrap().0.await.unwrap();
+            assert_eq!(answer.status(), 200);
+            held.push(answer);
+        }
+        for _ in 0..10 {
+            let (status, text) = ask(&client, export(), "").await;
+            assert!(status == 429 && text.contains("exports_busy"), "{status}");
+        }
+        let body = json!({"model": "toy", "prompt": "uv", "max_tokens": 1}).to_string();
+        assert_eq!(ask(&client, place.request("POST", "/v1/completions"), &body).await.0, 200);
+        drop((held, slow));
+        connection.abort();
+        while ask(&client, export(), "").await.0 == 429 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     });
 }
 

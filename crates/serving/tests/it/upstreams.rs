@@ -178,6 +178,17 @@ fn an_engine_that_stalls_is_given_up() {
 }
 
 #[test]
+fn an_engine_that_never_ends_its_answer_is_cut_before_memory_is_full() {
+    let stub = Stub::start();
+    let settings = UpstreamSettings { answer_limit_bytes: 1 << 20, ..upstream("gpu", stub.address) };
+    let server = server_with(vec![settings], "");
+    let answer = server.post(CHAT, stream("flood"));
+    assert!(answer.events().last().unwrap().contains("upstream_failed"));
+    assert!((1 << 20..3 << 20).contains(&answer.body.len()), "{}", answer.body.len());
+    server.wait_until("the engine notices", |_| stub.seen.left.load(Ordering::SeqCst) == 1);
+}
+
+#[test]
 fn a_client_that_leaves_stops_the_engine() {
     let stub = Stub::start();
     let server = server(&stub);
@@ -375,6 +386,13 @@ fn usage_that_is_not_reported_is_counted_or_left_out() {
     let guessing = server(&stub);
     let answer = guessing.post(CHAT, chat("no usage")).check_ok().json();
     assert!(answer.get("usage").is_none(), "what nobody counted is not shown: {answer}");
+    // What cannot be is not believed: sums of it would overflow, and with them the limits of the tenant.
+    for (wish, prompt) in [("absurd usage", 12), ("half absurd usage", 17)] {
+        let usage = json!({"prompt_tokens": prompt, "completion_tokens": 13, "total_tokens": prompt + 13});
+        assert_eq!(counting.post(CHAT, chat(wish)).check_ok().json()["usage"], usage);
+        guessing.post(CHAT, stream(wish)).check_ok();
+        assert!(guessing.post(CHAT, chat(wish)).check_ok().json().get("usage").is_none(), "{wish}");
+    }
 
     // The same tokenizer tells tokens; without one they are refused by name.
     let text = json!({"model": "far", "prompt": "abc"});
@@ -435,6 +453,11 @@ fn requests_and_answers_of_engines_elsewhere_are_filtered() {
     let server = server_with(vec![upstream("gpu", stub.address)], FILTERS);
     server.post(CHAT, chat("to anna@post.example")).check_ok();
     assert_eq!(stub.last_request().1["messages"][0]["content"], "to <EMAIL>");
+    // A text that takes a while is read like any other.
+    let long = format!("{}to anna@post.example", "ein Wort ".repeat(4_000));
+    server.post(CHAT, chat(&long)).check_ok();
+    let (_, sent) = stub.last_request();
+    assert_eq!(sent["messages"][0]["content"], long.replace("anna@post.example", "<EMAIL>"));
     let refused = server.post(CHAT, chat("a\u{202E}b"));
     assert_eq!(
         refused.check(400, Some("messages[0].content")).json()["error"]["code"],

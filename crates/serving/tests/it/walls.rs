@@ -7,7 +7,9 @@ use provenance::{Context, Storage};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::json;
-use serving::{KeyStore, Role, ServeSettings, ServingError, TlsSettings, serve, verify_audit};
+use serving::{
+    KeyStore, Role, ServeSettings, ServingError, TlsSettings, TracesSettings, serve, verify_audit,
+};
 
 use crate::client::{Answer, Options, TestServer, request_text};
 
@@ -65,6 +67,31 @@ fn with_a_key_unknown_routes_and_methods_say_so() {
     server.ask("GET", "/nowhere", "").check(404, None);
     server.ask("DELETE", "/v1/models", "").check(405, None);
     assert_eq!(server.ask("GET", "/readyz", "").json()["status"], "ready");
+}
+
+/// What stands in a path is a client's own like a body: bytes that are no text are refused in the shape of all errors.
+#[test]
+fn a_path_that_is_no_text_is_refused_like_any_other_slip() {
+    let server = TestServer::start(Options::default());
+    for (method, path) in [
+        ("GET", "/v1/models/%ff"),
+        ("HEAD", "/v1/models/%ff"),
+        ("GET", "/admin/v1/tenants/%c3%28"),
+        ("PATCH", "/admin/v1/tenants/%ff"),
+        ("DELETE", "/admin/v1/tenants/%ff"),
+        ("GET", "/admin/v1/keys/%ff"),
+        ("PATCH", "/admin/v1/keys/%ff"),
+        ("DELETE", "/admin/v1/keys/%ff"),
+        ("POST", "/admin/v1/keys/%ff/rotate"),
+    ] {
+        let answer = server.ask(method, path, "{}");
+        assert_eq!(answer.header("content-type"), Some("application/json"), "{method} {path}");
+        match method {
+            "HEAD" => assert_eq!(answer.status, 400),
+            _ => assert_eq!(answer.check(400, None).json()["error"]["code"], "invalid_value"),
+        }
+    }
+    server.ask("GET", "/v1/models/%00", "").check(404, Some("model"));
 }
 
 #[test]
@@ -179,9 +206,14 @@ fn what_would_be_unsafe_does_not_start() {
         digest: String::new(),
         created: 0,
     };
-    let twice = vec![model.clone(), model];
+    let twice = vec![model.clone(), model.clone()];
     let error = serve(&here, twice, &context, |_| {}).unwrap_err();
     assert!(matches!(error, ServingError::ModelTwice { .. }), "{error}");
+    if cfg!(not(feature = "opentelemetry")) {
+        let traces = Some(TracesSettings::new("http://127.0.0.1:4318/v1/traces"));
+        let error = serve(&ServeSettings { traces, ..here }, vec![model], &context, |_| {}).unwrap_err();
+        assert!(error.to_string().contains("--features opentelemetry"), "{error}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use filters::Chain;
 use serde_json::{Map, Value, json};
 
 use super::choice::{ChoiceState, append};
-use super::{BYTES_PER_TOKEN, Kind, tokens_of};
+use super::{BYTES_PER_TOKEN, Kind, tokens_of, tokens_of_all};
 use crate::account::Account;
 use crate::api::answer::usage as rendered_usage;
 use crate::api::failure::ApiFailure;
@@ -30,6 +30,9 @@ pub struct Frame<'a> {
     pub prompt_tokens: usize,
 }
 
+/// Most tokens of one request that an engine is believed, far beyond any context.
+const MOST_REPORTED: u64 = 1 << 32;
+
 /// Tokens as the engine reports them, or as we count them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
@@ -40,11 +43,20 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// What an engine says, if it says it whole.
+    /// What an engine says, if it says it whole and it can be: sums of what nobody can have computed would overflow, and with
+    /// them the limits of a tenant.
     pub fn reported(value: &Value) -> Option<Usage> {
-        let count = |name: &str| value.get(name)?.as_u64().and_then(|count| usize::try_from(count).ok());
-        let prompt = count("prompt_tokens")?;
-        Some(Usage { prompt, completion: count("completion_tokens").unwrap_or(0), is_guessed: false })
+        let count = |value: &Value| {
+            value
+                .as_u64()
+                .filter(|count| *count <= MOST_REPORTED)
+                .and_then(|count| usize::try_from(count).ok())
+        };
+        let prompt = count(value.get("prompt_tokens")?)?;
+        // Embeddings have none.
+        let completion = value.get("completion_tokens").filter(|count| !count.is_null());
+        let completion = completion.map_or(Some(0), count)?;
+        Some(Usage { prompt, completion, is_guessed: false })
     }
 
     /// What we count with the model's tokenizer, or guess without one; `prompt_tokens` if they are known.
@@ -55,7 +67,7 @@ impl Usage {
         choices: &[ChoiceState],
     ) -> Usage {
         let prompt = match prompt_tokens {
-            0 => texts.iter().map(|text| tokens_of(model, text)).sum(),
+            0 => tokens_of_all(model, texts),
             known => known,
         };
         let completion = choices.iter().map(|choice| match &choice.sent {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use filters::{Chain, FilterStream};
+use filters::{Chain, FilterStream, Verdict};
 use serde_json::{Map, Value, json};
 
 use super::Kind;
@@ -98,8 +98,19 @@ impl ChoiceState {
         }
         let function = call.get_mut("function")?.as_object_mut()?;
         let mut known_function = Map::new();
-        if let Some(name) = short(function.get("name")) {
-            known_function.insert("name".to_string(), name);
+        if let Some(name) =
+            function.get("name").and_then(Value::as_str).filter(|name| name.len() <= LONGEST_NAME)
+        {
+            // It comes whole, and a model may write into it whatever it likes.
+            match chain.output(name) {
+                Verdict::Pass(name) => {
+                    known_function.insert("name".to_string(), Value::from(name));
+                }
+                Verdict::Refused(_) => {
+                    self.is_refused = true;
+                    return None;
+                }
+            }
         }
         if let Some(Value::String(arguments)) = function.remove("arguments") {
             let arguments = self.pass(Channel::Tool(index), arguments, chain);
@@ -198,4 +209,27 @@ pub fn append(message: &mut Map<String, Value>, rest: Map<String, Value>) {
 
 fn short(value: Option<&Value>) -> Option<Value> {
     value.and_then(Value::as_str).filter(|text| text.len() <= LONGEST_NAME).map(Value::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_filters_read_the_names_of_calls_too() {
+        let part = |action: &str, name: &str| {
+            let settings = format!(
+                "[[output]]\nname = 'words'\nkind = 'patterns'\naction = '{action}'\nblock = ['geheim']\nreplacement = '#'\n"
+            );
+            let chain = Chain::compile(&toml::from_str(&settings).unwrap()).unwrap();
+            let call = json!({"id": "1", "type": "function", "function": {"name": name, "arguments": "{}"}});
+            let mut message = json!({"tool_calls": [call]}).as_object().unwrap().clone();
+            let mut state = ChoiceState::new(false);
+            let part = state.part(Kind::Chat, &mut message, &chain);
+            (Value::Object(part), state.is_refused)
+        };
+        assert_eq!(part("refuse", "search").0["tool_calls"][0]["function"]["name"], "search");
+        assert_eq!(part("replace", "geheim_1").0["tool_calls"][0]["function"]["name"], "#_1");
+        assert_eq!(part("refuse", "geheim_1"), (json!({}), true));
+    }
 }

@@ -7,6 +7,7 @@ mod answer;
 mod choice;
 mod request;
 mod stream;
+mod texts;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,7 +23,7 @@ use crate::limits::fit::fit_prompt;
 use crate::server::Server;
 use crate::upstream::{Asked, UpstreamModel, failed};
 use request::Outgoing;
-pub use request::{filter, filter_prompts, refuse_logprobs};
+pub use texts::{filter, filter_prompts, filter_strings, refuse_logprobs};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,7 +129,7 @@ fn fit(account: &Account, model: &UpstreamModel, outgoing: &mut Outgoing) -> Res
     let field = outgoing.kind.prompt_field();
     let mut prompt_tokens = 0;
     if limits.counts_tokens() {
-        let counted = outgoing.texts.iter().map(|text| tokens_of(model, text)).sum::<usize>();
+        let counted = tokens_of_all(model, &outgoing.texts);
         prompt_tokens = counted + outgoing.prompt_ids;
         fit_prompt(admission, prompt_tokens, field)?;
     }
@@ -162,6 +163,12 @@ fn fit(account: &Account, model: &UpstreamModel, outgoing: &mut Outgoing) -> Res
     };
     admission.reserve(prompt_tokens.saturating_add(firm), soft)?;
     Ok(prompt_tokens)
+}
+
+/// The tokens of all texts of a prompt.
+fn tokens_of_all(model: &UpstreamModel, texts: &[String]) -> usize {
+    let bytes = texts.iter().map(String::len).sum();
+    texts::beside(bytes, || texts.iter().map(|text| tokens_of(model, text)).sum())
 }
 
 /// The tokens of a text: counted where the model's tokenizer is known, otherwise guessed.

@@ -2,13 +2,15 @@
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
-use filters::{Chain, Verdict};
+use filters::Chain;
 use serde_json::{Map, Value, json};
 
 use super::Kind;
-use crate::api::completions::Prompt;
+use super::texts::{filter, filter_strings, filtered_logprobs};
 use crate::api::failure::ApiFailure;
 use crate::api::fields::{Fields, kind_of, shown};
+use crate::api::variables::{self, Variables};
+use crate::conversation::KeptPrompt;
 
 /// Fields of both completions that go on as they are, beside those that are read here.
 const BOTH: &[&str] = &[
@@ -78,6 +80,11 @@ impl Outgoing {
             outgoing.read_logprobs(&mut fields, chain)?;
         }
         outgoing.read_prompt(&mut fields, maximum_choices, chain)?;
+        if kind == Kind::Chat {
+            let mut variables = Variables::read(&mut fields)?;
+            variables.filter(chain)?;
+            outgoing.fields.extend(variables.as_field().map(|(name, value)| (name.to_string(), value)));
+        }
         let (shared, own) = match kind {
             Kind::Chat => (BOTH, CHAT),
             Kind::Completion => (BOTH, COMPLETION),
@@ -85,7 +92,10 @@ impl Outgoing {
         };
         for name in shared.iter().chain(own) {
             let Some(mut value) = fields.take(name) else { continue };
-            filter_strings(&mut value, name, chain)?;
+            match *name {
+                "logit_bias" => check_biases(&value)?,
+                _ => filter_strings(&mut value, name, chain)?,
+            }
             outgoing.fields.insert((*name).to_string(), value);
         }
         fields.only("modalities", &[json!(["text"])])?;
@@ -102,9 +112,13 @@ impl Outgoing {
         bytes.map(Bytes::from).map_err(|error| ApiFailure::internal(&error.to_string()))
     }
 
-    /// What stands in the prompt's field, as it goes on.
-    pub fn prompt(&self) -> Value {
-        self.fields.get(self.kind.prompt_field()).cloned().unwrap_or_default()
+    /// What stands in the prompt's field, and beside it, as it goes on.
+    pub fn prompt(&self) -> KeptPrompt {
+        let field = |name: &str| self.fields.get(name).cloned();
+        KeptPrompt {
+            prompt: field(self.kind.prompt_field()).unwrap_or_default(),
+            beside: field(variables::FIELD).map(|value| (variables::FIELD, value)),
+        }
     }
 
     fn put(&mut self, name: &str, value: impl Into<Value>) {
@@ -255,70 +269,13 @@ fn user(fields: &mut Fields) -> Result<Option<String>, ApiFailure> {
     }
 }
 
-/// Lets the prompts of our own engine through the input filters.
-pub fn filter_prompts(prompts: &mut [Prompt], field: &str, chain: &Chain) -> Result<(), ApiFailure> {
-    for (number, prompt) in prompts.iter_mut().enumerate() {
-        match prompt {
-            Prompt::Text(text) => filter(text, &format!("{field}[{number}]"), chain)?,
-            Prompt::Tokens(_) if chain.passes_input() => (),
-            Prompt::Tokens(_) => {
-                let expected = "text: filters read no tokens";
-                return Err(ApiFailure::field(field, expected, "an array of tokens"));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Refuses probabilities where answers may be changed.
-pub fn refuse_logprobs(chain: &Chain, is_asked: bool) -> Result<(), ApiFailure> {
-    if is_asked && chain.may_change_output() { Err(filtered_logprobs("logprobs")) } else { Ok(()) }
-}
-
-/// Why probabilities are refused.
-fn filtered_logprobs(field: &str) -> ApiFailure {
-    let message = format!(
-        "`{field}`: answers are filtered here, and probabilities would repeat them unfiltered: leave it out"
-    );
-    ApiFailure {
-        param: Some(field.to_string()),
-        ..ApiFailure::new(StatusCode::BAD_REQUEST, "unsupported_field", message)
-    }
-}
-
-/// Lets a text through the input filters, in its place.
-pub fn filter(text: &mut String, place: &str, chain: &Chain) -> Result<(), ApiFailure> {
-    if chain.passes_input() {
-        return Ok(());
-    }
-    let changed = match chain.input(text) {
-        Verdict::Pass(std::borrow::Cow::Borrowed(_)) => return Ok(()),
-        Verdict::Pass(std::borrow::Cow::Owned(changed)) => changed,
-        Verdict::Refused(refusal) => {
-            let message =
-                format!("`{place}`: the filter `{}` of this server refuses the text", refusal.filter);
-            return Err(ApiFailure {
-                param: Some(place.to_string()),
-                ..ApiFailure::new(StatusCode::BAD_REQUEST, refusal.code, message)
-            });
-        }
-    };
-    *text = changed;
-    Ok(())
-}
-
-/// Lets every string within a value through the input filters.
-fn filter_strings(value: &mut Value, place: &str, chain: &Chain) -> Result<(), ApiFailure> {
-    if chain.passes_input() {
-        return Ok(());
-    }
+/// Its keys are numbers of tokens, which are nobody's text: whatever else they hold goes nowhere.
+fn check_biases(value: &Value) -> Result<(), ApiFailure> {
+    let is_token =
+        |key: &String| (1..=9).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_digit());
     match value {
-        Value::String(text) => filter(text, place, chain),
-        Value::Array(values) => values.iter_mut().try_for_each(|value| filter_strings(value, place, chain)),
-        Value::Object(object) => {
-            object.values_mut().try_for_each(|value| filter_strings(value, place, chain))
-        }
-        _ => Ok(()),
+        Value::Object(biases) if biases.iter().all(|(key, bias)| is_token(key) && bias.is_number()) => Ok(()),
+        other => Err(ApiFailure::field("logit_bias", "an object of token ids and numbers", kind_of(other))),
     }
 }
 
@@ -428,10 +385,18 @@ mod tests {
             (Kind::Chat, message(json!({"role": "user", "content": image})), "messages[0].content[0].type"),
             (Kind::Chat, message(json!({"role": "user", "content": "a", "x": 1})), "messages[0].x"),
             (Kind::Completion, json!({"prompt": "a", "guided_regex": "x"}), "guided_regex"),
+            (Kind::Completion, json!({"prompt": "a", "chat_template_kwargs": {}}), "chat_template_kwargs"),
+            (
+                Kind::Chat,
+                json!({"messages": [{"role": "user", "content": "a"}], "chat_template_kwargs": {"chat_template": "x"}}),
+                "chat_template_kwargs.chat_template",
+            ),
             (Kind::Completion, json!({"prompt": "a", "n": 5}), "n"),
             (Kind::Completion, json!({"prompt": ["a", "b", "c"], "n": 2}), "prompt"),
             (Kind::Completion, json!({"prompt": [1, "b"]}), "prompt[0]"),
             (Kind::Completion, json!({"prompt": "a", "stream_options": {}}), "stream_options"),
+            (Kind::Completion, json!({"prompt": "a", "logit_bias": {"text": 1}}), "logit_bias"),
+            (Kind::Completion, json!({"prompt": "a", "logit_bias": {"1": "text"}}), "logit_bias"),
             (Kind::Embedding, json!({"input": {}}), "input"),
             (Kind::Embedding, json!({"input": "a", "stream": true}), "stream"),
         ] {
@@ -461,12 +426,29 @@ mod tests {
             ],
             "tools": [{"type": "function", "function": {"name": "f", "description": secret}}],
             "stop": [secret],
+            "chat_template_kwargs": {"about": [secret], "enable_thinking": false},
         });
         let outgoing = Outgoing::read(Kind::Chat, body.to_string().as_bytes(), 4, &chain).unwrap();
         let sent = serde_json::to_string(&outgoing.fields).unwrap();
-        assert!(!sent.contains("anna") && sent.matches("<EMAIL>").count() == 5, "{sent}");
+        assert!(!sent.contains("anna") && sent.matches("<EMAIL>").count() == 6, "{sent}");
         let tokens = json!({"prompt": [1, 2]}).to_string();
         assert!(Outgoing::read(Kind::Completion, tokens.as_bytes(), 4, &chain).is_err());
+        // Keys are text too: the names of a tool's parameters stand in the prompt.
+        let properties = |name: &str| json!({"type": "object", "properties": {name: {"type": "string"}}});
+        let read = |field: &str, value: Value| {
+            let body = json!({"messages": [{"role": "user", "content": "a"}], field: value}).to_string();
+            Outgoing::read(Kind::Chat, body.as_bytes(), 4, &chain).map(|_| ())
+        };
+        for name in ["city", secret] {
+            let tools =
+                json!([{"type": "function", "function": {"name": "f", "parameters": properties(name)}}]);
+            let format =
+                json!({"type": "json_schema", "json_schema": {"name": "f", "schema": properties(name)}});
+            for (field, value) in [("tools", tools), ("response_format", format)] {
+                let param = read(field, value).err().map(|failure| failure.param.unwrap());
+                assert_eq!(param, (name == secret).then(|| field.to_string()), "{name}");
+            }
+        }
     }
 
     fn personal_data() -> Vec<filters::PersonalData> {

@@ -49,6 +49,8 @@ struct Relay {
     choices: Vec<ChoiceState>,
     with_usage: bool,
     reported: Option<Usage>,
+    /// Text of all its answers, in bytes.
+    most_bytes: usize,
     /// What counting needs.
     model: Arc<UpstreamModel>,
     texts: Vec<String>,
@@ -75,7 +77,8 @@ impl Relay {
             Value::from(frame.model.name.as_str()),
         );
         Relay {
-            events: Events::new(upstream.event_limit()),
+            events: Events::new(upstream.answer_limit()),
+            most_bytes: upstream.answer_limit(),
             upstream: Some(upstream),
             account,
             kind: frame.kind,
@@ -172,7 +175,11 @@ impl Relay {
                 None => return Err(self.malformed("more choices than asked for")),
             }
         }
-        Ok(())
+        // What is counted at the end is kept until then.
+        match self.choices.iter().map(|choice| choice.sent_bytes).sum::<usize>() > self.most_bytes {
+            true => Err(self.malformed("the answer is larger than `answer_limit_bytes`")),
+            false => Ok(()),
+        }
     }
 
     fn take_choice(&mut self, number: usize, mut choice: Map<String, Value>, out: &mut Vec<u8>) {

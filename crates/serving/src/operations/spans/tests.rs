@@ -1,13 +1,22 @@
 //! Spans against a collector that writes down what it is sent, one that is away, and one that never answers.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc;
 
 use axum::http::StatusCode;
-use serde_json::Value;
+use inference::EngineSettings;
+use inference::testing::alphabet_engine;
+use provenance::Context;
+use serde_json::{Value, json};
 
 use super::*;
+use crate::api::models::ServedModel;
+use crate::identity::Role;
+use crate::keys::KeyStore;
+use crate::server::serve;
+use crate::settings::ServeSettings;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
@@ -131,4 +140,76 @@ fn without_settings_nothing_is_recorded_and_a_wrong_collector_is_named() {
         let error = Tracer::open(Some(&TracesSettings::new(endpoint)), Clock::fixed(7)).err().unwrap();
         assert!(error.to_string().contains("traces.endpoint"), "{error}");
     }
+}
+
+/// What a request's own attributes say, by name.
+fn attributes(span: &Value) -> BTreeMap<String, Value> {
+    let entry = |attribute: &Value| {
+        let value = attribute["value"].as_object().unwrap().values().next().unwrap();
+        (attribute["key"].as_str().unwrap().to_string(), value.clone())
+    };
+    span["attributes"].as_array().unwrap().iter().map(entry).collect()
+}
+
+/// A whole server: spans arrive at the collector without being asked for, with figures and without text.
+#[test]
+fn a_request_to_a_server_leaves_a_span_with_figures_and_without_text() {
+    let (endpoint, requests) = collector();
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let key = KeyStore::open(&state).unwrap().new_key("Amt", "geheim", Role::User, None, 0).unwrap();
+    let settings = ServeSettings {
+        address: "127.0.0.1:0".parse().unwrap(),
+        state,
+        traces: Some(TracesSettings::new(&endpoint)),
+        ..ServeSettings::default()
+    };
+    let model = ServedModel {
+        name: "toy".into(),
+        engine: Arc::new(alphabet_engine(64, Duration::ZERO, &EngineSettings::default())),
+        adapter: None,
+        digest: "ab".repeat(32),
+        created: 7,
+    };
+    let context = Context::quiet(2);
+    let stop = context.cancellation.clone();
+    let (bound, listening) = mpsc::channel();
+    let server =
+        std::thread::spawn(move || serve(&settings, vec![model], &context, |at| bound.send(at).unwrap()));
+    let mut stream = TcpStream::connect(listening.recv().unwrap()).unwrap();
+    let body = json!({"model": "toy", "prompt": "geheim", "max_tokens": 4, "temperature": 0, "stream": true});
+    let body = body.to_string();
+    let head = format!(
+        "POST /v1/completions HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\
+         traceparent: 00-{TRACE}-00f067aa0ba902b7-01\r\nContent-Length: {}\r\n\r\n",
+        key.key,
+        body.len()
+    );
+    stream.write_all((head + &body).as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("[DONE]"), "{answer}");
+    let id = answer.lines().find_map(|line| line.strip_prefix("x-request-id: ")).unwrap();
+
+    // The server still runs: nobody asked it to send.
+    let (_, sent) = requests.recv().unwrap();
+    let text = sent.to_string();
+    let secrets = ["geheim", "Amt", key.key.as_str(), key.id.as_str()];
+    assert!(secrets.iter().all(|secret| !text.contains(secret)), "{text}");
+    let span = &sent["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
+    assert_eq!((&span["traceId"], &span["parentSpanId"]), (&TRACE.into(), &"00f067aa0ba902b7".into()));
+    let found = attributes(span);
+    for (name, value) in [
+        ("eulalia.request_id", id),
+        ("gen_ai.request.model", "toy"),
+        ("gen_ai.usage.input_tokens", "6"),
+        ("gen_ai.usage.output_tokens", "4"),
+    ] {
+        assert_eq!(found[name], value, "{name}");
+    }
+    let queued = found["eulalia.queue_seconds"].as_f64().unwrap();
+    let first = found["eulalia.time_to_first_token_seconds"].as_f64().unwrap();
+    assert!(queued >= 0.0 && first > queued, "{queued} {first}");
+    stop.cancel();
+    assert_eq!(server.join().unwrap().unwrap().requests, 1);
 }

@@ -1,5 +1,5 @@
 //! JSON in which no name stands twice: of two readers of a doubled name one takes the first and one the last, and between
-//! the two an attacker passes. Tokens and key sets are read through here alone.
+//! the two an attacker passes. Bodies of requests, tokens and key sets are read through here alone.
 
 use std::fmt;
 
@@ -9,10 +9,15 @@ use serde_json::{Map, Number, Value};
 /// A value without doubled names at any depth.
 struct Strict(Value);
 
+/// The value that the bytes hold. The error names the place, and no name or text from the bytes.
+pub fn strict_value(bytes: &[u8]) -> serde_json::Result<Value> {
+    serde_json::from_slice(bytes).map(|Strict(value)| value)
+}
+
 /// The object that the bytes hold; `Err` says what is wrong with them, without showing them.
 pub fn strict_object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
-    match serde_json::from_slice::<Strict>(bytes) {
-        Ok(Strict(Value::Object(object))) => Ok(object),
+    match strict_value(bytes) {
+        Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err("expected a JSON object".to_string()),
         Err(error) => Err(format!("no proper JSON ({:?} error)", error.classify())),
     }
@@ -70,7 +75,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
         while let Some(name) = entries.next_key::<String>()? {
             let Strict(value) = entries.next_value()?;
             if object.insert(name, value).is_some() {
-                return Err(A::Error::custom("a name stands twice"));
+                return Err(A::Error::custom("a name stands twice in one object"));
             }
         }
         Ok(Strict(Value::Object(object)))
