@@ -105,8 +105,8 @@ import json, sys, time
 import numpy, openvino, openvino_genai
 folder, prompt, answer, depth, threads, precision = sys.argv[1], *map(int, sys.argv[2:6]), sys.argv[6]
 settings = {"INFERENCE_NUM_THREADS": threads}
-if precision == "f32":
-    settings["INFERENCE_PRECISION_HINT"] = "f32"
+if precision in ("f32", "bf16"):
+    settings["INFERENCE_PRECISION_HINT"] = precision
 pipe = openvino_genai.LLMPipeline(folder, "CPU", **settings)
 calls = 0
 def run(length, tokens):
@@ -130,7 +130,8 @@ print(json.dumps([prefill[1], decode[1]]))
 
 
 def openvino_folder(arguments, format_):
-    kinds = {"q8_0": "int8", "q4_0": "int4", "bf16": "bf16", "f32": "fp32"}
+    # There is no export to bf16: weights of 16 bits, and bf16 to compute with.
+    kinds = {"q8_0": "int8", "q4_0": "int4", "bf16": "fp16", "f32": "fp32"}
     folder = arguments.model.parent / f"{arguments.model.name}-openvino-{kinds[format_]}"
     if not folder.exists():
         command = ["optimum-cli", "export", "openvino", "--task", "text-generation-with-past", "-m", arguments.model]

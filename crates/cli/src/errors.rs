@@ -1,9 +1,27 @@
 //! Which failures are the user's words (exit code 2) and which are the work's (exit code 1).
 
+use anyhow::Context as _;
+
 /// Wrong usage or a wrong recipe: nothing was started.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
+
+/// Standard output has no reader any more (`… | head -1`): no failure of ours, and nothing more to do.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads standard output any more")]
+pub struct Unread;
+
+/// What became of something that was written to standard output.
+///
+/// # Errors
+/// [`Unread`] where its reader went away, else why it cannot be written.
+pub fn to_output(written: std::io::Result<()>) -> anyhow::Result<()> {
+    match written {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(Unread.into()),
+        written => written.context("cannot write to standard output"),
+    }
+}
 
 /// Of several names, the one that was probably meant.
 pub fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

@@ -11,7 +11,7 @@ use provenance::{Cancellation, Cancelled, Clock, Rank, Storage};
 use crate::arguments::{self, Call, Command};
 use crate::commands;
 use crate::console::Console;
-use crate::errors::Usage;
+use crate::errors::{Unread, Usage, to_output};
 use crate::machine;
 use crate::ranks;
 use crate::run::World;
@@ -57,8 +57,15 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match result {
         Ok(result) => {
             let done = result.get("ok").and_then(serde_json::Value::as_bool).unwrap_or(true);
-            if call.json && !result.is_null() {
-                write_result(&result);
+            let written = match call.json && !result.is_null() {
+                true => to_output(write_result(&result)),
+                false => Ok(()),
+            };
+            if let Err(error) =
+                written.or_else(|error| if error.is::<Unread>() { Ok(()) } else { Err(error) })
+            {
+                eprintln!("error: {}", in_words(&error));
+                return ExitCode::from(1);
             }
             if done { ExitCode::SUCCESS } else { ExitCode::from(1) }
         }
@@ -72,6 +79,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             }
             ExitCode::from(STOPPED)
         }
+        Err(error) if error.is::<Unread>() => ExitCode::SUCCESS,
         Err(error) => {
             let usage = error.chain().any(|cause| cause.is::<Usage>());
             eprintln!("error: {}", in_words(&error));
@@ -151,8 +159,9 @@ fn limit_threads(threads: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn write_result(result: &serde_json::Value) {
+fn write_result(result: &serde_json::Value) -> std::io::Result<()> {
     use std::io::Write as _;
-    // A reader that went away is no failure of ours.
-    let _ = writeln!(std::io::stdout().lock(), "{result}");
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{result}")?;
+    out.flush()
 }

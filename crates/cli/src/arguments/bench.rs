@@ -46,8 +46,9 @@ pub struct BenchQualityArguments {
 pub struct BenchInferenceArguments {
     /// A model folder in the Hugging Face layout, or a GGUF file
     pub model: PathBuf,
-    /// Numbers that the weights are kept in, separated by commas: f32, bf16, q8_0, q4_0, stored
-    #[arg(long, value_name = "FORMATS", value_delimiter = ',', default_value = "q8_0", value_parser = weight_format)]
+    /// Numbers that the weights are kept in, separated by commas: f32, bf16, q8_0, q4_0, stored [default: those of a GGUF file
+    /// as they are stored, of a folder q8_0]
+    #[arg(long, value_name = "FORMATS", value_delimiter = ',', value_parser = weight_format)]
     pub weights: Vec<WeightFormat>,
     /// Numbers that keys and values are kept in: f32, bf16 or q8_0 [default: f32 with weights in f32, else bf16]
     #[arg(long, value_name = "FORMAT", value_parser = cache_format)]

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::commands::{load, loading};
 use crate::console::printable;
-use crate::errors;
+use crate::errors::{self, to_output};
 use crate::program::STOPPED;
 use crate::run::World;
 
@@ -132,6 +132,8 @@ impl Answering {
             weights: arguments.weights,
             kv_cache: arguments.kv_cache,
             speculation: arguments.speculation,
+            // Nobody else asks: however many answers are wanted, they may wait.
+            queued_requests: usize::MAX,
             ..EngineSettings::default()
         };
         settings.check()?;
@@ -394,8 +396,7 @@ pub fn show(
         if !piece.is_empty() {
             // A terminal obeys control characters; a file takes the text as it is.
             let shown = if terminal { printable(piece) } else { piece.to_string() };
-            write!(out, "{shown}")?;
-            out.flush()?;
+            to_output(write!(out, "{shown}").and_then(|()| out.flush()))?;
         }
         if let Some(Ended { outcome, whole }) = answers[index].ended.clone() {
             let (reason, usage) = outcome?;

@@ -13,7 +13,7 @@ use serving::{AuditFilter, AuditFormat, AuditKey, Identity, Opened};
 use crate::arguments::{AuditAction, AuditArguments, AuditLines, BackupArguments, RestoreArguments};
 use crate::commands::state;
 use crate::console;
-use crate::errors::Usage;
+use crate::errors::{Usage, to_output};
 use crate::run::World;
 
 /// Letters of what is shown of an event's own fields.
@@ -25,7 +25,7 @@ pub fn audit(arguments: &AuditArguments, json: bool, world: &World) -> anyhow::R
         AuditAction::Key { state } => {
             let key = AuditKey::read(state)?.public();
             if !json {
-                print!("{}", key.pem());
+                to_output(write!(std::io::stdout().lock(), "{}", key.pem()))?;
             }
             Ok(json!({ "id": key.id(), "public_key": key.pem() }))
         }
@@ -44,14 +44,14 @@ pub fn audit(arguments: &AuditArguments, json: bool, world: &World) -> anyhow::R
             identity.save(to, &world.storage, &world.clock)?;
             let public = identity.recipient().to_string();
             if !json {
-                println!("{public}");
+                to_output(writeln!(std::io::stdout().lock(), "{public}"))?;
             }
             world.console.say(&format!(
                 "The secret key stands in {}: keep it where the server cannot read it. What is sealed for it is lost \
                  with it.",
                 to.display()
             ));
-            Ok(json!({ "public_key": public, "file": to }))
+            Ok(json!({ "public_key": public, "file": to.display().to_string() }))
         }
         AuditAction::Decrypt { state, identity, id, lines } => {
             if lines.event.as_deref().is_some_and(|event| event != "content") {

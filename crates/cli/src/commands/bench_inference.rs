@@ -4,8 +4,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::bail;
+use compute::machine::{BANDWIDTH_BYTES, Peaks, Reading};
 use model::{
     BLOCK_POSITIONS, CallLimits, InferenceModel, InferenceWorkspace, KvCache, LogitRows, SequenceChunk,
+    WeightFormat,
 };
 use serde_json::{Value, json};
 
@@ -16,6 +18,8 @@ use crate::machine;
 use crate::program::STOPPED;
 use crate::run::World;
 
+/// Reads of the memory before each round of answers.
+const READS: usize = 5;
 /// Rows of one forward pass, as the engine takes them.
 const TOKENS_PER_STEP: usize = 512;
 
@@ -25,17 +29,19 @@ pub fn inference(arguments: &BenchInferenceArguments, world: &World) -> anyhow::
     let folder = &arguments.model;
     let threads = world.threads;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-    let bandwidth = compute::machine::read_bandwidth(&pool, compute::machine::BANDWIDTH_BYTES);
-    drop(pool);
+    let reading = Reading::new(&pool, bandwidth_bytes());
+    let peaks = Peaks::measure(&pool);
     world.console.say(&format!(
-        "{}, {}, read bandwidth {:.1} GB/s",
+        "{}, {}, {}",
         folder.display(),
         console::counted(threads as u64, "thread"),
-        bandwidth / 1e9
+        limits(&peaks)
     ));
     let mut results = Vec::new();
-    let mut rows = Vec::new();
-    for &format in &arguments.weights {
+    let (mut rows, mut bandwidths) = (Vec::new(), Vec::new());
+    let default = if load::is_gguf(folder) { WeightFormat::Stored } else { WeightFormat::Q8 };
+    let formats = if arguments.weights.is_empty() { &vec![default] } else { &arguments.weights };
+    for &format in formats {
         let began = Instant::now();
         let model = loading::shown(&load::name_of(folder)?, world, |watch| {
             InferenceModel::load_watched(folder, None, format, threads, watch)
@@ -43,33 +49,46 @@ pub fn inference(arguments: &BenchInferenceArguments, world: &World) -> anyhow::
         let load_seconds = began.elapsed().as_secs_f64();
         let mut bench = Bench::new(&model, arguments, threads, folder)?;
         let prefill = bench.prefill(arguments, world)?;
-        let decode = bench.decode(arguments, world)?;
+        let decode = bench.decode(arguments, &reading, world)?;
         let cache_format = bench.cache.format();
         drop(bench);
-        let bytes = model.bytes_per_token();
-        for (length, speed) in &prefill {
-            rows.push(vec![format.name().into(), format!("prefill {length}"), rate(*speed), String::new()]);
+        let operations = model.operations_per_token();
+        let share = |speed: f64, peak: f64| operations as f64 * speed / peak;
+        for &(length, speed) in &prefill {
+            let limit = share(speed, limit_of(&model, &peaks).1);
+            rows.push(vec![
+                format.name().into(),
+                format!("prefill {length}"),
+                rate(speed),
+                format!("{limit:.2}"),
+            ]);
         }
-        for &(depth, batch, speed) in &decode {
-            let share = bytes as f64 * speed / batch as f64 / bandwidth;
+        for Decode { depth, batch, speed, share, .. } in &decode {
             let what = match batch {
                 1 => format!("decode at {depth}"),
                 _ => format!("decode at {depth}, {batch} together"),
             };
-            let share = if batch == 1 { format!("{share:.2}") } else { String::new() };
-            rows.push(vec![format.name().into(), what, rate(speed), share]);
+            let share = if *batch == 1 { format!("{share:.2}") } else { String::new() };
+            rows.push(vec![format.name().into(), what, rate(*speed), share]);
         }
+        bandwidths.extend(decode.iter().map(|decode| decode.bandwidth));
         let mut result = json!({
             "format": format.name(),
             "kv_cache": cache_format.name(),
             "kv_cache_bytes_per_position": model.cache_block_bytes(cache_format) / BLOCK_POSITIONS,
             "load_seconds": load_seconds,
             "weight_bytes": model.weight_bytes(),
-            "bytes_per_token": bytes,
-            "prefill": prefill.iter().map(|(length, speed)| json!({ "tokens": length, "tokens_per_second": speed })).collect::<Vec<_>>(),
-            "decode": decode.iter().map(|(depth, batch, speed)| json!({
-                "depth": depth, "batch": batch, "tokens_per_second": speed,
-                "bandwidth_share": bytes as f64 * speed / *batch as f64 / bandwidth,
+            "bytes_per_token": model.bytes_per_token(),
+            "operations_per_prompt_token": operations,
+            "limit_of_prefill": limit_of(&model, &peaks).0,
+            "prefill": prefill.iter().map(|&(length, speed)| json!({
+                "tokens": length, "tokens_per_second": speed,
+                "limit_share": share(speed, limit_of(&model, &peaks).1),
+                "vnni_share": peaks.int8.map(|peak| share(speed, peak)),
+            })).collect::<Vec<_>>(),
+            "decode": decode.iter().map(|decode| json!({
+                "depth": decode.depth, "batch": decode.batch, "tokens_per_second": decode.speed,
+                "bandwidth_share": decode.share, "read_bandwidth_bytes_per_second": decode.bandwidth,
             })).collect::<Vec<_>>(),
         });
         drop(model);
@@ -88,7 +107,13 @@ pub fn inference(arguments: &BenchInferenceArguments, world: &World) -> anyhow::
         }
         results.push(result);
     }
-    world.console.say(&console::table(&["weights", "what", "tokens/s", "share of the bandwidth"], &rows, 2));
+    let bandwidth = if bandwidths.is_empty() { reading.once() } else { median(bandwidths) };
+    world.console.say(&console::table(&["weights", "what", "tokens/s", "share of the limit"], &rows, 2));
+    world.console.say(&format!(
+        "Limits: of prefill, the instruction's peak that its products go by; of decode, the read bandwidth beside it ({:.1} GB/s, \
+         median).",
+        bandwidth / 1e9
+    ));
     Ok(json!({
         "program": concat!("eulalia ", env!("CARGO_PKG_VERSION")),
         "model": folder.display().to_string(),
@@ -96,9 +121,46 @@ pub fn inference(arguments: &BenchInferenceArguments, world: &World) -> anyhow::
         "instructions": format!("{:?}", compute::CpuPath::detected()),
         "matrix_unit": compute::bf16::has_matrix_unit(),
         "read_bandwidth_bytes_per_second": bandwidth,
+        "peak_operations_per_second": {
+            "f32": peaks.f32, "int8_vnni": peaks.int8, "bf16_matrix_unit": peaks.matrix_unit,
+        },
         "formats": results,
         "peak_memory_bytes": machine::peak_memory_bytes(),
     }))
+}
+
+/// Bytes that are read to measure the bandwidth: less where little memory is free.
+fn bandwidth_bytes() -> usize {
+    let free = machine::available_bytes().unwrap_or(u64::MAX) / 8;
+    BANDWIDTH_BYTES.min(free as usize).max(64 << 20)
+}
+
+/// What instructions alone do here, for people.
+fn limits(peaks: &Peaks) -> String {
+    let figures = [("f32", Some(peaks.f32)), ("VNNI", peaks.int8), ("matrix unit", peaks.matrix_unit)];
+    let tera = |(name, peak): (&str, Option<f64>)| Some(format!("{name} {:.2}", peak? / 1e12));
+    format!("at most {} TOP/s", figures.into_iter().filter_map(tera).collect::<Vec<_>>().join(", "))
+}
+
+/// The instructions that a prompt's products go by, and their peak.
+fn limit_of(model: &InferenceModel, peaks: &Peaks) -> (&'static str, f64) {
+    match (peaks.matrix_unit, peaks.int8) {
+        (Some(peak), _) if !model.is_f32() => ("bf16_matrix_unit", peak),
+        (None, Some(peak)) if model.is_quantised() => ("int8_vnni", peak),
+        _ => ("f32", peaks.f32),
+    }
+}
+
+/// How fast answers were written.
+struct Decode {
+    depth: u64,
+    batch: u64,
+    /// Tokens per second of all sequences together, median.
+    speed: f64,
+    /// Bytes of weights per second over the read bandwidth before the same round, median.
+    share: f64,
+    /// Bytes per second, median.
+    bandwidth: f64,
 }
 
 fn rate(speed: f64) -> String {
@@ -193,42 +255,60 @@ impl<'a> Bench<'a> {
         Ok(speeds)
     }
 
-    /// Tokens per second, all sequences together, for each depth and number of sequences, medians.
+    /// Answers at each depth, of each number of sequences. The read bandwidth is measured before each round: on a machine with
+    /// neighbours it changes from one second to the next.
     fn decode(
         &mut self,
         arguments: &BenchInferenceArguments,
+        reading: &Reading,
         world: &World,
-    ) -> anyhow::Result<Vec<(u64, u64, f64)>> {
-        let mut speeds = Vec::new();
+    ) -> anyhow::Result<Vec<Decode>> {
+        let mut results = Vec::new();
         for &depth in &arguments.depths {
             for &batch in &arguments.batches {
                 for sequence in 0..batch as usize {
                     self.read(sequence, depth as usize)?;
                 }
-                let mut seconds = Vec::new();
+                let (mut speeds, mut shares, mut bandwidths) = (Vec::new(), Vec::new(), Vec::new());
                 for _ in 0..arguments.rounds {
                     world.cancellation.check()?;
+                    let bandwidth = median((0..READS).map(|_| reading.once()).collect());
                     let began = Instant::now();
-                    for step in 0..arguments.decode as usize {
-                        let token = [(step % self.model.config().vocabulary_size) as u32];
-                        let chunks: Vec<_> = (self.blocks[..batch as usize].iter())
-                            .map(|blocks| SequenceChunk {
-                                tokens: &token,
-                                first_position: depth as usize + step,
-                                blocks,
-                                adapter: None,
-                                logits: LogitRows::Last,
-                                answer: true,
-                            })
-                            .collect();
-                        self.model.forward(&chunks, &mut self.cache, &mut self.workspace)?;
-                    }
-                    seconds.push(began.elapsed().as_secs_f64());
+                    self.write(depth as usize, batch as usize, arguments.decode as usize)?;
+                    let steps = arguments.decode as f64 / began.elapsed().as_secs_f64();
+                    speeds.push(steps * batch as f64);
+                    shares.push(self.model.bytes_per_token() as f64 * steps / bandwidth);
+                    bandwidths.push(bandwidth);
                 }
-                speeds.push((depth, batch, (arguments.decode * batch) as f64 / median(seconds)));
+                results.push(Decode {
+                    depth,
+                    batch,
+                    speed: median(speeds),
+                    share: median(shares),
+                    bandwidth: median(bandwidths),
+                });
             }
         }
-        Ok(speeds)
+        Ok(results)
+    }
+
+    /// So many tokens of each of `batch` answers, all together.
+    fn write(&mut self, depth: usize, batch: usize, tokens: usize) -> anyhow::Result<()> {
+        for step in 0..tokens {
+            let token = [(step % self.model.config().vocabulary_size) as u32];
+            let chunks: Vec<_> = (self.blocks[..batch].iter())
+                .map(|blocks| SequenceChunk {
+                    tokens: &token,
+                    first_position: depth + step,
+                    blocks,
+                    adapter: None,
+                    logits: LogitRows::Last,
+                    answer: true,
+                })
+                .collect();
+            self.model.forward(&chunks, &mut self.cache, &mut self.workspace)?;
+        }
+        Ok(())
     }
 }
 

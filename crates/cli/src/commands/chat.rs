@@ -4,11 +4,13 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::sync::mpsc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use anyhow::Context as _;
 use serde_json::{Value, json};
 use tokenizer::{Conversation as Told, Message, Moment};
 
 use crate::arguments::ChatArguments;
 use crate::commands::answering::{self, Answered, Answering, Growing};
+use crate::errors::{Usage, to_output};
 use crate::run::World;
 
 const COMMANDS: &str = "\
@@ -41,7 +43,15 @@ pub fn chat(arguments: &ChatArguments, json: bool, world: &World) -> anyhow::Res
     while let Some(line) = next_line(&lines, people, world)? {
         match conversation.take(&line) {
             Said::Message => {
-                let answered = answer(&answering, &mut conversation, json, people, world)?;
+                let answered = match answer(&answering, &mut conversation, json, people, world) {
+                    // A message that the engine does not take, being too long for it, ends no conversation.
+                    Err(error) if people && error.is::<Usage>() => {
+                        world.console.say(&format!("{error}. The message is taken back."));
+                        conversation.take("/undo");
+                        continue;
+                    }
+                    answered => answered?,
+                };
                 let last = conversation.last_message();
                 turns
                     .push(json!({ "user": last, "assistant": answered.text, "figures": answered.to_json() }));
@@ -160,7 +170,7 @@ fn next_line(
     loop {
         match lines.recv_timeout(Duration::from_millis(50)) {
             Ok(line) => {
-                let line = line?.trim().to_string();
+                let line = line.context("standard input is no text")?.trim().to_string();
                 return Ok((!line.is_empty()).then_some(line));
             }
             Err(mpsc::RecvTimeoutError::Timeout) if world.cancellation.is_cancelled() => {
@@ -202,7 +212,7 @@ fn answer(
     let terminal = answering::shown_to_people(json);
     let answered =
         answering::show(&mut [Growing::new(&handle, prompt_tokens)], 0, &mut *out, terminal, world)?;
-    writeln!(out)?;
+    to_output(writeln!(out))?;
     world.console.say(&answered.summary());
     if answered.reason.is_none() {
         if !people {

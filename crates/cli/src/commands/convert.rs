@@ -107,9 +107,12 @@ impl Opened {
         }
         let config_file = checked.folder.join("config.json");
         // Refuses a key that is not understood, which would be lost on the way.
-        ModelConfig::load(&config_file)?;
-        let config = read_json(&config_file)?.as_object().cloned().unwrap_or_default();
+        let understood = ModelConfig::load(&config_file)?;
+        let mut config = read_json(&config_file)?.as_object().cloned().unwrap_or_default();
         let tensors = Box::new(WeightsReader::open_folder(&checked.folder)?);
+        if model::has_own_output_table(&understood, tensors.as_ref())? {
+            config.insert("tie_word_embeddings".into(), json!(false));
+        }
         let tokenizer = read_tokenizer(&checked.folder)?;
         Ok(Opened { name: checked.name, config, tensors, tokenizer })
     }
@@ -193,7 +196,7 @@ pub fn write_gguf(model: Opened, output: &Path, format: Format, world: &World) -
     let size = std::fs::metadata(output)?.len();
     let tensors = export.tensors().len();
     world.console.say(&format!("{}: {tensors} tensors, {}", output.display(), console::bytes(size)));
-    Ok(json!({ "output": output, "tensors": tensors, "bytes": size }))
+    Ok(json!({ "output": output.display().to_string(), "tensors": tensors, "bytes": size }))
 }
 
 /// Writes a folder in the Hugging Face layout: aside, synced, then named.
@@ -238,7 +241,7 @@ fn write_folder(model: Opened, output: &Path, halves: bool, world: &World) -> an
     world.storage.sync_folder(&aside)?;
     world.storage.rename(&aside, output)?;
     world.console.say(&format!("{}: {} tensors, {}", output.display(), names.len(), console::bytes(bytes)));
-    Ok(json!({ "output": output, "tensors": names.len(), "bytes": bytes }))
+    Ok(json!({ "output": output.display().to_string(), "tensors": names.len(), "bytes": bytes }))
 }
 
 /// What can stop the writing of tensors.

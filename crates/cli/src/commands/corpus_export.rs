@@ -48,7 +48,7 @@ pub fn corpus_export(arguments: &CorpusExportArguments, world: &World) -> anyhow
     ));
     let files: Vec<Value> =
         written.iter().map(|(file, documents)| json!({"file": file, "documents": documents})).collect();
-    Ok(json!({ "output": arguments.output, "documents": documents, "files": files }))
+    Ok(json!({ "output": arguments.output.display().to_string(), "documents": documents, "files": files }))
 }
 
 /// The shards of a corpus with the part each belongs to, in the order of their names.

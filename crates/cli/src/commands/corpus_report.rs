@@ -15,5 +15,5 @@ pub fn corpus_report(arguments: &CorpusReportArguments, world: &World) -> anyhow
     let page = page(&survey, &name);
     world.storage.replace(&output, page.as_bytes())?;
     world.console.say(&output.display().to_string());
-    Ok(json!({ "output": output, "bytes": page.len(), "languages": survey.kept.len() }))
+    Ok(json!({ "output": output.display().to_string(), "bytes": page.len(), "languages": survey.kept.len() }))
 }

@@ -29,6 +29,6 @@ pub fn gc(arguments: &GcArguments, world: &World) -> anyhow::Result<Value> {
         console::counted(garbage.len() as u64, "folder"),
         console::bytes(total)
     ));
-    let paths: Vec<_> = garbage.iter().map(|(path, _)| path).collect();
+    let paths: Vec<_> = garbage.iter().map(|(path, _)| path.display().to_string()).collect();
     Ok(json!({ "removed": paths, "bytes": total, "dry_run": arguments.dry_run }))
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::arguments::GenerateArguments;
 use crate::commands::answering::{self, Answering, Growing};
-use crate::errors::Usage;
+use crate::errors::{Usage, to_output};
 use crate::run::World;
 
 pub fn generate(arguments: &GenerateArguments, json: bool, world: &World) -> anyhow::Result<Value> {
@@ -48,7 +48,7 @@ pub fn generate(arguments: &GenerateArguments, json: bool, world: &World) -> any
             world.console.say(&format!("--- {} of {}", index + 1, arguments.count));
         }
         let answered = answering::show(&mut growing, index, &mut *out, people, world)?;
-        writeln!(out)?;
+        to_output(writeln!(out))?;
         world.console.say(&answered.summary());
         if answered.reason.is_none() {
             return Err(answering::interrupted());

@@ -1,5 +1,7 @@
 //! `eulalia keys`: make, list and revoke the keys of a server.
 
+use std::io::Write;
+
 use provenance::context::timestamp;
 use serde_json::{Value, json};
 use serving::{KeyOrder, KeyStore, NewKey, Role, Scope, Scopes};
@@ -7,6 +9,7 @@ use serving::{KeyOrder, KeyStore, NewKey, Role, Scope, Scopes};
 use crate::arguments::{KeysAction, KeysArguments};
 use crate::commands::state;
 use crate::console;
+use crate::errors::to_output;
 use crate::run::World;
 
 /// Words go to standard error; the key itself to standard output, so that `KEY=$(eulalia keys new)` holds it.
@@ -30,7 +33,7 @@ pub fn keys(arguments: &KeysArguments, json: bool, world: &World) -> anyhow::Res
                 ));
             }
             let made_for = format!("Key {} of tenant {tenant}.", made.id);
-            hand_over(&made, &made_for, json, world);
+            hand_over(&made, &made_for, json, world)?;
             Ok(json!({
                 "id": made.id, "key": made.key, "tenant": tenant, "role": role, "expires_at": order.expires_at,
             }))
@@ -41,7 +44,7 @@ pub fn keys(arguments: &KeysArguments, json: bool, world: &World) -> anyhow::Res
             let made = KeyStore::open(state)?.noting(now, "key_rotated", rotate, |made| made.id.clone())?;
             let made_for =
                 format!("Key {} in the place of {id}, which opens for {grace} hours more.", made.id);
-            hand_over(&made, &made_for, json, world);
+            hand_over(&made, &made_for, json, world)?;
             Ok(json!({ "id": made.id, "key": made.key, "replaces": id }))
         }
         KeysAction::List { state } => {
@@ -81,10 +84,11 @@ pub fn keys(arguments: &KeysArguments, json: bool, world: &World) -> anyhow::Res
 }
 
 /// Says what was made; the key goes to standard output, unless the result as JSON holds it.
-fn hand_over(made: &NewKey, made_for: &str, json: bool, world: &World) {
+fn hand_over(made: &NewKey, made_for: &str, json: bool, world: &World) -> anyhow::Result<()> {
     world.console.say(&format!("{made_for} It is shown this once; only its hash is kept."));
-    if !json {
-        println!("{}", made.key);
+    match json {
+        true => Ok(()),
+        false => to_output(writeln!(std::io::stdout().lock(), "{}", made.key)),
     }
 }
 

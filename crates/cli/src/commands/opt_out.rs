@@ -59,7 +59,7 @@ fn passages(ledger: &Path, out: &Path, texts: &[PathBuf], world: &World) -> anyh
     }
     world.storage.replace(out, &passages.to_bytes())?;
     world.console.say(&format!("{}: {} passages of {} texts", out.display(), passages.len(), texts.len()));
-    Ok(json!({ "file": out, "passages": passages.len(), "texts": texts.len() }))
+    Ok(json!({ "file": out.display().to_string(), "passages": passages.len(), "texts": texts.len() }))
 }
 
 fn add(arguments: &OptOutAddArguments, world: &World) -> anyhow::Result<Value> {

@@ -51,7 +51,7 @@ pub fn plot(arguments: &PlotArguments, world: &World) -> anyhow::Result<Value> {
             "last_loss": run.loss.last().map(|point| point.1), "languages": run.languages(),
         })
     });
-    Ok(json!({ "output": output, "runs": shown.collect::<Vec<_>>() }))
+    Ok(json!({ "output": output.display().to_string(), "runs": shown.collect::<Vec<_>>() }))
 }
 
 /// Where figures by language stand, the mean of them goes by this name.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::arguments::PullArguments;
 use crate::console::{self, printable};
-use crate::errors::{Usage, suggestion};
+use crate::errors::{Usage, suggestion, to_output};
 use crate::machine;
 use crate::run::World;
 
@@ -31,7 +31,7 @@ pub fn pull(arguments: &PullArguments, json: bool, world: &World) -> anyhow::Res
         (Some(name), None) => fetch(name, &catalogue, arguments, world),
         _ => {
             if !json {
-                println!("{}", list(&catalogue));
+                to_output(writeln!(std::io::stdout().lock(), "{}", list(&catalogue)))?;
             }
             Ok(json!({ "models": catalogue.models }))
         }

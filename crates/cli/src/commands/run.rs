@@ -56,7 +56,9 @@ pub fn stage(arguments: &StageArguments, world: &World) -> anyhow::Result<Value>
         ));
     }
     let counts = outcomes.last().map(|outcome| outcome.artefact.manifest.content.counts.clone());
-    Ok(json!({ "output": arguments.output, "stages": stages(&outcomes), "counts": counts }))
+    Ok(
+        json!({ "output": arguments.output.display().to_string(), "stages": stages(&outcomes), "counts": counts }),
+    )
 }
 
 fn plan(recipe: &Recipe, root: &Path, sample: Option<u64>, world: &World) -> anyhow::Result<Value> {
@@ -66,7 +68,7 @@ fn plan(recipe: &Recipe, root: &Path, sample: Option<u64>, world: &World) -> any
         .map(|stage| vec![stage.name.clone(), stage.kind.into(), stage.action.into(), stage.why.clone()])
         .collect();
     world.console.say(&console::table(&["stage", "kind", "", "why"], &rows, 4));
-    let mut result = json!({ "output": root, "plan": planned });
+    let mut result = json!({ "output": root.display().to_string(), "plan": planned });
     if let Some(documents) = sample {
         for instance in recipe.instances.iter().filter(|instance| instance.kind.name == "corpus") {
             result["sample"][&instance.name] = sample::sample(instance, documents, world)?;

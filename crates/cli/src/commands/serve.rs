@@ -42,6 +42,7 @@ pub fn serve(arguments: &ServeArguments, world: &World) -> anyhow::Result<Value>
     let controls = controls(arguments)?;
     let trust = Trust::of(&settings)?;
     serving::start_log(settings.log, world.clock.clone(), Box::new(std::io::stderr()));
+    serving::log_panics();
     let mut models = Vec::new();
     // Nothing is written before the models stand. Whoever ends a service means no failure.
     let ends = EndsAtOnce::new(world, 0);
@@ -195,11 +196,15 @@ fn load_model(settings: &ModelSettings, trust: &Trust, world: &World) -> anyhow:
         digest: digest.clone(),
         created,
     };
-    let mut models = vec![served(name.clone(), None)];
-    if checked.adapter.is_some() {
-        models.push(served(format!("{name}-{ADAPTER}"), Some(ADAPTER)));
-    }
-    Ok(models)
+    let adapters = [None, Some(ADAPTER)];
+    let names = names_of(&name, checked.adapter.is_some());
+    Ok(names.into_iter().zip(adapters).map(|(name, adapter)| served(name, adapter)).collect())
+}
+
+/// What clients call a model of this name, and the model with its adapter, where it has one.
+pub fn names_of(name: &str, has_adapter: bool) -> Vec<String> {
+    let adapted = has_adapter.then(|| format!("{name}-{ADAPTER}"));
+    [Some(name.to_string()), adapted].into_iter().flatten().collect()
 }
 
 /// How the settings want an engine to run.
@@ -222,6 +227,7 @@ pub fn engine_settings(
     });
     let kv_cache = kv_cache.transpose()?;
     let mut engine_settings = EngineSettings {
+        leaves_room: true,
         threads: world.threads,
         weights,
         kv_cache,
@@ -257,22 +263,14 @@ fn created(folder: &Path) -> u64 {
     modified.ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |since| since.as_secs())
 }
 
-/// A server that nobody can open says so. On a terminal it makes a key; into a journal it never writes one.
+/// A server that nobody can open makes a key on a terminal; into a journal it never writes one, there its log says so.
 fn welcome_key(state: &Path, world: &World) -> anyhow::Result<()> {
     let store = KeyStore::open(state)?;
     let now = seconds_since_1970(world);
-    if store.usable(now)? > 0 {
-        return Ok(());
-    }
-    if std::io::stderr().is_terminal() {
+    if store.usable(now)? == 0 && std::io::stderr().is_terminal() {
         let made = store.new_key("default", "first start", Role::Admin, None, now)?;
         world.console.say("There was no key yet. This one is shown once; only its hash is kept:");
         world.console.say(&format!("  {}", made.key));
-    } else {
-        world.progress.warn(&format!(
-            "there is no key, so nobody can use this server; make one with: eulalia keys new --state {}",
-            state.display()
-        ));
     }
     Ok(())
 }

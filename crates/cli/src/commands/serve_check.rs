@@ -16,7 +16,7 @@ use serving::{ModelSettings, ServeSettings, TlsSettings};
 
 use crate::commands::doctor::facts;
 use crate::commands::load::{self, Checked};
-use crate::commands::serve::{engine_settings, in_words};
+use crate::commands::serve::{engine_settings, in_words, names_of};
 use crate::commands::trust::Trust;
 use crate::commands::verify::standing_in_words;
 use crate::console;
@@ -71,8 +71,9 @@ pub fn check(settings: anyhow::Result<ServeSettings>, offline: bool, world: &Wor
                 checks.address("operations_address", address, running);
             }
             checks.descriptors(settings.maximum_connections as u64);
-            checks.models(&settings, running, world);
+            let models = checks.models(&settings, running, world);
             checks.filters(&settings);
+            checks.tenants(&settings, models);
             checks.upstreams(&settings, offline);
             checks.issuer(&settings, offline);
             checks.traces(&settings);
@@ -243,6 +244,21 @@ impl Checks {
         }
     }
 
+    /// Whether what the tenants' policies name is there.
+    fn tenants(&mut self, settings: &ServeSettings, models: Option<Vec<String>>) {
+        match serving::check_tenants(&settings.state, settings, models) {
+            Err(error) => self.warn("tenants", format!("their policies were not looked at: {error}")),
+            Ok(lines) if lines.is_empty() => {
+                self.ok("tenants", "their policies name what there is".to_string());
+            }
+            Ok(lines) => {
+                for line in lines {
+                    self.warn("tenants", line);
+                }
+            }
+        }
+    }
+
     /// Each engine elsewhere: can it be reached, does it take our key, has it the models?
     fn upstreams(&mut self, settings: &ServeSettings, offline: bool) {
         if let Err(error) = serving::check_upstreams(settings) {
@@ -289,24 +305,37 @@ impl Checks {
         }
     }
 
-    fn models(&mut self, settings: &ServeSettings, running: bool, world: &World) {
+    /// Returns what the models will be called, those elsewhere included; `None` if that is not known of one.
+    fn models(&mut self, settings: &ServeSettings, running: bool, world: &World) -> Option<Vec<String>> {
+        let elsewhere = settings.upstreams.iter().flat_map(|upstream| upstream.models.keys().cloned());
+        let mut names = Some(elsewhere.collect::<Vec<String>>());
         let trust = match Trust::of(settings) {
             Ok(trust) => trust,
-            Err(error) => return self.failed("signatures", format!("{error:#}")),
+            Err(error) => {
+                self.failed("signatures", format!("{error:#}"));
+                return None;
+            }
         };
         // Of all models: what they take from the start, and what they hold once their caches are full.
         let (mut least, mut needed) = (0, 0);
         for model in &settings.models {
-            let name =
-                format!("model {}", model.name.clone().unwrap_or_else(|| model.path.display().to_string()));
+            let called = model.name.clone().or_else(|| load::name_of(&model.path).ok());
+            let called = called.unwrap_or_else(|| model.path.display().to_string());
+            let name = format!("model {called}");
             match trust.check(model, world) {
-                Err(error) => self.failed(&name, format!("{error:#}")),
+                Err(error) => {
+                    names = None;
+                    self.failed(&name, format!("{error:#}"));
+                }
                 Ok(checked) => {
+                    if let Some(names) = &mut names {
+                        names.extend(names_of(&called, checked.adapter.is_some()));
+                    }
                     let digest: String =
                         checked.digest.iter().flat_map(|digest| digest.chars()).take(12).collect();
                     let kind = if checked.is_release { "release" } else { "no release, files" };
                     let whole = format!("{kind} {digest}…; {}", standing_in_words(&checked.standing));
-                    match memory_of(model, &name, &checked, world) {
+                    match memory_of(model, &called, &checked, world) {
                         Ok(EngineMemory { weights_bytes, cache_bytes, workspace_bytes }) => {
                             least += weights_bytes + workspace_bytes;
                             needed += weights_bytes + workspace_bytes + cache_bytes;
@@ -343,6 +372,7 @@ impl Checks {
             }
             _ => {}
         }
+        names
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing that a digest covers changes: the signature is one more file, which lists all the others.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
@@ -12,6 +13,7 @@ use provenance::tree::digest_tree;
 use serde_json::{Value, json};
 
 use crate::console;
+use crate::errors::to_output;
 use crate::run::World;
 
 /// Sign a release or a model, so that others can check who vouches for it (OpenSSF Model Signing 1.0).
@@ -63,7 +65,9 @@ pub fn signing_key(arguments: &SigningKeyArguments, json: bool, world: &World) -
             world.console.say(&format!("Private key: {} (keep it to yourself)", path.display()));
             world.console.say(&format!("Public key:  {} (give it to everyone)", public_path.display()));
             world.console.say(&format!("Fingerprint: {fingerprint}"));
-            Ok(json!({"private_key": path, "public_key": public_path, "key": fingerprint}))
+            Ok(
+                json!({"private_key": path.display().to_string(), "public_key": public_path.display().to_string(), "key": fingerprint}),
+            )
         }
         SigningKeyAction::Show { path } => {
             let public = match PublicKey::read(path) {
@@ -72,7 +76,7 @@ pub fn signing_key(arguments: &SigningKeyArguments, json: bool, world: &World) -
             };
             world.console.say(&format!("Fingerprint: {}", public.fingerprint()));
             if !json {
-                print!("{}", public.pem());
+                to_output(write!(std::io::stdout().lock(), "{}", public.pem()))?;
             }
             Ok(json!({"public_key": public.pem(), "key": public.fingerprint()}))
         }

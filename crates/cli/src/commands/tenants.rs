@@ -2,12 +2,13 @@
 
 use provenance::context::timestamp;
 use serde_json::{Value, json};
-use serving::{ServingError, TenantPolicy, TenantRecord, TenantStore};
+use serving::{TenantPolicy, TenantRecord, TenantStore};
 
 use crate::arguments::{TenantsAction, TenantsArguments};
 use crate::commands::keys::seconds_since_1970;
 use crate::commands::state;
 use crate::console;
+use crate::errors::Usage;
 use crate::run::World;
 
 pub fn tenants(arguments: &TenantsArguments, world: &World) -> anyhow::Result<Value> {
@@ -27,6 +28,7 @@ pub fn tenants(arguments: &TenantsArguments, world: &World) -> anyhow::Result<Va
                 ));
             }
             world.console.say(&format!("Tenant {name}; in the audit log it is called {}.", made.id));
+            say_what_is_not_checked(&policy, world);
             Ok(json!(made))
         }
         TenantsAction::List { state } => {
@@ -54,6 +56,7 @@ pub fn tenants(arguments: &TenantsArguments, world: &World) -> anyhow::Result<Va
             };
             tenants.noting(now, "tenant_changed", set, |tenant| tenant.id.clone())?;
             world.console.say(&format!("The policy of {name} holds from the next request on."));
+            say_what_is_not_checked(&policy, world);
             Ok(json!(tenants.show(name)?))
         }
         TenantsAction::Remove { name, state } => {
@@ -71,8 +74,21 @@ pub fn tenants(arguments: &TenantsArguments, world: &World) -> anyhow::Result<Va
     }
 }
 
-fn changed(policy: TenantPolicy, changes: &[String]) -> Result<TenantPolicy, ServingError> {
-    changes.iter().try_fold(policy, |policy, change| policy.with(change))
+/// Which models and filters a server has, its settings say, and they are not here.
+fn say_what_is_not_checked(policy: &TenantPolicy, world: &World) {
+    let names = [policy.models.as_ref().map(|_| "models"), policy.filters.as_ref().map(|_| "filters")];
+    let names: Vec<&str> = names.into_iter().flatten().collect();
+    if !names.is_empty() {
+        world.console.say(&format!(
+            "Whether the server has the {} that it names was not checked: `eulalia serve … --check` and the server's log tell.",
+            names.join(" and ")
+        ));
+    }
+}
+
+fn changed(policy: TenantPolicy, changes: &[String]) -> anyhow::Result<TenantPolicy> {
+    let changed = changes.iter().try_fold(policy, |policy, change| policy.with(change));
+    changed.map_err(|error| Usage(error.to_string()).into())
 }
 
 fn row(tenant: &TenantRecord) -> Vec<String> {

@@ -110,3 +110,17 @@ fn conversions_refuse_what_would_destroy_or_mislead() {
     refuse(&["score", "m.gguf"], 1, "carries no tokenizer");
     assert!(!folder.join("x").exists() && !folder.join("x.gguf").exists());
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_may_have_a_name_that_is_no_text() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("model");
+    std::fs::create_dir(&source).unwrap();
+    model::testing::write_random_model(&source, &ModelConfig::tiny_for_tests(64), 7);
+    let file = folder.path().join(std::ffi::OsStr::from_bytes(b"\xff.gguf"));
+    let output = program().args(["convert", "--json"]).arg(&source).arg(&file).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(file.is_file());
+}

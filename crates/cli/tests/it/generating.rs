@@ -123,6 +123,13 @@ fn a_conversation_comes_through_a_pipe() {
 }
 
 #[test]
+fn more_answers_than_run_at_once_wait_for_their_turn() {
+    let model = model();
+    let output = run(model.path(), &["generate", "--prompt", "a", "--count", "90", "--max-tokens", "1"], "");
+    assert_eq!(result(&output)["answers"].as_array().unwrap().len(), 90);
+}
+
+#[test]
 fn a_long_conversation_forgets_its_beginning() {
     let model = model();
     // The context holds 512 tokens.
@@ -130,4 +137,55 @@ fn a_long_conversation_forgets_its_beginning() {
     let output = run(model.path(), &["chat", "--max-tokens", "10"], &input);
     assert_eq!(result(&output)["turns"].as_array().unwrap().len(), 6);
     assert!(String::from_utf8_lossy(&output.stderr).contains("oldest turns are forgotten"));
+}
+
+/// What comes of a command whose standard output is `out`.
+#[cfg(target_os = "linux")]
+fn into(out: Stdio, model: &Path, arguments: &[&str], input: &str) -> Output {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_eulalia"));
+    program.args(arguments).arg(model).stdin(Stdio::piped()).stdout(out).stderr(Stdio::piped());
+    let mut child = program.spawn().unwrap();
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_reader_that_goes_away_is_no_fault_and_a_full_disk_is() {
+    let model = model();
+    let lines = "Dia duit\n".repeat(3);
+    for arguments in [
+        &["score"][..],
+        &["chat", "--max-tokens", "5"],
+        &["generate", "--max-tokens", "5"],
+        &["generate", "--json", "--max-tokens", "5"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let unread = into(writer.into(), model.path(), arguments, &lines);
+        let said = String::from_utf8_lossy(&unread.stderr);
+        assert!(unread.status.success() && !said.contains("rror"), "{arguments:?}: {said}");
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let full = into(full.into(), model.path(), arguments, &lines);
+        let said = String::from_utf8_lossy(&full.stderr);
+        assert!(
+            full.status.code() == Some(1) && said.contains("cannot write to standard output"),
+            "{arguments:?}: {said}"
+        );
+    }
+}
+
+#[test]
+fn input_that_is_no_text_is_named() {
+    let model = model();
+    for (command, words) in [("score", "line 2 of standard input"), ("chat", "standard input is no text")] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_eulalia"));
+        program.args([command, "--threads", "1"]).arg(model.path());
+        program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = program.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(b"a\n\xff\xfe\n").unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains(words), "{command}: {said}");
+    }
 }

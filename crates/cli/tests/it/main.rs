@@ -18,6 +18,7 @@ mod pulls;
 mod ranks;
 mod recipes;
 mod reruns;
+mod server_full_disk;
 mod server_kills;
 mod signatures;
 mod states;

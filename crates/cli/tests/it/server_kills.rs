@@ -1,9 +1,10 @@
-//! `kill -9` of a server under load: no line of a request that was answered is lost, and the next start goes on.
+//! `kill -9` of a server under load: no line of a request that was answered is lost, usage is what the log says, and the
+//! next start goes on.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -17,9 +18,19 @@ use crate::support::program;
 const PATIENCE: Duration = Duration::from_secs(120);
 const CLIENTS: usize = 16;
 
-/// Starts a server and waits until it says where it listens.
-fn start(model: &Path, state: &Path) -> (Child, String) {
-    let mut child = program()
+/// A server that ends with its test, however that ends.
+pub struct RunningServer(pub Child);
+
+impl Drop for RunningServer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts a server and waits until it says where it listens; `command` is how eulalia is called.
+pub fn start(mut command: Command, model: &Path, state: &Path) -> (RunningServer, String) {
+    let mut child = command
         .args(["--threads", "2", "serve", "--listen", "127.0.0.1:0", "--state"])
         .arg(state)
         .arg(format!("toy={}", model.display()))
@@ -28,18 +39,11 @@ fn start(model: &Path, state: &Path) -> (Child, String) {
         .spawn()
         .unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap());
-    match address(&mut said) {
-        Ok(address) => {
-            // What it says later must not block it.
-            std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
-            (child, address)
-        }
-        Err(all) => {
-            let _ = child.kill();
-            let _ = child.wait();
-            panic!("no address: {all}");
-        }
-    }
+    let server = RunningServer(child);
+    let address = address(&mut said).unwrap_or_else(|all| panic!("no address: {all}"));
+    // What it says later must not block it.
+    std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+    (server, address)
 }
 
 /// Where the server says that it listens; all that it said if it does not.
@@ -60,7 +64,7 @@ fn address(said: &mut impl BufRead) -> Result<String, String> {
 }
 
 /// Asks once; the id of a request whose answer came whole.
-fn ask(address: &str, key: &str, path: &str, body: &str) -> Option<String> {
+pub fn ask(address: &str, key: &str, path: &str, body: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     let method = if body.is_empty() { "GET" } else { "POST" };
@@ -82,23 +86,54 @@ fn header(head: &str, name: &str) -> Option<String> {
     lines.find(|(header, _)| header.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_string())
 }
 
+/// A tiny model with random weights.
+pub fn make_model(folder: &Path) {
+    std::fs::create_dir(folder).unwrap();
+    write_random_model(folder, &ModelConfig::tiny_for_tests(260), 1);
+    inference::testing::write_byte_tokenizer(folder).unwrap();
+}
+
+/// The lines of the log about requests; `program` is how eulalia is called.
+pub fn request_lines(program: &dyn Fn() -> Command, state: &Path) -> Vec<Value> {
+    let export = program().args(["audit", "export", "--event", "request"]).arg(state).output().unwrap();
+    let lines = String::from_utf8(export.stdout).unwrap();
+    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Usage is the sum of the lines: requests, tokens of prompts, tokens of answers.
+pub fn check_usage(program: &dyn Fn() -> Command, state: &Path, lines: &[Value]) -> u64 {
+    let used = |line: &&Value| line["model"] != "" && line["outcome"] != "refused";
+    let counts = |values: &mut dyn Iterator<Item = &Value>, name: &str| -> u64 {
+        values.map(|value| value[name].as_u64().unwrap()).sum()
+    };
+    let output = program().args(["--json", "usage"]).arg(state).output().unwrap();
+    let usage: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = usage["usage"].as_array().unwrap();
+    let requests = counts(&mut rows.iter(), "requests");
+    assert_eq!(requests, lines.iter().filter(used).count() as u64, "{usage}");
+    for name in ["prompt_tokens", "completion_tokens"] {
+        assert_eq!(counts(&mut rows.iter(), name), counts(&mut lines.iter().filter(used), name), "{name}");
+    }
+    requests
+}
+
 #[test]
 fn no_line_of_an_answered_request_is_lost_when_a_server_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let (model, state) = (folder.path().join("model"), folder.path().join("state"));
-    std::fs::create_dir(&model).unwrap();
-    write_random_model(&model, &ModelConfig::tiny_for_tests(260), 1);
-    inference::testing::write_byte_tokenizer(&model).unwrap();
+    make_model(&model);
     let made = program().args(["keys", "new", "--role", "admin", "--state"]).arg(&state).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let key = String::from_utf8(made.stdout).unwrap().trim().to_string();
     let answered = Mutex::new(Vec::new());
+    let completed = AtomicUsize::new(0);
     for enough in [40, 150, 300] {
-        let (mut child, address) = start(&model, &state);
+        let (mut server, address) = start(program(), &model, &state);
         let count = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for client in 0..CLIENTS {
-                let (address, key, count, answered) = (&address, &key, &count, &answered);
+                let (address, key, count, answered, completed) =
+                    (&address, &key, &count, &answered, &completed);
                 scope.spawn(move || {
                     let began = Instant::now();
                     let completion = r#"{"model": "toy", "prompt": "a", "max_tokens": 2}"#;
@@ -107,6 +142,7 @@ fn no_line_of_an_answered_request_is_lost_when_a_server_is_killed() {
                     while count.load(Ordering::SeqCst) < 100 * enough && began.elapsed() < PATIENCE {
                         if let Some(id) = ask(address, key, path, body) {
                             answered.lock().unwrap().push(id);
+                            completed.fetch_add(usize::from(!body.is_empty()), Ordering::SeqCst);
                             count.fetch_add(1, Ordering::SeqCst);
                         }
                     }
@@ -117,8 +153,8 @@ fn no_line_of_an_answered_request_is_lost_when_a_server_is_killed() {
                 assert!(began.elapsed() < PATIENCE, "only {} answers", count.load(Ordering::SeqCst));
                 std::thread::sleep(Duration::from_millis(1));
             }
-            child.kill().unwrap(); // SIGKILL
-            child.wait().unwrap();
+            server.0.kill().unwrap(); // SIGKILL
+            server.0.wait().unwrap();
             // Ends the clients, which find nobody any more.
             count.fetch_add(100 * enough, Ordering::SeqCst);
         });
@@ -126,19 +162,19 @@ fn no_line_of_an_answered_request_is_lost_when_a_server_is_killed() {
         assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
     }
     // Once more, ended in peace: the log goes on, and all of it is covered by a head.
-    let (mut child, address) = start(&model, &state);
+    let (mut server, address) = start(program(), &model, &state);
     answered.lock().unwrap().push(ask(&address, &key, "/v1/models", "").unwrap());
-    let asked = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-    assert!(asked.success() && child.wait().unwrap().code().is_some());
+    let asked = Command::new("kill").args(["-TERM", &server.0.id().to_string()]).status().unwrap();
+    assert!(asked.success() && server.0.wait().unwrap().code().is_some());
     let verified = program().args(["--json", "verify"]).arg(&state).output().unwrap();
     let verified: Value = serde_json::from_slice(&verified.stdout).unwrap();
     assert_eq!((&verified["ok"], &verified["events_after_head"]), (&Value::Bool(true), &Value::from(0)));
-    let export = program().args(["audit", "export", "--event", "request"]).arg(&state).output().unwrap();
-    let lines = String::from_utf8(export.stdout).unwrap();
-    let written: std::collections::BTreeSet<String> = lines
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].as_str().map(String::from))
-        .collect();
+    let lines = request_lines(&program, &state);
+    let written: std::collections::BTreeSet<String> =
+        lines.iter().filter_map(|line| line["id"].as_str().map(String::from)).collect();
+    let used = check_usage(&program, &state, &lines);
+    let completed = completed.into_inner() as u64;
+    assert!(used >= completed && completed > 0, "{completed} answers came, {used} are counted");
     let answered = answered.into_inner().unwrap();
     assert!(answered.len() > 490);
     let lost: Vec<&String> = answered.iter().filter(|id| !written.contains(*id)).collect();

@@ -128,6 +128,59 @@ fn a_check_judges_as_the_start_does() {
 }
 
 #[test]
+fn a_policy_that_names_what_there_is_not_is_told_by_the_check_and_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    write_model(&folder.path().join("toy"));
+    let set =
+        |changes: &[&str]| in_folder(folder.path(), &[&["tenants", "set", "library"], changes].concat());
+    says(folder.path(), &["tenants", "new", "library"], 0, &["library"]);
+    let fitting = set(&[r#"models=["toy"]"#]);
+    assert!(said(&fitting).contains("models that it names was not checked"), "{}", said(&fitting));
+    assert!(!said(&set(&["limits.answers=4"])).contains("filters"));
+    for list in ["models=toy", "models=[toy]"] {
+        let refused = set(&[list]);
+        assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+        assert!(said(&refused).contains(r#"'models=["toy"]'"#), "{}", said(&refused));
+    }
+    let check = || {
+        let line = ["--json", "serve", "assistant=toy", "toy", "--check", "--listen", "127.0.0.1:0"];
+        let output = in_folder(folder.path(), &line);
+        assert!(output.status.success(), "{}", said(&output));
+        let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let of_tenants = |check: &&Value| check["check"] == "tenants";
+        let checks = result["checks"].as_array().unwrap();
+        assert!(checks.iter().any(|check| check["check"] == "model assistant"), "{result}");
+        checks.iter().filter(of_tenants).cloned().collect::<Vec<Value>>()
+    };
+    let found = check();
+    assert_eq!((found.len(), &found[0]["outcome"]), (1, &Value::from("ok")), "{found:?}");
+    set(&[r#"models=["assistant", "helper"]"#, "filters=strict"]);
+    let found: Vec<String> = check().iter().map(Value::to_string).collect();
+    assert!(
+        found.len() == 2 && found.iter().all(|check| check.contains("warning") && check.contains("library"))
+    );
+    assert!(found[0].contains("`helper`") && found[0].contains("assistant, toy"), "{found:?}");
+    assert!(found[1].contains("`strict`") && found[1].contains("[filters.chains]"), "{found:?}");
+
+    // The start says it too, and once that nobody has a key.
+    let mut child = program()
+        .current_dir(folder.path())
+        .args(["serve", "toy", "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let started: Vec<String> =
+        lines.by_ref().map_while(Result::ok).take_while(|line| !line.contains("Ctrl-C or SIGTERM")).collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let with = |word: &str| started.iter().filter(|line| line.contains(word)).count();
+    assert_eq!(with("eulalia keys new"), 1, "{started:?}");
+    assert!(with("helper") == 1 && with("strict") == 1 && with("assistant") == 1, "{started:?}");
+}
+
+#[test]
 fn a_signal_ends_what_writes_nothing_at_once() {
     let folder = tempfile::tempdir().unwrap();
     write_model(folder.path());
