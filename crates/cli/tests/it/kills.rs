@@ -42,7 +42,7 @@ fn a_run_that_is_asked_to_stop_leaves_with_130_and_goes_on_later() {
     let began = Instant::now();
     let status = child.wait().unwrap();
     assert_eq!(status.code(), Some(130));
-    assert!(began.elapsed() < Duration::from_secs(20), "it took {:?} to stop", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(60), "it took {:?} to stop", began.elapsed());
     assert_all_whole(&root, "asked to stop");
     assert!(root.join("tokenizer").exists() && !root.join("pretrain").exists());
     let log = std::fs::read_to_string(root.join("run.jsonl")).unwrap();

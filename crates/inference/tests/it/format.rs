@@ -256,7 +256,7 @@ fn what_cannot_be_followed_is_refused_with_its_place() {
             }
             other => panic!("{format:?}: {other:?}"),
         }
-        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     };
     let schema = |schema| AnswerFormat::JsonSchema(schema);
     let object = |part: Value| json!({"type": "object", "properties": {"ok": {"type": "null"}, "part": part}, "required": ["part"]});

@@ -151,7 +151,7 @@ fn a_cancelled_request_ends_and_makes_room() {
     drop(engine.submit(request("a")).unwrap());
     let started = Instant::now();
     while engine.load().running + engine.load().waiting > 0 {
-        assert!(started.elapsed() < Duration::from_secs(5), "a dropped request goes away");
+        assert!(started.elapsed() < Duration::from_secs(60), "a dropped request goes away");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
