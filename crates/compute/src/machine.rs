@@ -115,6 +115,8 @@ pub struct Peaks {
     pub f32: f64,
     /// Dot products of bytes in 512 bits (VNNI), where the processor has them.
     pub int8: Option<f64>,
+    /// Sums of products of pairs in bf16 in 512 bits (AVX-512 BF16), where the processor has them.
+    pub pairs: Option<f64>,
     /// The matrix unit (AMX) in bf16, where there is one that may be used.
     pub matrix_unit: Option<f64>,
 }
@@ -125,6 +127,11 @@ impl Peaks {
         Peaks {
             f32: on_all(pool, fused_sums),
             int8: int8_operations(pool),
+            // SAFETY: the processor has the instructions, as is asked.
+            #[cfg(target_arch = "x86_64")]
+            pairs: crate::bf16::has_pairs().then(|| on_all(pool, |span| unsafe { sums_of_pairs_512(span) })),
+            #[cfg(not(target_arch = "x86_64"))]
+            pairs: None,
             #[cfg(target_arch = "x86_64")]
             matrix_unit: crate::bf16::has_matrix_unit().then(|| on_all(pool, crate::bf16::tile_products)),
             #[cfg(not(target_arch = "x86_64"))]
@@ -185,6 +192,18 @@ fn dot_products_512(span: Duration) -> u64 {
     let mut sums = [_mm512_set1_epi8(0); CHAINS];
     // 64 products and as many additions each.
     repeated!(span, sums, 128, |sum| _mm512_dpbusd_epi32(*sum, a, b))
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn sums_of_pairs_512(span: Duration) -> u64 {
+    use std::arch::x86_64::{__m512bh, _mm512_dpbf16_ps, _mm512_set1_epi16, _mm512_set1_ps};
+    // SAFETY: 32 numbers in bf16, of sixteen bits.
+    let [a, b]: [__m512bh; 2] = [0x3f00, 0x3e80]
+        .map(|bits| unsafe { std::mem::transmute(_mm512_set1_epi16(std::hint::black_box(bits))) });
+    let mut sums = [_mm512_set1_ps(0.0); CHAINS];
+    // 32 products and as many additions.
+    repeated!(span, sums, 64, |sum| _mm512_dpbf16_ps(*sum, a, b))
 }
 
 /// By the widest fused multiply-adds.
@@ -275,8 +294,8 @@ mod tests {
             let bandwidth = read_bandwidth(&pool, 8 << 20);
             assert!((1e8..1e13).contains(&bandwidth), "{bandwidth} bytes/s");
         }
-        let Peaks { f32, int8, matrix_unit } = Peaks::measure(&pool(1));
-        for operations in [Some(f32), int8, matrix_unit].into_iter().flatten() {
+        let Peaks { f32, int8, pairs, matrix_unit } = Peaks::measure(&pool(1));
+        for operations in [Some(f32), int8, pairs, matrix_unit].into_iter().flatten() {
             assert!((1e8..1e15).contains(&operations), "{operations} operations/s");
         }
     }

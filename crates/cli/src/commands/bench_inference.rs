@@ -122,7 +122,8 @@ pub fn inference(arguments: &BenchInferenceArguments, world: &World) -> anyhow::
         "matrix_unit": compute::bf16::has_matrix_unit(),
         "read_bandwidth_bytes_per_second": bandwidth,
         "peak_operations_per_second": {
-            "f32": peaks.f32, "int8_vnni": peaks.int8, "bf16_matrix_unit": peaks.matrix_unit,
+            "f32": peaks.f32, "int8_vnni": peaks.int8, "bf16_pairs": peaks.pairs,
+            "bf16_matrix_unit": peaks.matrix_unit,
         },
         "formats": results,
         "peak_memory_bytes": machine::peak_memory_bytes(),
@@ -137,16 +138,22 @@ fn bandwidth_bytes() -> usize {
 
 /// What instructions alone do here, for people.
 fn limits(peaks: &Peaks) -> String {
-    let figures = [("f32", Some(peaks.f32)), ("VNNI", peaks.int8), ("matrix unit", peaks.matrix_unit)];
+    let figures = [
+        ("f32", Some(peaks.f32)),
+        ("AVX-512 BF16", peaks.pairs),
+        ("VNNI", peaks.int8),
+        ("matrix unit", peaks.matrix_unit),
+    ];
     let tera = |(name, peak): (&str, Option<f64>)| Some(format!("{name} {:.2}", peak? / 1e12));
     format!("at most {} TOP/s", figures.into_iter().filter_map(tera).collect::<Vec<_>>().join(", "))
 }
 
 /// The instructions that a prompt's products go by, and their peak.
 fn limit_of(model: &InferenceModel, peaks: &Peaks) -> (&'static str, f64) {
-    match (peaks.matrix_unit, peaks.int8) {
-        (Some(peak), _) if !model.is_f32() => ("bf16_matrix_unit", peak),
-        (None, Some(peak)) if model.is_quantised() => ("int8_vnni", peak),
+    match (peaks.matrix_unit, peaks.int8, peaks.pairs) {
+        (Some(peak), ..) if !model.is_f32() => ("bf16_matrix_unit", peak),
+        (None, Some(peak), _) if model.is_quantised() => ("int8_vnni", peak),
+        (None, _, Some(peak)) if !model.is_f32() && !model.is_quantised() => ("bf16_pairs", peak),
         _ => ("f32", peaks.f32),
     }
 }

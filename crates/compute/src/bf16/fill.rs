@@ -1,6 +1,6 @@
 //! Rows of f32 into panels of bf16, each panel by whoever is free.
 
-use super::{Bf16Matrix, COLUMNS, DEPTH, STEP_NUMBERS, STEPS, TILE, TILE_NUMBERS, TOGETHER};
+use super::{Bf16Matrix, COLUMNS, DEPTH, STEP_NUMBERS, STEPS, TILE, TILE_NUMBERS, TOGETHER, kernel};
 use crate::float16::bf16_bits;
 use crate::memory::Lines;
 use crate::path::vectorised;
@@ -37,7 +37,8 @@ pub fn rows_bytes(rows: usize, width: usize) -> usize {
 
 /// Bytes that each thread of a product of so many rows takes.
 pub fn buffer_bytes(rows: usize) -> usize {
-    2 * STEPS * STEP_NUMBERS + 4 * TOGETHER * rows.next_multiple_of(2 * TILE) * COLUMNS + 2 * SPARE
+    let sums = 4 * TOGETHER * rows.next_multiple_of(2 * TILE) * COLUMNS;
+    2 * STEPS * STEP_NUMBERS + sums + kernel::paired_bytes(rows) + 2 * SPARE
 }
 
 /// What a buffer may take to begin at a multiple of 64.

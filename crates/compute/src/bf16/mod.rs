@@ -11,10 +11,15 @@
 mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod dot;
 mod fill;
+mod kernel;
 mod multiply;
 mod portable;
 mod spread;
+
+pub(crate) use kernel::{Kernel, Part, Ready};
 
 pub use fill::{Bf16PanelMut, buffer_bytes, rows_bytes};
 
@@ -51,6 +56,15 @@ pub fn has_matrix_unit() -> bool {
     #[cfg(target_arch = "x86_64")]
     if CpuPath::current() == CpuPath::Avx512 {
         return amx::is_ready();
+    }
+    false
+}
+
+/// Whether this processor has an instruction for sums of products of pairs in bf16 (AVX-512 BF16).
+pub fn has_pairs() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if CpuPath::current() == CpuPath::Avx512 {
+        return dot::is_ready();
     }
     false
 }
@@ -365,93 +379,6 @@ impl<'a> Weights<'a> {
             }
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kernel {
-    #[cfg(target_arch = "x86_64")]
-    Amx,
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-    Portable,
-}
-
-impl Kernel {
-    /// The fastest where weights stand ready in bf16 and there are few sums: for any number of rows.
-    pub fn for_attention() -> Kernel {
-        Kernel::for_rows(ROWS_WORTH_TILES)
-    }
-
-    /// The fastest for so many rows.
-    pub fn for_rows(rows: usize) -> Kernel {
-        match CpuPath::current() {
-            #[cfg(target_arch = "x86_64")]
-            CpuPath::Avx512 if rows >= ROWS_WORTH_TILES && amx::is_ready() => Kernel::Amx,
-            #[cfg(target_arch = "x86_64")]
-            CpuPath::Avx512 => Kernel::Avx512,
-            _ => Kernel::Portable,
-        }
-    }
-}
-
-/// The processor's unit, ready for a kernel that needs it, while the value lives.
-pub(crate) struct Ready {
-    #[cfg(target_arch = "x86_64")]
-    _tiles: Option<amx::Tiles>,
-    kernel: Kernel,
-}
-
-impl Ready {
-    pub fn new(kernel: Kernel) -> Ready {
-        Ready {
-            // SAFETY: the kernel is chosen only where the unit is ready.
-            #[cfg(target_arch = "x86_64")]
-            _tiles: (kernel == Kernel::Amx).then(|| unsafe { amx::Tiles::configure() }),
-            kernel,
-        }
-    }
-
-    /// Adds `parts`, which have the same rows, to the sums, which begin at zero if `fresh`.
-    pub fn add(&self, parts: &[Part], sums: &mut Sums, fresh: bool) {
-        let rows = parts.first().map_or(0, |part| part.x.rows);
-        // The matrix unit is given bare addresses.
-        for Part { x, first, weights } in parts {
-            let tiles = x.rows.div_ceil(TILE) * x.steps * TILE_NUMBERS;
-            assert!(x.rows == rows && first + weights.len() / STEP_NUMBERS <= x.steps);
-            assert!(x.numbers.len() >= tiles);
-        }
-        assert!(rows == 0 || sums.numbers.len() >= (rows.next_multiple_of(TILE) - 1) * sums.stride + COLUMNS);
-        match self.kernel {
-            // SAFETY: the tiles are configured; rows, steps and sums are there.
-            #[cfg(target_arch = "x86_64")]
-            Kernel::Amx => unsafe { amx::multiply(parts, sums, fresh) },
-            #[cfg(target_arch = "x86_64")]
-            Kernel::Avx512 => {
-                clear(sums, if fresh { rows } else { 0 });
-                // SAFETY: the processor has AVX-512.
-                parts.iter().for_each(|part| unsafe { avx512::multiply(part, sums) });
-            }
-            Kernel::Portable => {
-                clear(sums, if fresh { rows } else { 0 });
-                parts.iter().for_each(|part| portable::multiply(part, sums));
-            }
-        }
-    }
-}
-
-fn clear(sums: &mut Sums, rows: usize) {
-    for row in 0..rows {
-        sums.row(row).fill(0.0);
-    }
-}
-
-/// Some steps of all rows of x against one panel, to be added to the sums [rows, 32].
-pub(crate) struct Part<'a> {
-    pub x: TileRows<'a>,
-    /// The first step.
-    pub first: usize,
-    /// The panel's steps from there on.
-    pub weights: &'a [u16],
 }
 
 #[cfg(test)]

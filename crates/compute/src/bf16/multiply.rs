@@ -1,5 +1,6 @@
 //! Products of rows with weights: which thread takes which panels, and where the sums go.
 
+use super::kernel::PairedRows;
 use super::{
     Bf16Rows, COLUMNS, Kernel, Part, ROWS_WORTH_TILES, Ready, STEP_NUMBERS, STEPS, Sums, TILE, TILE_NUMBERS,
     TOGETHER, Weights,
@@ -92,8 +93,9 @@ fn share_out(
 }
 
 thread_local! {
-    /// Weights that have been spread out, and the sums of some panels.
-    static BUFFERS: RefCell<(Lines, Lines)> = RefCell::new((Lines::zeroed(STEPS * STEP_NUMBERS * 2), Lines::default()));
+    /// Weights that have been spread out, the sums of some panels, and steps of x in the order that a kernel takes them.
+    static BUFFERS: RefCell<(Lines, Lines, Vec<PairedRows>)> =
+        RefCell::new((Lines::zeroed(STEPS * STEP_NUMBERS * 2), Lines::default(), Vec::new()));
 }
 
 /// One thread's way through its panels.
@@ -109,7 +111,7 @@ impl Walk<'_> {
     /// Computes the sums of all rows with these panels, at most [`TOGETHER`], and passes them on, panel by panel. `then` is
     /// the panel that comes afterwards.
     fn sum(&self, panels: &[usize], then: Option<usize>, finish: impl FnOnce(&[f32])) {
-        BUFFERS.with_borrow_mut(|(buffer, sums)| {
+        BUFFERS.with_borrow_mut(|(buffer, sums, paired)| {
             if sums.floats_mut().len() < TOGETHER * self.length {
                 *sums = Lines::zeroed(TOGETHER * 4 * self.length);
             }
@@ -122,6 +124,7 @@ impl Walk<'_> {
             // Steps outside, panels inside: the part of x that these steps need stays in the L2 cache.
             for first in (0..steps).step_by(each) {
                 let count = each.min(steps - first);
+                let paired = self.unit.pair(self.x.tiles(), first, count, paired);
                 for (index, sums) in sums.chunks_exact_mut(self.length).enumerate() {
                     let next = match panels.get(index + 1) {
                         Some(&panel) => Some((panel, first)),
@@ -130,7 +133,11 @@ impl Walk<'_> {
                     };
                     let weights = self.weights.steps(panels[index], first, count, next, buffer);
                     let mut sums = Sums { numbers: sums, stride: COLUMNS };
-                    self.unit.add(&[Part { x: self.x.tiles(), first, weights }], &mut sums, first == 0);
+                    self.unit.add(
+                        &[Part { x: self.x.tiles(), first, weights, paired }],
+                        &mut sums,
+                        first == 0,
+                    );
                 }
             }
             finish(sums);

@@ -227,7 +227,7 @@ impl Task {
             let keys = blocks[panel / BLOCK_STEPS][0];
             let weights = &keys[panel % BLOCK_STEPS * steps * STEP_NUMBERS..][..steps * STEP_NUMBERS];
             let mut sums = Sums { numbers: &mut scores[panel * COLUMNS..], stride: SPAN };
-            unit.add(&[Part { x, first: 0, weights }], &mut sums, true);
+            unit.add(&[Part { x, first: 0, weights, paired: None }], &mut sums, true);
         }
     }
 
@@ -251,7 +251,7 @@ impl Task {
                     0 => &[][..],
                     _ => &blocks[index][1][panel * BLOCK_STEPS * STEP_NUMBERS..][..numbers],
                 };
-                Part { x, first, weights }
+                Part { x, first, weights, paired: None }
             };
             let parts: [Part; SPAN_BLOCKS] = std::array::from_fn(part);
             let mut sums = Sums { numbers: &mut values[panel * COLUMNS..], stride: panels * COLUMNS };

@@ -132,6 +132,8 @@ fn is_used(flag: &str) -> bool {
         "avx2" | "fma" => path >= compute::CpuPath::Avx2,
         "avx512f" | "avx512bw" => path >= compute::CpuPath::Avx512,
         "avx512_vnni" => compute::machine::uses_vnni(),
+        // The matrix unit does the same, faster.
+        "avx512_bf16" => compute::bf16::has_pairs() && !compute::bf16::has_matrix_unit(),
         "amx_tile" | "amx_bf16" => compute::bf16::has_matrix_unit(),
         _ => false,
     }
