@@ -4,7 +4,11 @@
 //! 4; Intel's, volume 2). The chain wants even and odd inputs apart: so the pairs are put together anew, of two even inputs or of
 //! two odd ones, the earlier above. Products of bf16 are exact in f32; subnormal numbers count as zero, as in the matrix unit.
 
-use super::{COLUMNS, DEPTH, Part, STEP_NUMBERS, STEPS, Sums, TILE, TILE_NUMBERS, TileRows, avx512};
+use super::{
+    COLUMNS, DEPTH, Part, STEP_NUMBERS, STEPS, Sums, TILE, TILE_NUMBERS, TileRows, avx512, portable,
+};
+use crate::float16::bf16_bits;
+use crate::random::uniform;
 use std::arch::x86_64::*;
 use std::cell::RefCell;
 use std::sync::OnceLock;
@@ -20,10 +24,31 @@ const PAIRS: usize = DEPTH / 4;
 /// Numbers of a vector.
 const LANES: usize = 2 * TILE;
 
-/// Whether the processor has the instruction, and what goes with it here.
+/// Whether the processor has the instruction, and follows the chain with it: a product is tried.
 pub fn is_ready() -> bool {
     static READY: OnceLock<bool> = OnceLock::new();
-    *READY.get_or_init(|| is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw"))
+    *READY.get_or_init(|| {
+        let has = is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw");
+        // SAFETY: the processor has the instructions.
+        has && unsafe { follows_the_chain() }
+    })
+}
+
+/// # Safety
+/// The processor has AVX-512 F, BW and BF16.
+unsafe fn follows_the_chain() -> bool {
+    let numbers = |seed: u64, count: u64| -> Vec<u16> {
+        let number = |place| bf16_bits(uniform(seed, place) as f32 - 0.5);
+        (0..count).map(number).collect()
+    };
+    let (x, weights) = (numbers(1, (TILE * DEPTH) as u64), numbers(2, STEP_NUMBERS as u64));
+    let x = TileRows { numbers: &x, rows: TILE, steps: 1 };
+    let part = Part { x, first: 0, weights: &weights, paired: None };
+    let [mut expected, mut found] = [0.25f32; 2].map(|start| vec![start; TILE * COLUMNS]);
+    portable::multiply(&part, &mut Sums { numbers: &mut expected, stride: COLUMNS });
+    // SAFETY: passed on.
+    unsafe { multiply(&part, &mut Sums { numbers: &mut found, stride: COLUMNS }) };
+    expected == found
 }
 
 thread_local! {
@@ -214,7 +239,7 @@ fn bits(vector: __m512i) -> __m512bh {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Bf16Matrix, Bf16Rows, portable};
+    use super::super::{Bf16Matrix, Bf16Rows};
     use super::*;
     use crate::testing::normal_numbers;
 

@@ -134,12 +134,12 @@ pub type PairedRows = dot::RowsStep;
 #[cfg(not(target_arch = "x86_64"))]
 pub type PairedRows = ();
 
-/// Bytes that a product of so many rows takes for them, on each thread.
-pub fn paired_bytes(rows: usize) -> usize {
+/// Bytes that a product of so many rows takes for them and for weights, on each thread, at so many steps at a time.
+pub fn paired_bytes(rows: usize, steps: usize) -> usize {
     #[cfg(target_arch = "x86_64")]
     if Kernel::for_rows(rows) == Kernel::Dot && dot::is_worth(rows) {
-        return size_of::<PairedRows>() * dot::paired_steps(rows, STEPS) + 2 * STEPS * STEP_NUMBERS;
+        return size_of::<PairedRows>() * dot::paired_steps(rows, steps) + 2 * STEPS * STEP_NUMBERS;
     }
-    let _ = rows;
+    let _ = (rows, steps);
     0
 }

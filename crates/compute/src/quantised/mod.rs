@@ -19,6 +19,8 @@ mod rows;
 mod scales;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
+#[cfg(target_arch = "x86_64")]
+mod widened;
 
 pub use blocks::Bits;
 pub use rows::{QuantisedRows, rows_bytes};
@@ -189,21 +191,22 @@ impl QuantisedMatrix {
         assert_eq!((x.width(), y.len()), (self.inputs, x.rows() * self.outputs), "shapes of a product");
         let target = Target::new(MatrixMut::new(y, x.rows(), self.outputs));
         let share = self.panels().div_ceil(team.threads());
-        let path = Kernel::current();
-        let part = |thread: usize| {
-            let panels = thread * share..((thread + 1) * share).min(self.panels());
+        let kernel = Kernel::current();
+        let work = |panels: Range<usize>| {
+            #[cfg(target_arch = "x86_64")]
+            if kernel == Kernel::Vnni && x.rows() >= widened::ROWS_WORTH_WIDENING {
+                // SAFETY: the processor has the instructions. Each panel is one thread's, and y is borrowed mutably.
+                return unsafe { widened::multiply(panels.map(|panel| self.panel(panel)), x, target) };
+            }
             for panel in panels {
-                // SAFETY: each panel is one thread's, and y is borrowed mutably for the whole call.
-                unsafe { self.multiply_panel(path, panel, x, target) };
+                // SAFETY: as above.
+                unsafe { self.multiply_panel(kernel, panel, x, target) };
             }
         };
         if team.threads() > 1 && x.rows() * self.inputs * self.outputs >= WORTH_A_TEAM {
-            team.run(&part);
+            team.run(&|thread| work(thread * share..((thread + 1) * share).min(self.panels())));
         } else {
-            for panel in 0..self.panels() {
-                // SAFETY: as above.
-                unsafe { self.multiply_panel(path, panel, x, target) };
-            }
+            work(0..self.panels());
         }
     }
 
@@ -228,6 +231,16 @@ impl QuantisedMatrix {
             }
         }
     }
+}
+
+/// Bytes that each thread of a product of so many rows of `width` takes.
+pub fn buffer_bytes(rows: usize, width: usize) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if Kernel::current() == Kernel::Vnni {
+        return widened::buffer_bytes(rows, width);
+    }
+    let _ = (rows, width);
+    0
 }
 
 /// Multiplications below which a second thread does not pay.
@@ -356,10 +369,10 @@ pub(crate) mod tests {
 
     #[test]
     fn every_path_number_of_rows_and_of_threads_gives_the_same_bits() {
-        let (inputs, outputs) = (224, 200);
-        let (x, w) = (normal_numbers(4, 9 * inputs), normal_numbers(5, inputs * outputs));
+        let (inputs, outputs, all) = (352, 200, 37);
+        let (x, w) = (normal_numbers(4, all * inputs), normal_numbers(5, inputs * outputs));
         let (x_wide, matrices) = (
-            normal_numbers(4, 9 * 512),
+            normal_numbers(4, all * 512),
             ALL.map(|bits| repacked(512, &[(90, bits), (33, Bits::Eight), (70, bits)])),
         );
         let own = [Bits::Eight, Bits::Four].map(|bits| (&x, QuantisedMatrix::new(&w, inputs, bits)));
@@ -367,16 +380,18 @@ pub(crate) mod tests {
             let (inputs, outputs) = (matrix.inputs(), matrix.outputs());
             let run = |threads: usize, rows: usize| {
                 let team = Team::new(threads);
-                let mut all = Vec::new();
+                let mut result = Vec::new();
                 for x in x.chunks(rows * inputs) {
                     let mut y = vec![0.0; x.len() / inputs * outputs];
                     matrix.multiply(&team, &QuantisedRows::of(x, inputs), &mut y);
-                    all.extend(y);
+                    result.extend(y);
                 }
-                all
+                result
             };
             let expected = run(1, 1);
-            for (threads, rows) in [(1, 2), (1, 9), (2, 9), (3, 4), (1, 5), (2, 6), (1, 7)] {
+            for (threads, rows) in
+                [(1, 2), (1, 9), (2, 9), (3, 4), (1, 5), (2, 6), (1, 7), (1, 16), (2, all), (3, 33)]
+            {
                 assert_eq!(
                     run(threads, rows),
                     expected,
@@ -384,7 +399,7 @@ pub(crate) mod tests {
                     matrix.panel(0).0
                 );
             }
-            same_on_every_path(|| run(1, 9));
+            same_on_every_path(|| run(1, all));
         }
     }
 

@@ -55,16 +55,21 @@ impl InferenceModel {
         let places = 2;
         let floats = rows * (of_rows + places) + logit_rows * self.config().vocabulary_size;
         let widest = (self.matrices().map(|weight| weight.inputs())).max().unwrap_or(0);
-        let rounded = match self.matrices().any(|weight| !weight.is_f32()) {
+        // Quantised weights meet rows in bf16 on a matrix unit alone.
+        let meets_bf16 = |weight: &Weight| match weight.is_quantised() {
+            true => weight.tells_prompts_from_answers(),
+            false => !weight.is_f32(),
+        };
+        let rounded = match self.matrices().any(meets_bf16) {
             true => {
                 bf16::rows_bytes(rows, widest)
                     + bf16::rows_bytes(rows, activated)
-                    + threads * bf16::buffer_bytes(rows)
+                    + threads * bf16::buffer_bytes(rows, widest)
             }
             false => 0,
         };
         let quantised = match self.matrices().any(|weight| weight.is_quantised()) {
-            true => quantised::rows_bytes(rows, widest),
+            true => quantised::rows_bytes(rows, widest) + threads * quantised::buffer_bytes(rows, widest),
             false => 0,
         };
         let of_layers = |of: &dyn Fn(&PackedLayer) -> usize| self.layers.iter().map(of).max().unwrap_or(0);
