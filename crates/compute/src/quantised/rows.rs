@@ -2,6 +2,10 @@
 
 use super::GROUP;
 use crate::path::vectorised;
+use crate::team::Team;
+
+/// Rows that one thread quantises at a time.
+const ROWS_TOGETHER: usize = 16;
 
 /// Rows x in groups of 32 codes with one scale: x ≈ scale · q, q from −127 to 127. The last group is filled up with zeros.
 #[derive(Debug, Default)]
@@ -31,13 +35,25 @@ impl QuantisedRows {
     /// # Panics
     /// When `x` does not consist of rows of `width`.
     pub fn fill(&mut self, x: &[f32], width: usize) {
+        self.fill_on(&Team::new(1), x, width);
+    }
+
+    /// [`QuantisedRows::fill`], shared out over the team.
+    ///
+    /// # Panics
+    /// When `x` does not consist of rows of `width`.
+    pub fn fill_on(&mut self, team: &Team, x: &[f32], width: usize) {
         assert!(width > 0 && x.len().is_multiple_of(width), "rows of {width}");
         (self.rows, self.width) = (x.len() / width, width);
-        let groups = self.rows * self.groups();
-        resize(&mut self.codes, groups * GROUP);
-        resize(&mut self.scales, groups);
-        resize(&mut self.sums, groups);
-        quantise(x, width, &mut self.codes, &mut self.scales, &mut self.sums);
+        let groups = self.groups();
+        resize(&mut self.codes, self.rows * groups * GROUP);
+        resize(&mut self.scales, self.rows * groups);
+        resize(&mut self.sums, self.rows * groups);
+        let codes = self.codes.chunks_mut(ROWS_TOGETHER * groups * GROUP);
+        let scales = self.scales.chunks_mut(ROWS_TOGETHER * groups);
+        let sums = self.sums.chunks_mut(ROWS_TOGETHER * groups);
+        let parts = x.chunks(ROWS_TOGETHER * width).zip(codes).zip(scales).zip(sums).collect();
+        team.each(parts, |(((x, codes), scales), sums)| quantise(x, width, codes, scales, sums));
     }
 
     /// How many rows.

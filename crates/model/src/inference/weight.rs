@@ -244,7 +244,7 @@ impl Products<'_> {
                         rounded.bf16.fill_on(self.team, x, input);
                         matrix.multiply_bf16(self.team, &rounded.bf16, y);
                     } else {
-                        rounded.quantised.fill(x, input);
+                        rounded.quantised.fill_on(self.team, x, input);
                         matrix.multiply(self.team, &rounded.quantised, y);
                     }
                 }
