@@ -28,6 +28,7 @@ pub use rows::{QuantisedRows, rows_bytes};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use scales::scales_and_minima;
 
+use crate::activations::Gate;
 use crate::memory::Lines;
 use crate::path::CpuPath;
 use crate::product::{MatrixMut, PANEL_COLUMNS, Target};
@@ -208,6 +209,42 @@ impl QuantisedMatrix {
         } else {
             work(0..self.panels());
         }
+    }
+
+    /// Whether [`QuantisedMatrix::multiply_gated`] takes this matrix, for so many rows: whole panels, and instructions for them.
+    pub fn has_gated_product(&self, rows: usize) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if Kernel::current() == Kernel::Vnni && rows >= widened::ROWS_WORTH_WIDENING {
+            return self.is_gate_and_up();
+        }
+        let _ = rows;
+        false
+    }
+
+    /// y [rows, outputs / 2] ← gate(x·Wgᵀ) · x·Wuᵀ, where the first half of W is the gate's and the second up's; quantised. The
+    /// bits are those of the product, the gate and the rounding one after another.
+    ///
+    /// # Panics
+    /// When the shapes do not match, or [`QuantisedMatrix::has_gated_product`] says no.
+    pub fn multiply_gated(&self, team: &Team, x: &QuantisedRows, gate: Gate, y: &mut QuantisedRows) {
+        assert!(x.width() == self.inputs && self.has_gated_product(x.rows()), "a product with a gate");
+        #[cfg(target_arch = "x86_64")]
+        {
+            let pairs = self.panels() / 2;
+            let share = pairs.div_ceil(team.threads());
+            let y = y.reshape(x.rows(), self.outputs / 2);
+            team.run(&|thread| {
+                let own = (thread * share).min(pairs)..((thread + 1) * share).min(pairs);
+                let own = own.map(|pair| {
+                    let both = [pair, pairs + pair].map(|panel| self.panel(panel));
+                    (pair * PANEL_COLUMNS / GROUP, both)
+                });
+                // SAFETY: the processor has the instructions. Each pair is one thread's, and y is borrowed mutably.
+                unsafe { widened::multiply_gated(own, x, gate, y) };
+            });
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (team, gate, y);
     }
 
     /// # Safety
@@ -436,5 +473,36 @@ pub(crate) mod tests {
             matrix.multiply(&Team::new(1), &QuantisedRows::of(&[value; 32], 32), &mut y);
             assert!(value.is_finite() || y.iter().all(|y| !y.is_finite()), "{value}: {y:?}");
         }
+    }
+
+    #[test]
+    fn a_gated_product_has_the_bits_of_its_steps_one_after_another() {
+        let (inputs, width, rows) = (96, 192, 37);
+        let (x, w) = (normal_numbers(4, rows * inputs), normal_numbers(5, 2 * width * inputs));
+        let x = QuantisedRows::of(&x, inputs);
+        for (bits, gate, threads) in
+            [(Bits::Eight, Gate::Silu, 1), (Bits::Eight, Gate::GeluTanh, 2), (Bits::Four, Gate::Silu, 3)]
+        {
+            let (team, weights) = (Team::new(threads), QuantisedMatrix::new(&w, inputs, bits));
+            if !weights.has_gated_product(rows) {
+                continue;
+            }
+            let (mut wide, mut narrow) = (vec![0.0; 2 * rows * width], vec![0.0; rows * width]);
+            weights.multiply(&team, &x, &mut wide);
+            gate.rows(&wide, width, &mut narrow);
+            let expected = QuantisedRows::of(&narrow, width);
+            // What stands there is written over.
+            let mut found = QuantisedRows::of(&vec![7.0; 80 * width], width);
+            weights.multiply_gated(&team, &x, gate, &mut found);
+            assert_eq!((found.rows(), found.width()), (rows, width));
+            assert!(
+                found.codes == expected.codes
+                    && found.sums == expected.sums
+                    && found.scales == expected.scales
+            );
+        }
+        // Two parts that end within a panel each fill it up.
+        assert!(!QuantisedMatrix::zeroed(32, &[(96, Bits::Eight), (96, Bits::Four)]).has_gated_product(rows));
+        assert!(!QuantisedMatrix::zeroed(32, &[(128, Bits::Eight)]).has_gated_product(1));
     }
 }

@@ -2,8 +2,10 @@
 //! rows of x pass by them, two at a time.
 
 use super::blocks::{Bits, Group};
+use super::rows::GroupsMut;
 use super::scales::scales_and_minima;
 use super::{GROUP, QuantisedRows, vnni};
+use crate::activations::Gate;
 use crate::memory::Lines;
 use crate::product::{PANEL_COLUMNS, Target};
 use std::arch::x86_64::*;
@@ -49,15 +51,15 @@ struct Buffers {
     weights: Box<[Widened]>,
     /// [rows / 2, groups]
     x: Vec<RowsGroup>,
-    /// Of all rows with a panel, so far: [rows, 64].
-    sums: Lines,
+    /// Of all rows with a panel, so far: [rows, 64]. A gate's and up's are two.
+    sums: [Lines; 2],
 }
 
 thread_local! {
     static BUFFERS: RefCell<Buffers> = RefCell::new(Buffers {
         weights: vec![NOTHING; GROUPS].into(),
         x: Vec::new(),
-        sums: Lines::default(),
+        sums: [Lines::default(), Lines::default()],
     });
 }
 
@@ -67,34 +69,24 @@ pub fn buffer_bytes(rows: usize, width: usize) -> usize {
         return 0;
     }
     let x = rows.div_ceil(ROWS) * width.div_ceil(GROUP) * size_of::<RowsGroup>();
-    GROUPS * size_of::<Widened>() + x + rows * PANEL_COLUMNS * size_of::<f32>()
+    GROUPS * size_of::<Widened>() + x + 2 * rows * PANEL_COLUMNS * size_of::<f32>()
 }
 
-/// All rows of x against these panels: a panel is its code, its columns and its weights.
+/// A panel: its code, its columns and its weights.
+type Panel<'a> = (Bits, Range<usize>, &'a [u8]);
+
+/// All rows of x against these panels.
 ///
 /// # Safety
 /// The processor has AVX-512 F, BW, VL and VNNI; the columns lie inside y, which has the rows of x, and nobody else touches
 /// them there.
-pub unsafe fn multiply<'a>(
-    panels: impl Iterator<Item = (Bits, Range<usize>, &'a [u8])>,
-    x: &QuantisedRows,
-    y: Target,
-) {
-    BUFFERS.with_borrow_mut(|buffers| {
-        let length = x.rows().div_ceil(ROWS) * x.groups();
-        if buffers.x.len() < length {
-            // The old ones are given back first.
-            buffers.x = Vec::new();
-            buffers.x.resize(length, RowsGroup::default());
-        }
-        if buffers.sums.floats().len() < x.rows() * PANEL_COLUMNS {
-            buffers.sums = Lines::default();
-            buffers.sums = Lines::zeroed(x.rows() * PANEL_COLUMNS * size_of::<f32>());
-        }
-        pack(x, &mut buffers.x);
-        for (bits, columns, weights) in panels {
+pub unsafe fn multiply<'a>(panels: impl Iterator<Item = Panel<'a>>, x: &QuantisedRows, y: Target) {
+    BUFFERS.with_borrow_mut(|Buffers { weights, x: packed, sums }| {
+        let packed = pack(x, packed);
+        for panel in panels {
+            let columns = panel.1.clone();
             // SAFETY: passed on.
-            let sums = unsafe { sums(bits, weights, x.rows(), x.groups(), buffers) };
+            let sums = unsafe { add_up(panel, packed, x, weights, &mut sums[0]) };
             for (row, sums) in sums.iter().enumerate() {
                 // SAFETY: the columns lie inside y, at most 64 of them, and are ours.
                 unsafe {
@@ -105,8 +97,38 @@ pub unsafe fn multiply<'a>(
     });
 }
 
-fn pack(x: &QuantisedRows, packed: &mut [RowsGroup]) {
+/// All rows of x against pairs of panels, a gate's and up's, whole ones: each pair becomes two groups of y, from the group on
+/// that is named beside it.
+///
+/// # Safety
+/// As [`multiply`]; the groups are nobody else's.
+pub unsafe fn multiply_gated<'a>(
+    pairs: impl Iterator<Item = (usize, [Panel<'a>; 2])>,
+    x: &QuantisedRows,
+    gate: Gate,
+    y: GroupsMut,
+) {
+    BUFFERS.with_borrow_mut(|Buffers { weights, x: packed, sums: [gates, ups] }| {
+        let packed = pack(x, packed);
+        for (first, [of_gate, of_up]) in pairs {
+            // SAFETY: passed on.
+            let gates = unsafe { add_up(of_gate, packed, x, weights, gates) };
+            // SAFETY: passed on.
+            let ups = unsafe { add_up(of_up, packed, x, weights, ups) };
+            // SAFETY: passed on.
+            unsafe { y.put_gated(gate, gates, ups, first) };
+        }
+    });
+}
+
+fn pack<'a>(x: &QuantisedRows, packed: &'a mut Vec<RowsGroup>) -> &'a [RowsGroup] {
     let groups = x.groups();
+    let length = x.rows().div_ceil(ROWS) * groups;
+    if packed.len() < length {
+        // The old ones are given back first.
+        *packed = Vec::new();
+        packed.resize(length, RowsGroup::default());
+    }
     let codes = x.codes.as_chunks::<GROUP>().0;
     for row in 0..x.rows() {
         let packed = &mut packed[row / ROWS * groups..][..groups];
@@ -115,36 +137,43 @@ fn pack(x: &QuantisedRows, packed: &mut [RowsGroup]) {
             (packed.codes[r], packed.scales[r], packed.sums[r]) = (codes[at], x.scales[at], x.sums[at]);
         }
     }
+    &packed[..length]
 }
 
-/// The products of all rows with one panel.
+/// The products of all rows with one panel: [rows, 64].
 ///
 /// # Safety
 /// The processor has AVX-512 F, BW, VL and VNNI.
-unsafe fn sums<'a>(
-    bits: Bits,
-    weights: &[u8],
-    rows: usize,
-    all: usize,
-    buffers: &'a mut Buffers,
+unsafe fn add_up<'a>(
+    (bits, _, weights): Panel,
+    packed: &[RowsGroup],
+    x: &QuantisedRows,
+    buffer: &mut [Widened],
+    sums: &'a mut Lines,
 ) -> &'a [[f32; PANEL_COLUMNS]] {
-    let sums = &mut buffers.sums.floats_mut().as_chunks_mut::<PANEL_COLUMNS>().0[..rows];
+    let (rows, all) = (x.rows(), x.groups());
+    if sums.floats().len() < rows * PANEL_COLUMNS {
+        *sums = Lines::default();
+        *sums = Lines::zeroed(rows * PANEL_COLUMNS * size_of::<f32>());
+    }
+    let sums = &mut sums.floats_mut().as_chunks_mut::<PANEL_COLUMNS>().0[..rows];
     sums.fill([0.0; PANEL_COLUMNS]);
     for first in (0..all).step_by(GROUPS) {
-        let groups = &mut buffers.weights[..GROUPS.min(all - first)];
+        let groups = &mut buffer[..GROUPS.min(all - first)];
         for (index, group) in groups.iter_mut().enumerate() {
             // SAFETY: passed on.
             unsafe { widen(bits, &bits.group(weights, first + index), group) };
         }
-        for (sums, x) in sums.chunks_mut(ROWS).zip(buffers.x.chunks_exact(all)) {
+        for (sums, x) in sums.chunks_mut(ROWS).zip(packed.chunks_exact(all)) {
             let x = &x[first..][..groups.len()];
+            let ahead = all * size_of::<RowsGroup>();
             // SAFETY: passed on.
             unsafe {
                 match (sums.len(), bits.has_minimum()) {
-                    (1, false) => run::<1, false>(bits.offset(), x, groups, sums),
-                    (1, true) => run::<1, true>(bits.offset(), x, groups, sums),
-                    (_, false) => run::<ROWS, false>(bits.offset(), x, groups, sums),
-                    (_, true) => run::<ROWS, true>(bits.offset(), x, groups, sums),
+                    (1, false) => run::<1, false>(bits.offset(), x, ahead, groups, sums),
+                    (1, true) => run::<1, true>(bits.offset(), x, ahead, groups, sums),
+                    (_, false) => run::<ROWS, false>(bits.offset(), x, ahead, groups, sums),
+                    (_, true) => run::<ROWS, true>(bits.offset(), x, ahead, groups, sums),
                 }
             }
         }
@@ -178,17 +207,21 @@ fn widen(bits: Bits, group: &Group, widened: &mut Widened) {
     }
 }
 
-/// Adds `R` rows' products with these groups to their sums: the chain of `add_up` in `vnni`.
+/// Adds `R` rows' products with these groups to their sums: the chain of `add_up` in `vnni`. The next rows stand so many bytes
+/// `ahead`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn run<const R: usize, const MINIMUM: bool>(
     offset: i32,
     x: &[RowsGroup],
+    ahead: usize,
     groups: &[Widened],
     sums: &mut [[f32; PANEL_COLUMNS]],
 ) {
     let mut registers: [[__m512; VECTORS]; R] =
         std::array::from_fn(|r| std::array::from_fn(|v| floats(&sums[r].as_chunks::<16>().0[v])));
     for (x, group) in x.iter().zip(groups) {
+        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(x).cast::<i8>().wrapping_add(ahead));
+        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(x).cast::<i8>().wrapping_add(ahead + 64));
         let mut whole: [[__m512i; VECTORS]; R] =
             std::array::from_fn(|r| [_mm512_set1_epi32(-offset * x.sums[r]); VECTORS]);
         for (four, codes) in group.codes.iter().enumerate() {

@@ -69,7 +69,11 @@ impl InferenceModel {
             false => 0,
         };
         let quantised = match self.matrices().any(|weight| weight.is_quantised()) {
-            true => quantised::rows_bytes(rows, widest) + threads * quantised::buffer_bytes(rows, widest),
+            true => {
+                quantised::rows_bytes(rows, widest)
+                    + quantised::rows_bytes(rows, activated)
+                    + threads * quantised::buffer_bytes(rows, widest)
+            }
             false => 0,
         };
         let of_layers = |of: &dyn Fn(&PackedLayer) -> usize| self.layers.iter().map(of).max().unwrap_or(0);

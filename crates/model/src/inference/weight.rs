@@ -161,6 +161,7 @@ pub(super) struct RoundedRows {
     quantised: QuantisedRows,
     /// What has passed a gate.
     gated: Bf16Rows,
+    quantised_gated: QuantisedRows,
 }
 
 /// The matrices of a feed-forward layer whose gate needs nothing but their product.
@@ -209,6 +210,13 @@ impl Products<'_> {
                     rounded.bf16.fill_on(self.team, x, hidden);
                     gate_up.multiply_gated_bf16(self.team, &rounded.bf16, gate, &mut rounded.gated);
                     down.multiply_bf16(self.team, &rounded.gated, x);
+                }
+                (Weight::Quantised(gate_up), Weight::Quantised(down))
+                    if !in_bf16 && gate_up.has_gated_product(rows) =>
+                {
+                    rounded.quantised.fill_on(self.team, x, hidden);
+                    gate_up.multiply_gated(self.team, &rounded.quantised, gate, &mut rounded.quantised_gated);
+                    down.multiply(self.team, &rounded.quantised_gated, x);
                 }
                 _ => {
                     let one = [(0..rows, *answer)];
