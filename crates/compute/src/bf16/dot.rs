@@ -102,26 +102,37 @@ pub unsafe fn multiply(part: &Part, sums: &mut Sums) {
     if steps == 0 {
         return;
     }
+    let rows = part.x.rows;
     match part.paired {
         // SAFETY: passed on.
-        Some(paired) => unsafe { multiply_paired(part.x.rows, part.weights, paired, sums) },
+        Some(paired) => unsafe {
+            multiply_paired(rows, paired, part.x.steps, part.first, part.weights, sums)
+        },
         // SAFETY: passed on.
-        None if !is_worth(part.x.rows) => unsafe { avx512::multiply(part, sums) },
+        None if !is_worth(rows) => unsafe { avx512::multiply(part, sums) },
         None => X.with_borrow_mut(|x| {
-            x.resize(x.len().max(paired_steps(part.x.rows, steps)), [[0; DEPTH]; ROWS]);
+            x.resize(x.len().max(paired_steps(rows, steps)), [[0; DEPTH]; ROWS]);
             // SAFETY: passed on.
             unsafe {
                 pair_rows(part.x, part.first, steps, x);
-                multiply_paired(part.x.rows, part.weights, x, sums);
+                multiply_paired(rows, x, steps, 0, part.weights, sums);
             }
         }),
     }
 }
 
+/// Rows of `all` steps against those weights that begin at the `first` of them.
+///
 /// # Safety
 /// [`is_ready`] says so.
-unsafe fn multiply_paired(rows: usize, weights: &[u16], x: &[RowsStep], sums: &mut Sums) {
-    let all = weights.len() / STEP_NUMBERS;
+unsafe fn multiply_paired(
+    rows: usize,
+    x: &[RowsStep],
+    all: usize,
+    first: usize,
+    weights: &[u16],
+    sums: &mut Sums,
+) {
     WEIGHTS.with_borrow_mut(|paired| {
         for (index, weights) in weights.chunks(STEPS * STEP_NUMBERS).enumerate() {
             let weights = weights.as_chunks::<STEP_NUMBERS>().0;
@@ -132,7 +143,7 @@ unsafe fn multiply_paired(rows: usize, weights: &[u16], x: &[RowsStep], sums: &m
             }
             let each = together(rows);
             for (row, x) in (0..rows).step_by(each).zip(x.chunks_exact(all)) {
-                let x = &x[index * STEPS..][..paired.len()];
+                let x = &x[first + index * STEPS..][..paired.len()];
                 // SAFETY: passed on.
                 unsafe {
                     match each.min(rows - row) {

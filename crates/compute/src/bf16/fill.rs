@@ -38,7 +38,7 @@ pub fn rows_bytes(rows: usize, width: usize) -> usize {
 /// Bytes that each thread of a product of so many rows of `width` takes.
 pub fn buffer_bytes(rows: usize, width: usize) -> usize {
     let sums = 4 * TOGETHER * rows.next_multiple_of(2 * TILE) * COLUMNS;
-    2 * STEPS * STEP_NUMBERS + sums + kernel::paired_bytes(rows, width.div_ceil(DEPTH).min(STEPS)) + 2 * SPARE
+    2 * STEPS * STEP_NUMBERS + sums + kernel::paired_bytes(rows, width.div_ceil(DEPTH)) + 2 * SPARE
 }
 
 /// What a buffer may take to begin at a multiple of 64.

@@ -53,27 +53,20 @@ impl Ready {
         }
     }
 
-    /// For a kernel that takes pairs in another order: `steps` steps of all rows from `first` on, in `buffer`, for as many
-    /// panels as there are.
-    pub fn pair<'a>(
-        &self,
-        x: TileRows,
-        first: usize,
-        steps: usize,
-        buffer: &'a mut Vec<PairedRows>,
-    ) -> Option<&'a [PairedRows]> {
+    /// For a kernel that takes pairs in another order: all rows, in `buffer`, for as many panels as there are.
+    pub fn pair<'a>(&self, x: TileRows, buffer: &'a mut Vec<PairedRows>) -> Option<&'a [PairedRows]> {
         #[cfg(target_arch = "x86_64")]
         if self.kernel == Kernel::Dot && dot::is_worth(x.rows) {
-            let count = dot::paired_steps(x.rows, steps);
+            let count = dot::paired_steps(x.rows, x.steps);
             if buffer.len() < count {
                 *buffer = Vec::new();
                 buffer.resize(count, Default::default());
             }
             // SAFETY: the kernel is chosen only where the instructions are.
-            unsafe { dot::pair_rows(x, first, steps, buffer) };
+            unsafe { dot::pair_rows(x, 0, x.steps, buffer) };
             return Some(&buffer[..count]);
         }
-        let _ = (x, first, steps, buffer);
+        let _ = (x, buffer);
         None
     }
 
@@ -124,7 +117,7 @@ pub(crate) struct Part<'a> {
     pub first: usize,
     /// The panel's steps from there on.
     pub weights: &'a [u16],
-    /// The same steps of x as [`Ready::pair`] gave them.
+    /// x as [`Ready::pair`] gave it.
     pub paired: Option<&'a [PairedRows]>,
 }
 
@@ -134,7 +127,7 @@ pub type PairedRows = dot::RowsStep;
 #[cfg(not(target_arch = "x86_64"))]
 pub type PairedRows = ();
 
-/// Bytes that a product of so many rows takes for them and for weights, on each thread, at so many steps at a time.
+/// Bytes that a product of so many rows takes for them and for weights, on each thread.
 pub fn paired_bytes(rows: usize, steps: usize) -> usize {
     #[cfg(target_arch = "x86_64")]
     if Kernel::for_rows(rows) == Kernel::Dot && dot::is_worth(rows) {

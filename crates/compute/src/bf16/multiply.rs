@@ -86,16 +86,21 @@ fn share_out(
         let panels = thread * share..((thread + 1) * share).min(panels);
         if !panels.is_empty() {
             let length = x.rows.next_multiple_of(2 * TILE) * COLUMNS;
-            work(&Walk { x, weights, unit: Ready::new(kernel), length }, panels);
+            PAIRED.with_borrow_mut(|buffer| {
+                let unit = Ready::new(kernel);
+                let paired = unit.pair(x.tiles(), buffer);
+                work(&Walk { x, weights, unit, paired, length }, panels);
+            });
         }
     };
     if threads > 1 { team.run(&part) } else { part(0) }
 }
 
 thread_local! {
-    /// Weights that have been spread out, the sums of some panels, and steps of x in the order that a kernel takes them.
-    static BUFFERS: RefCell<(Lines, Lines, Vec<PairedRows>)> =
-        RefCell::new((Lines::zeroed(STEPS * STEP_NUMBERS * 2), Lines::default(), Vec::new()));
+    /// Weights that have been spread out, and the sums of some panels.
+    static BUFFERS: RefCell<(Lines, Lines)> = RefCell::new((Lines::zeroed(STEPS * STEP_NUMBERS * 2), Lines::default()));
+    /// x in the order that a kernel takes it.
+    static PAIRED: RefCell<Vec<PairedRows>> = const { RefCell::new(Vec::new()) };
 }
 
 /// One thread's way through its panels.
@@ -103,6 +108,7 @@ struct Walk<'a> {
     x: &'a Bf16Rows,
     weights: Weights<'a>,
     unit: Ready,
+    paired: Option<&'a [PairedRows]>,
     /// Numbers of a panel's sums: rows of 32, up to the next multiple of two tiles.
     length: usize,
 }
@@ -111,7 +117,7 @@ impl Walk<'_> {
     /// Computes the sums of all rows with these panels, at most [`TOGETHER`], and passes them on, panel by panel. `then` is
     /// the panel that comes afterwards.
     fn sum(&self, panels: &[usize], then: Option<usize>, finish: impl FnOnce(&[f32])) {
-        BUFFERS.with_borrow_mut(|(buffer, sums, paired)| {
+        BUFFERS.with_borrow_mut(|(buffer, sums)| {
             if sums.floats_mut().len() < TOGETHER * self.length {
                 *sums = Lines::zeroed(TOGETHER * 4 * self.length);
             }
@@ -124,7 +130,6 @@ impl Walk<'_> {
             // Steps outside, panels inside: the part of x that these steps need stays in the L2 cache.
             for first in (0..steps).step_by(each) {
                 let count = each.min(steps - first);
-                let paired = self.unit.pair(self.x.tiles(), first, count, paired);
                 for (index, sums) in sums.chunks_exact_mut(self.length).enumerate() {
                     let next = match panels.get(index + 1) {
                         Some(&panel) => Some((panel, first)),
@@ -134,7 +139,7 @@ impl Walk<'_> {
                     let weights = self.weights.steps(panels[index], first, count, next, buffer);
                     let mut sums = Sums { numbers: sums, stride: COLUMNS };
                     self.unit.add(
-                        &[Part { x: self.x.tiles(), first, weights, paired }],
+                        &[Part { x: self.x.tiles(), first, weights, paired: self.paired }],
                         &mut sums,
                         first == 0,
                     );
