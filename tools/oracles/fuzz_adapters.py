@@ -27,11 +27,17 @@ from fuzz_families import randomise
 TOLERANCE = 1e-4
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
+# As Unsloth writes what it trains.
+UNSLOTH = (
+    r"(?:.*?(?:language|text).*?(?:self_attn|attention|attn|mlp|feed_forward|ffn|dense).*?(?:q_proj|v_proj|down_proj).*?)|"
+    r"(?:\bmodel\.layers\.[\d]{1,}\.(?:self_attn|attention|attn|mlp|feed_forward|ffn|dense)\.(?:(?:q_proj|v_proj|down_proj)))"
+)
+
 
 def settings_of(draw: random.Random, layers: int) -> dict:
     some = draw.sample(PROJECTIONS, draw.randint(1, 7))
     targets = draw.choice([
-        some, some, "all-linear", r".*\.(q_proj|v_proj)", r"model\.layers\.0\..*(up|down)_proj", [f"self_attn.{draw.choice(PROJECTIONS[:4])}"],
+        some, some, "all-linear", r".*\.(q_proj|v_proj)", r"model\.layers\.0\..*(up|down)_proj", UNSLOTH, [f"self_attn.{draw.choice(PROJECTIONS[:4])}"],
         [f"layers.{draw.randrange(layers)}.mlp.{draw.choice(PROJECTIONS[4:])}"],
     ])
     settings = dict(r=draw.choice([1, 2, 3, 8]), lora_alpha=draw.choice([1, 4, 16, 5]), target_modules=targets, lora_dropout=draw.choice([0.0, 0.1]))
@@ -44,7 +50,7 @@ def settings_of(draw: random.Random, layers: int) -> dict:
     if isinstance(targets, list) and all("." not in name for name in targets) and draw.random() < 0.25:
         settings["layers_to_transform"] = draw.choice([0, [0], [layers - 1]])
         if draw.random() < 0.5:
-            settings["layers_pattern"] = "layers"
+            settings["layers_pattern"] = draw.choice(["layers", ["h", "layers"]])
     if draw.random() < 0.1:
         settings["bias"] = draw.choice(["all", "lora_only"])
     if draw.random() < 0.08:
@@ -54,7 +60,7 @@ def settings_of(draw: random.Random, layers: int) -> dict:
     if draw.random() < 0.08:
         settings["lora_bias"] = True
     if isinstance(targets, list) and draw.random() < 0.08:
-        settings["exclude_modules"] = [draw.choice(PROJECTIONS)]
+        settings["exclude_modules"] = draw.choice([[draw.choice(PROJECTIONS)], r".*layers\.0\..*", ["layers.0.self_attn.q_proj"]])
     if draw.random() < 0.1:
         settings["init_lora_weights"] = draw.choice(["gaussian", "pissa", "olora"])
     if draw.random() < 0.05:

@@ -2,6 +2,7 @@
 //! the `peft` library.
 
 use crate::ModelError;
+use crate::adapter_targets::{Pair, Targets};
 use crate::config::{LayerSpecification, ModelConfig};
 use crate::parameters::{ParameterKind, ParameterTable};
 use crate::spans::ModelSpans;
@@ -96,7 +97,7 @@ impl Projection {
     }
 }
 
-/// The shape of an adapter.
+/// The shape of an adapter; of one that was loaded, what its files say where no pattern says otherwise.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdapterConfig {
     /// r
@@ -124,6 +125,9 @@ pub(crate) struct LowRankSpans {
     pub b: Range<usize>,
     pub input: usize,
     pub output: usize,
+    pub rank: usize,
+    /// α / r
+    pub scaling: f32,
 }
 
 /// One projection's pair.
@@ -132,8 +136,6 @@ pub(crate) struct LowRank<'a> {
     pub spans: &'a LowRankSpans,
     a: &'a [f32],
     b: &'a [f32],
-    rank: usize,
-    scaling: f32,
 }
 
 impl Adapter {
@@ -142,52 +144,56 @@ impl Adapter {
     /// # Errors
     /// When the shape makes no sense for the model.
     pub fn new(model: &ModelConfig, config: AdapterConfig, seed: u64) -> Result<Adapter, ModelError> {
-        let largest = model.hidden_size;
-        if config.rank == 0 || config.rank > largest {
-            return Err(ModelError::Shape(format!(
-                "an adapter of rank {} for a model of width {largest}; expected 1 to {largest}",
-                config.rank
-            )));
-        }
-        if !(config.alpha.is_finite() && config.alpha > 0.0) {
-            return Err(ModelError::Shape(format!(
-                "an adapter with alpha {}; expected a positive number",
-                config.alpha
-            )));
-        }
         if config.targets.is_empty() {
             let known = Projection::ALL.map(Projection::name).join(", ");
             return Err(ModelError::Shape(format!(
                 "an adapter without target modules; choose among {known}"
             )));
         }
+        let pair = Pair { rank: config.rank, alpha: config.alpha, required: true };
+        Adapter::of(model, config, seed, |_| Some(pair))
+    }
+
+    /// An adapter with a pair where `pair_of` has one for a module's name (`model.layers.0.self_attn.q_proj`).
+    fn of(
+        model: &ModelConfig,
+        config: AdapterConfig,
+        seed: u64,
+        pair_of: impl Fn(&str) -> Option<Pair>,
+    ) -> Result<Adapter, ModelError> {
         let mut table = ParameterTable::default();
         let mut layers = Vec::new();
         for (index, layer) in model.layers.iter().enumerate() {
             let mut pairs = Vec::new();
             for &projection in &config.targets {
+                let module =
+                    format!("model.layers.{index}.{}.{}", projection.block(layer), projection.name());
+                let Some(pair) = pair_of(&module) else { continue };
                 if !projection.exists(layer) {
+                    if !pair.required {
+                        continue;
+                    }
                     return Err(ModelError::Shape(format!(
                         "an adapter on {}, which layer {index} of {} does not have as one matrix for all tokens",
                         projection.name(),
                         model.architecture.class()
                     )));
                 }
+                pair.check(model.hidden_size)?;
+                let Pair { rank, alpha, .. } = pair;
                 let (input, output) = projection.sizes(layer, model.hidden_size);
-                let name = |part: &str| {
-                    format!(
-                        "base_model.model.model.layers.{index}.{}.{}.lora_{part}.weight",
-                        projection.block(layer),
-                        projection.name()
-                    )
-                };
+                let name = |part: &str| format!("base_model.model.{module}.lora_{part}.weight");
                 // The variance of peft's uniform initialisation.
                 let deviation = 1.0 / (3.0 * input as f64).sqrt();
-                let a = table.push(name("A"), &[config.rank, input], ParameterKind::Matrix, deviation);
-                let b = table.push(name("B"), &[output, config.rank], ParameterKind::Matrix, 0.0);
-                pairs.push((projection, LowRankSpans { a, b, input, output }));
+                let a = table.push(name("A"), &[rank, input], ParameterKind::Matrix, deviation);
+                let b = table.push(name("B"), &[output, rank], ParameterKind::Matrix, 0.0);
+                let scaling = (alpha / rank as f64) as f32;
+                pairs.push((projection, LowRankSpans { a, b, input, output, rank, scaling }));
             }
             layers.push(pairs);
+        }
+        if table.entries().is_empty() {
+            return Err(ModelError::Shape("an adapter that changes no projection of this model".into()));
         }
         let values = table.initial_values(seed);
         Ok(Adapter { config, table, layers, values })
@@ -202,9 +208,9 @@ impl Adapter {
         let text = read_regular(&path).map_err(ModelError::read(&path))?;
         let keys: Map<String, Value> = serde_json::from_slice(&text)
             .map_err(|error| ModelError::config(&path, format!("not a JSON object: {error}")))?;
-        let config = AdapterConfig::from_keys(&keys).map_err(|problem| ModelError::config(&path, problem))?;
-        let mut adapter =
-            Adapter::new(model, config, 0).map_err(|error| ModelError::config(&path, error.to_string()))?;
+        let targets = Targets::read(&keys).map_err(|problem| ModelError::config(&path, problem))?;
+        let mut adapter = Adapter::of(model, targets.config(), 0, |module| targets.pair(module))
+            .map_err(|error| ModelError::config(&path, error.to_string()))?;
         let reader = WeightsReader::open(&folder.join("adapter_model.safetensors"))?;
         reader.read_all(&adapter.table, &mut adapter.values)?;
         Ok(adapter)
@@ -294,83 +300,8 @@ impl Adapter {
         self.layers[layer].iter().find(|(target, _)| *target == projection).map(|(_, spans)| spans)
     }
 
-    /// α / r
-    pub(crate) fn scaling(&self) -> f32 {
-        (self.config.alpha / self.config.rank as f64) as f32
-    }
-
     fn pair<'a>(&'a self, spans: &'a LowRankSpans) -> LowRank<'a> {
-        LowRank {
-            spans,
-            a: &self.values[spans.a.clone()],
-            b: &self.values[spans.b.clone()],
-            rank: self.config.rank,
-            scaling: self.scaling(),
-        }
-    }
-}
-
-impl AdapterConfig {
-    fn from_keys(keys: &Map<String, Value>) -> Result<AdapterConfig, String> {
-        for (key, value) in keys {
-            let fine = match key.as_str() {
-                "peft_type" => value == "LORA",
-                "task_type" => value.is_null() || value == "CAUSAL_LM",
-                "bias" => value == "none",
-                "r" | "lora_alpha" | "target_modules" => true,
-                // Without effect on a finished adapter.
-                "lora_dropout"
-                | "inference_mode"
-                | "base_model_name_or_path"
-                | "revision"
-                | "auto_mapping"
-                | "peft_version"
-                | "megatron_core"
-                | "qalora_group_size" => true,
-                // Others changed the model's own weights before training, and would have to again.
-                "init_lora_weights" => {
-                    value.is_null()
-                        || value.is_boolean()
-                        || ["gaussian", "eva", "orthogonal"].iter().any(|name| value == name)
-                }
-                "use_rslora" => value.is_null() || value.is_boolean(),
-                // Everything else only where it says nothing.
-                _ => match value {
-                    Value::Null | Value::Bool(false) => true,
-                    Value::Object(map) => map.is_empty(),
-                    Value::Array(list) => list.is_empty(),
-                    _ => false,
-                },
-            };
-            if !fine {
-                return Err(format!("key {key} = {value} is not supported"));
-            }
-        }
-        let rank = keys.get("r").and_then(Value::as_u64).ok_or("key r is missing or not a whole number")?;
-        let alpha = keys
-            .get("lora_alpha")
-            .and_then(Value::as_f64)
-            .ok_or("key lora_alpha is missing or not a number")?;
-        // Rank-stabilised (arXiv 2312.03732): the pair counts α / √r times, not α / r.
-        let alpha = match keys.get("use_rslora") {
-            Some(Value::Bool(true)) => alpha * (rank as f64).sqrt(),
-            _ => alpha,
-        };
-        let modules = keys
-            .get("target_modules")
-            .and_then(Value::as_array)
-            .ok_or("key target_modules is missing or not a list")?;
-        let mut targets = modules
-            .iter()
-            .map(|module| {
-                let name = module.as_str().map(|name| name.rsplit('.').next().unwrap_or(name));
-                name.and_then(Projection::from_name)
-                    .ok_or_else(|| format!("target module {module} is not supported"))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        targets.sort_unstable();
-        targets.dedup();
-        Ok(AdapterConfig { rank: rank.min(u32::MAX as u64) as usize, alpha, targets })
+        LowRank { spans, a: &self.values[spans.a.clone()], b: &self.values[spans.b.clone()] }
     }
 }
 
@@ -378,8 +309,8 @@ impl LowRank<'_> {
     /// Adds the adapter's part to `output`, whose rows begin `stride` apart. `scratch` holds rows · rank floats.
     pub fn add(&self, x: &[f32], rows: usize, scratch: &mut Vec<f32>, output: &mut [f32], stride: usize) {
         self.reduce(x, rows, scratch);
-        let reduced = MatrixRef::new(scratch, rows, self.rank);
-        let b = MatrixRef::new(self.b, self.spans.output, self.rank);
+        let reduced = MatrixRef::new(scratch, rows, self.spans.rank);
+        let b = MatrixRef::new(self.b, self.spans.output, self.spans.rank);
         multiply(
             reduced,
             b.transposed(),
@@ -397,24 +328,24 @@ impl LowRank<'_> {
     pub fn merge_into_rows(&self, first: usize, rows: &mut [f32]) {
         let input = self.spans.input;
         let count = rows.len() / input;
-        let mut scaled = self.b[first * self.rank..(first + count) * self.rank].to_vec();
-        elementwise::scale(&mut scaled, self.scaling);
-        let b = MatrixRef::new(&scaled, count, self.rank);
-        let a = MatrixRef::new(self.a, self.rank, input);
+        let mut scaled = self.b[first * self.spans.rank..(first + count) * self.spans.rank].to_vec();
+        elementwise::scale(&mut scaled, self.spans.scaling);
+        let b = MatrixRef::new(&scaled, count, self.spans.rank);
+        let a = MatrixRef::new(self.a, self.spans.rank, input);
         multiply(b, a, MatrixMut::new(rows, count, input), Start::Continue);
     }
 
     /// scratch ← (α / r) · x·Aᵀ
     fn reduce(&self, x: &[f32], rows: usize, scratch: &mut Vec<f32>) {
-        scratch.resize(rows * self.rank, 0.0);
-        let a = MatrixRef::new(self.a, self.rank, self.spans.input);
+        scratch.resize(rows * self.spans.rank, 0.0);
+        let a = MatrixRef::new(self.a, self.spans.rank, self.spans.input);
         multiply(
             MatrixRef::new(x, rows, self.spans.input),
             a.transposed(),
-            MatrixMut::new(scratch, rows, self.rank),
+            MatrixMut::new(scratch, rows, self.spans.rank),
             Start::Zero,
         );
-        elementwise::scale(scratch, self.scaling);
+        elementwise::scale(scratch, self.spans.scaling);
     }
 }
 
@@ -432,11 +363,14 @@ mod tests {
         let model = ModelConfig::tiny_for_tests(64);
         let adapter = Adapter::new(&model, config(4, &[Projection::Query, Projection::Down]), 1).unwrap();
         let mut keys: Map<String, Value> = serde_json::from_str(&adapter.to_json()).unwrap();
-        assert_eq!(AdapterConfig::from_keys(&keys).unwrap(), *adapter.config());
+        assert_eq!(Targets::read(&keys).unwrap().config().alpha, adapter.config().alpha);
         for (key, value) in [
             ("use_dora", json!(true)),
             ("peft_type", json!("IA3")),
-            ("rank_pattern", json!({"q_proj": 3})),
+            ("rank_pattern", json!({"q_proj": "3"})),
+            ("alpha_pattern", json!({"q_proj(?=x)": 3})),
+            ("target_modules", json!("[a&&b]")),
+            ("layers_to_transform", json!("first")),
             ("target_modules", json!(["lm_head"])),
             ("r", json!(-1)),
             ("bias", json!("all")),
@@ -444,19 +378,9 @@ mod tests {
             ("init_lora_weights", json!("pissa_niter_16")),
         ] {
             let before = keys.insert(key.into(), value).unwrap();
-            assert!(AdapterConfig::from_keys(&keys).is_err(), "{key}");
+            assert!(Targets::read(&keys).is_err(), "{key}");
             keys.insert(key.into(), before);
         }
-    }
-
-    #[test]
-    fn a_rank_stabilised_scale_grows_with_the_root_of_the_rank() {
-        let model = ModelConfig::tiny_for_tests(64);
-        let adapter = Adapter::new(&model, config(4, &[Projection::Query]), 1).unwrap();
-        let mut keys: Map<String, Value> = serde_json::from_str(&adapter.to_json()).unwrap();
-        keys.insert("use_rslora".into(), json!(true));
-        let stabilised = AdapterConfig::from_keys(&keys).unwrap();
-        assert_eq!(stabilised.alpha / stabilised.rank as f64, 16.0 / 2.0);
     }
 
     #[test]

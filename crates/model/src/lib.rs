@@ -5,6 +5,7 @@
 //! additions (LoRA), and `inference` the ragged forward pass over a cache of keys and values. All arithmetic is `compute`'s.
 
 mod adapter;
+mod adapter_targets;
 mod config;
 mod decoder;
 mod error;

@@ -9,8 +9,6 @@ pub(crate) struct LowRankPass<'a> {
     device: &'a Device,
     spans: &'a LowRankSpans,
     values: &'a Buffer,
-    rank: usize,
-    scaling: f32,
     rows: usize,
 }
 
@@ -25,15 +23,14 @@ impl<'a> LowRankPass<'a> {
         rows: usize,
     ) -> Option<LowRankPass<'a>> {
         let spans = adapter.spans(layer, projection)?;
-        let (rank, scaling) = (adapter.config().rank, adapter.scaling());
-        Some(LowRankPass { device, spans, values, rank, scaling, rows })
+        Some(LowRankPass { device, spans, values, rows })
     }
 
     /// Adds the pair's part to `output`, whose rows begin `stride` apart; `reduced` grows to rows · rank.
     pub fn add(&self, x: View, reduced: &mut Buffer, output: ViewMut, stride: usize) {
         self.reduce(x, reduced);
-        let b = self.values.at(self.spans.b.clone()).matrix(self.spans.output, self.rank);
-        let reduced = reduced.at(..self.rows * self.rank).matrix(self.rows, self.rank);
+        let b = self.values.at(self.spans.b.clone()).matrix(self.spans.output, self.spans.rank);
+        let reduced = reduced.at(..self.rows * self.spans.rank).matrix(self.rows, self.spans.rank);
         let output = output.strided(self.rows, self.spans.output, stride);
         self.device.multiply(reduced, b.transposed(), output, Start::Continue);
     }
@@ -48,8 +45,8 @@ impl<'a> LowRankPass<'a> {
         gradient: &mut Buffer,
         x_gradient: ViewMut,
     ) {
-        let LowRankSpans { a, b, input, output } = self.spans;
-        let (rows, rank) = (self.rows, self.rank);
+        let LowRankSpans { a, b, input, output, rank, scaling } = self.spans;
+        let (rows, rank) = (self.rows, *rank);
         self.reduce(x, reduced);
         let dy = output_gradient.strided(rows, *output, stride);
         let inner = reduced.at(..rows * rank).matrix(rows, rank);
@@ -59,7 +56,7 @@ impl<'a> LowRankPass<'a> {
         let weights = self.values.at(b.clone()).matrix(*output, rank);
         let target = reduced_gradient.at_mut(..rows * rank).matrix(rows, rank);
         self.device.multiply(dy, weights, target, Start::Zero);
-        self.device.scale(reduced_gradient.at_mut(..rows * rank), self.scaling);
+        self.device.scale(reduced_gradient.at_mut(..rows * rank), *scaling);
         let d = reduced_gradient.at(..rows * rank).matrix(rows, rank);
         let da = gradient.at_mut(a.clone()).matrix(rank, *input);
         self.device.multiply(d.transposed(), x.matrix(rows, *input), da, Start::Continue);
@@ -70,15 +67,15 @@ impl<'a> LowRankPass<'a> {
     /// reduced ← (α / r) · x·Aᵀ
     fn reduce(&self, x: View, reduced: &mut Buffer) {
         self.grow(reduced);
-        let a = self.values.at(self.spans.a.clone()).matrix(self.rank, self.spans.input).transposed();
-        let target = reduced.at_mut(..self.rows * self.rank).matrix(self.rows, self.rank);
+        let a = self.values.at(self.spans.a.clone()).matrix(self.spans.rank, self.spans.input).transposed();
+        let target = reduced.at_mut(..self.rows * self.spans.rank).matrix(self.rows, self.spans.rank);
         self.device.multiply(x.matrix(self.rows, self.spans.input), a, target, Start::Zero);
-        self.device.scale(reduced.at_mut(..self.rows * self.rank), self.scaling);
+        self.device.scale(reduced.at_mut(..self.rows * self.spans.rank), self.spans.scaling);
     }
 
     fn grow(&self, buffer: &mut Buffer) {
-        if buffer.len() < self.rows * self.rank {
-            *buffer = self.device.zeros(self.rows * self.rank);
+        if buffer.len() < self.rows * self.spans.rank {
+            *buffer = self.device.zeros(self.rows * self.spans.rank);
         }
     }
 }
