@@ -257,15 +257,17 @@ def one(program: str, family: str, seed: str, folder: pathlib.Path) -> tuple[str
     return "equal", f"{worst:.1e}"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("program")
+def arguments_of(parser: argparse.ArgumentParser, families: list[str], count: int) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--count", type=int, default=20)
-    parser.add_argument("--family", nargs="*", default=FAMILIES)
-    parser.add_argument("--keep", type=pathlib.Path)
+    parser.add_argument("--count", type=int, default=count)
+    parser.add_argument("--family", nargs="*", default=families)
     parser.add_argument("--log", type=pathlib.Path)
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def table(arguments: argparse.Namespace, one) -> int:
+    """A row for each family: `one` draws a model from (family, seed) into a folder and says how it went. 1 if something was bad,
+    which is written in capitals."""
     torch.set_num_threads(1)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -277,18 +279,29 @@ def main() -> int:
         for number in range(arguments.count):
             seed = f"{arguments.seed} {family} {number}"
             with tempfile.TemporaryDirectory() as place:
-                folder = pathlib.Path(place) / "model"
-                outcome, said = one(arguments.program, family, seed, folder)
-                if outcome in ("WRONG", "PANIC"):
-                    bad += 1
-                    if arguments.keep:
-                        shutil.copytree(folder, arguments.keep / seed.replace(" ", "_"), dirs_exist_ok=True)
+                outcome, said = one(family, seed, pathlib.Path(place))
             counts[outcome] += 1
+            bad += outcome.isupper()
             worst = max(worst, said, key=float) if outcome == "equal" else worst
             if log:
                 print(f"{seed}\t{outcome}\t{said}".replace("\n", " "), file=log, flush=True)
         print(f"{family:11} worst {worst:8} " + ", ".join(f"{n} {name}" for name, n in sorted(counts.items())), flush=True)
     return 1 if bad else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("program")
+    parser.add_argument("--keep", type=pathlib.Path)
+    arguments = arguments_of(parser, FAMILIES, 20)
+
+    def kept(family: str, seed: str, place: pathlib.Path) -> tuple[str, str]:
+        outcome, said = one(arguments.program, family, seed, place / "model")
+        if arguments.keep and outcome.isupper():
+            shutil.copytree(place / "model", arguments.keep / seed.replace(" ", "_"), dirs_exist_ok=True)
+        return outcome, said
+
+    return table(arguments, kept)
 
 
 if __name__ == "__main__":

@@ -11,19 +11,17 @@ Needs the packages of requirements.txt and `llama-cpp-python==0.3.36`.
 """
 
 import argparse
-import collections
 import json
 import pathlib
 import random
 import subprocess
 import sys
-import tempfile
 
 import tokenizers
 import torch
 import transformers
 from check_gguf import llama_cpp_logits
-from fuzz_families import FAMILIES, older_spelling, ours, randomise, settings_of
+from fuzz_families import FAMILIES, arguments_of, older_spelling, ours, randomise, settings_of, table
 
 # llama.cpp looks functions up in tables of half floats (GELU), and multiplies in its own order.
 TOLERANCE = 2e-3
@@ -159,30 +157,8 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("eulalia")
     parser.add_argument("logits")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--count", type=int, default=8)
-    parser.add_argument("--family", nargs="*", default=[family for family in FAMILIES if family != "DeepseekV3"])
-    parser.add_argument("--log", type=pathlib.Path)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    log = arguments.log.open("w") if arguments.log else None
-    bad = 0
-    for family in arguments.family:
-        counts = collections.Counter()
-        worst = "0"
-        for number in range(arguments.count):
-            with tempfile.TemporaryDirectory() as place:
-                seed = f"{arguments.seed} {family} {number}"
-                outcome, said = one(arguments.eulalia, arguments.logits, family, seed, pathlib.Path(place))
-            counts[outcome] += 1
-            bad += outcome.isupper()
-            worst = max(worst, said, key=float) if outcome == "equal" else worst
-            if log:
-                print(f"{seed}\t{outcome}\t{said}".replace("\n", " "), file=log, flush=True)
-        print(f"{family:11} worst {worst:8} " + ", ".join(f"{n} {name}" for name, n in sorted(counts.items())), flush=True)
-    return 1 if bad else 0
+    arguments = arguments_of(parser, [family for family in FAMILIES if family != "DeepseekV3"], 8)
+    return table(arguments, lambda *drawn: one(arguments.eulalia, arguments.logits, *drawn))
 
 
 if __name__ == "__main__":
