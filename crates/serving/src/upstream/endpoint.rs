@@ -11,7 +11,7 @@ use hyper::body::{Body as _, Incoming};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::breaker::{Breaker, BreakerState};
+use super::breaker::{Breaker, BreakerState, Fault};
 use super::connection::{Connections, Failure, Lease};
 use super::places::{Place, Places};
 use super::settings::UpstreamSettings;
@@ -145,6 +145,11 @@ impl Endpoint {
         self.breaker.state(Instant::now())
     }
 
+    /// Tenants whose own failures keep their requests from it.
+    pub fn tenants_kept_back(&self) -> usize {
+        self.breaker.tenants_kept_back()
+    }
+
     pub fn counts(&self) -> EndpointCounts {
         EndpointCounts {
             requests: self.state.requests.load(Ordering::Relaxed),
@@ -161,11 +166,11 @@ impl Endpoint {
         self.is_healthy() && self.breaker.state(now) != BreakerState::Open
     }
 
-    /// Something went wrong that the engine or the way to it is to blame for.
-    pub fn note_failure(&self, problem: &str) {
+    /// A request of this tenant found the engine failing, or made it fail.
+    fn note_failure(&self, tenant: &str, fault: Fault, problem: &str) {
         tracing::warn!(upstream = self.settings.name, problem, "an engine failed");
         self.state.failures.fetch_add(1, Ordering::Relaxed);
-        self.breaker.failed(Instant::now());
+        self.breaker.failed(tenant, fault, Instant::now());
     }
 
     /// Sends a request and waits for the head of a successful answer.
@@ -175,9 +180,10 @@ impl Endpoint {
         }
         let most = self.settings.maximum_concurrency;
         let place = self.places.take(asked.tenant, most).ok_or(Unasked::Busy)?;
-        if !self.breaker.lets_pass(Instant::now()) {
+        if !self.breaker.lets_pass(asked.tenant, Instant::now()) {
             return Err(Unasked::Unreachable);
         }
+        let note_failure = |fault, problem: &str| self.note_failure(asked.tenant, fault, problem);
         let left = asked.deadline.saturating_duration_since(Instant::now());
         // What is no stream begins when it is whole.
         let patience = if asked.is_stream { left.min(self.settings.first_byte_time()) } else { left };
@@ -187,7 +193,7 @@ impl Endpoint {
             let mut lease = match self.connections.lease(is_fresh).await {
                 Ok(lease) => lease,
                 Err(failure) => {
-                    self.note_failure(&failure.to_string());
+                    note_failure(Fault::Way, &failure.to_string());
                     return Err(Unasked::Unreachable);
                 }
             };
@@ -197,17 +203,17 @@ impl Endpoint {
                 // The engine closed a connection that had waited: the request never left, and goes over a new one.
                 Err((Failure::NotSent(_), returned)) if !is_fresh => (request, is_fresh) = (returned, true),
                 Err((Failure::NotSent(problem), _)) => {
-                    self.note_failure(&problem);
+                    note_failure(Fault::Way, &problem);
                     return Err(Unasked::Unreachable);
                 }
                 Err((Failure::TimedOut, _)) => {
-                    self.note_failure("no answer in time");
+                    note_failure(Fault::Request, "no answer in time");
                     let message = "the engine of this model did not answer in time";
                     let code = "upstream_timeout";
                     return Err(Unasked::Failed(ApiFailure::new(StatusCode::GATEWAY_TIMEOUT, code, message)));
                 }
                 Err((Failure::Sent(problem), _)) => {
-                    self.note_failure(&problem);
+                    note_failure(Fault::Request, &problem);
                     return Err(Unasked::Failed(failed()));
                 }
             }
@@ -219,17 +225,17 @@ impl Endpoint {
             is_stream: is_event_stream(&response),
             body: response.into_body(),
             lease: Some(lease),
-            _place: place,
+            place,
             deadline: asked.deadline,
         };
         match answer.status.as_u16() {
             200 => {
-                self.breaker.succeeded();
+                self.breaker.begins_to_answer(asked.tenant);
                 Ok(answer)
             }
             status => {
                 let complaint = answer.complaint().await;
-                Err(Unasked::Failed(self.refused(status, complaint)))
+                Err(Unasked::Failed(self.refused(asked.tenant, status, complaint)))
             }
         }
     }
@@ -286,11 +292,11 @@ impl Endpoint {
     }
 
     /// What the client is told when the engine does not want its request.
-    fn refused(&self, status: u16, complaint: Option<String>) -> ApiFailure {
+    fn refused(&self, tenant: &str, status: u16, complaint: Option<String>) -> ApiFailure {
         let shown: String = complaint.unwrap_or_default().chars().take(COMPLAINT_SHOWN).collect();
         match status {
             400 | 413 | 422 => {
-                self.breaker.succeeded();
+                self.breaker.succeeded(tenant);
                 let message = match shown.is_empty() {
                     true => "the engine of this model refuses the request and does not say why".to_string(),
                     false => format!("the engine of this model refuses the request: {shown}"),
@@ -298,19 +304,19 @@ impl Endpoint {
                 ApiFailure::new(StatusCode::BAD_REQUEST, "upstream_refused", message)
             }
             429 => {
-                self.breaker.succeeded();
+                self.breaker.succeeded(tenant);
                 let message = "the engine of this model is busy; try again in a moment";
                 ApiFailure::new(StatusCode::TOO_MANY_REQUESTS, "upstream_busy", message)
             }
             503 => {
-                self.note_failure("status 503");
+                self.note_failure(tenant, Fault::Way, "status 503");
                 let message = "the engine of this model takes no requests; try again later";
                 ApiFailure::new(StatusCode::SERVICE_UNAVAILABLE, "upstream_unavailable", message)
             }
             // Redirects are not followed: where to, an engine does not decide. Its complaint is about us (a key, a path), and
             // may repeat the prompt: it goes nowhere.
             _ => {
-                self.note_failure(&format!("status {status}"));
+                self.note_failure(tenant, Fault::Request, &format!("status {status}"));
                 failed()
             }
         }
@@ -330,17 +336,27 @@ fn is_event_stream(response: &Response<Incoming>) -> bool {
 
 /// An answer whose head has come. Dropped before its end, it closes the connection, and the engine stops.
 pub struct UpstreamAnswer {
-    pub endpoint: Arc<Endpoint>,
+    endpoint: Arc<Endpoint>,
     status: StatusCode,
     /// Whether it says that it is a stream of events.
     pub is_stream: bool,
     body: Incoming,
     lease: Option<Lease>,
-    _place: Place,
+    place: Place,
     deadline: Instant,
 }
 
 impl UpstreamAnswer {
+    /// It came to its end as it should.
+    pub fn succeeded(&self) {
+        self.endpoint.breaker.succeeded(self.place.tenant());
+    }
+
+    /// It is not what an engine should answer.
+    pub fn failed(&self, problem: &str) {
+        self.endpoint.note_failure(self.place.tenant(), Fault::Request, problem);
+    }
+
     /// The next bytes; `None` at the end.
     pub async fn piece(&mut self) -> Result<Option<Bytes>, ApiFailure> {
         let now = Instant::now();
@@ -355,7 +371,7 @@ impl UpstreamAnswer {
                     Err(_) => (),
                 },
                 Ok(Some(Err(error))) => {
-                    self.endpoint.note_failure(&format!("cut off: {error}"));
+                    self.failed(&format!("cut off: {error}"));
                     return Err(failed());
                 }
                 Ok(None) => {
@@ -367,7 +383,7 @@ impl UpstreamAnswer {
                     return Err(ApiFailure::new(StatusCode::GATEWAY_TIMEOUT, "time_limit", message));
                 }
                 Err(_) => {
-                    self.endpoint.note_failure("the answer stalled");
+                    self.failed("the answer stalled");
                     let message = "the engine of this model stopped answering";
                     return Err(ApiFailure::new(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", message));
                 }
@@ -385,7 +401,7 @@ impl UpstreamAnswer {
         bytes.extend_from_slice(&second);
         while let Some(piece) = self.piece().await? {
             if bytes.len() + piece.len() > limit {
-                self.endpoint.note_failure("the answer is larger than `answer_limit_bytes`");
+                self.failed("the answer is larger than `answer_limit_bytes`");
                 return Err(failed());
             }
             bytes.extend_from_slice(&piece);

@@ -46,6 +46,12 @@ impl Places {
     }
 }
 
+impl Place {
+    pub fn tenant(&self) -> &str {
+        &self.tenant
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.taken();

@@ -287,6 +287,40 @@ fn an_engine_that_fails_again_and_again_is_left_alone_until_it_has_rested() {
 }
 
 #[test]
+fn what_one_tenant_provokes_closes_an_engine_to_that_tenant_alone() {
+    let stub = Stub::start();
+    let settings = UpstreamSettings { failures: 3, rest_seconds: 600, ..upstream("gpu", stub.address) };
+    let server = server_with(vec![settings], "");
+    let other = format!("Authorization: Bearer {}\r\n", crate::quotas::new_key(&server, "Other"));
+    let others = |wish: &str| server.ask_with("POST", CHAT, &other, &chat(wish).to_string());
+    // Each begins well, and breaks in another way.
+    server.post(CHAT, chat("500")).check(502, None);
+    server.post(CHAT, chat("no json")).check(502, None);
+    assert!(server.post(CHAT, stream("garbage")).body.contains("upstream_failed"));
+    server.post(CHAT, chat("hello")).check(503, None);
+    others("hello").check_ok();
+    let metrics = server.ask("GET", "/metrics", "");
+    for line in [
+        "eulalia_upstream_breaker_open{upstream=\"gpu\"} 0",
+        "eulalia_upstream_breaker_tenants{upstream=\"gpu\"} 1",
+        "eulalia_upstream_failures_total{upstream=\"gpu\"} 3",
+    ] {
+        assert!(metrics.check_ok().body.contains(line), "{line}: {}", metrics.body);
+    }
+    // What keeps the way closed counts for all, whoever met it.
+    stub.seen.failing.store(503, Ordering::SeqCst);
+    for _ in 0..3 {
+        others("hello").check(503, None);
+    }
+    stub.seen.failing.store(0, Ordering::SeqCst);
+    let third = format!("Authorization: Bearer {}\r\n", crate::quotas::new_key(&server, "Third"));
+    server.ask_with("POST", CHAT, &third, &chat("hello").to_string()).check(503, None);
+    assert!(
+        server.ask("GET", "/metrics", "").body.contains("eulalia_upstream_breaker_open{upstream=\"gpu\"} 1")
+    );
+}
+
+#[test]
 fn an_engine_that_is_ill_gets_no_requests_until_it_is_well() {
     let stub = Stub::start();
     let settings = UpstreamSettings { health_seconds: 1, failures: 1_000, ..upstream("gpu", stub.address) };

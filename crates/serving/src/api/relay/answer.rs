@@ -119,7 +119,7 @@ pub async fn respond(
 ) -> Result<Response, ApiFailure> {
     let bytes = upstream.whole().await?;
     let malformed = |problem: &str| {
-        upstream.endpoint.note_failure(&format!("malformed answer: {problem}"));
+        upstream.failed(&format!("malformed answer: {problem}"));
         failed()
     };
     let answer: Value = serde_json::from_slice(&bytes).map_err(|_| malformed("no JSON"))?;
@@ -132,6 +132,7 @@ pub async fn respond(
         }
         let usage = reported.unwrap_or_else(|| frame.counted(&[]));
         usage.note(account);
+        upstream.succeeded();
         return Ok(Json(embeddings(&frame, data, &usage)).into_response());
     }
     let Some(Value::Array(found)) = answer.remove("choices") else {
@@ -156,6 +157,7 @@ pub async fn respond(
     }
     let usage = reported.unwrap_or_else(|| frame.counted(&states));
     usage.note(account);
+    upstream.succeeded();
     let mut whole = json!({
         "id": frame.answer_id(),
         "object": if frame.kind == Kind::Chat { "chat.completion" } else { "text_completion" },

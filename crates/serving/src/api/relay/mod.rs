@@ -103,7 +103,7 @@ pub async fn respond(
     let body = outgoing.body()?;
     let upstream = model.ask(&asked, &body).await?;
     if upstream.is_stream != outgoing.stream {
-        upstream.endpoint.note_failure("a stream where none was asked for, or none where one was");
+        upstream.failed("a stream where none was asked for, or none where one was");
         return Err(failed());
     }
     let frame = answer::Frame {

@@ -243,6 +243,9 @@ impl Relay {
 
     /// The engine has said everything: ends what has not ended, and counts. This goes out before the disk is waited for.
     fn end(&mut self, out: &mut Vec<u8>) {
+        if let Some(upstream) = &self.upstream {
+            upstream.succeeded();
+        }
         for number in 0..self.choices.len() {
             if !self.choices[number].has_ended {
                 self.end_choice(number, None, out);
@@ -293,7 +296,7 @@ impl Relay {
     /// The engine broke its word.
     fn malformed(&self, problem: &str) -> ApiFailure {
         if let Some(upstream) = &self.upstream {
-            upstream.endpoint.note_failure(&format!("malformed stream: {problem}"));
+            upstream.failed(&format!("malformed stream: {problem}"));
         }
         failed()
     }

@@ -89,15 +89,21 @@ fn times(text: &mut Exposition, metrics: &Metrics) {
 fn upstreams(text: &mut Exposition, server: &Server) {
     let parts = server.parts();
     type OfUpstream = (&'static str, &'static str, &'static str, fn(&Endpoint) -> u64);
-    let families: [OfUpstream; 5] = [
+    let families: [OfUpstream; 6] = [
         ("eulalia_upstream_up", "gauge", "Whether the last health check succeeded", |upstream| {
             u64::from(upstream.is_healthy())
         }),
         (
             "eulalia_upstream_breaker_open",
             "gauge",
-            "Whether the circuit breaker keeps requests back",
+            "Whether the circuit breaker keeps everyone's requests back",
             |upstream| u64::from(upstream.breaker_state() != BreakerState::Closed),
+        ),
+        (
+            "eulalia_upstream_breaker_tenants",
+            "gauge",
+            "Tenants whose requests alone it keeps back",
+            |upstream| upstream.tenants_kept_back() as u64,
         ),
         ("eulalia_upstream_running_requests", "gauge", "Requests that the upstream answers", |upstream| {
             upstream.running() as u64
