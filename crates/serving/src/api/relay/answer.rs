@@ -107,7 +107,9 @@ impl Frame<'_> {
     }
 
     pub fn states(&self) -> Vec<ChoiceState> {
-        (0..self.answers).map(|_| ChoiceState::new(self.model.tokenizer.is_some())).collect()
+        let state =
+            |number| ChoiceState::new(self.model.tokenizer.is_some(), format!("call-{}-{number}", self.id));
+        (0..self.answers).map(state).collect()
     }
 }
 

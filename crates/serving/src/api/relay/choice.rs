@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use filters::{Chain, FilterStream, Verdict};
+use provenance::digest::{Digest, sha256};
 use serde_json::{Map, Value, json};
 
 use super::Kind;
@@ -38,12 +39,16 @@ pub struct ChoiceState {
     pub sent_bytes: usize,
     /// Pieces that they came in: a token each, as engines do it.
     pub pieces: usize,
+    /// What our own ids of its calls begin with.
+    own_ids: String,
+    /// The engine's ids that ours stand for, by their digests.
+    replaced_ids: Vec<Digest>,
 }
 
 impl ChoiceState {
-    /// With `keeps_text` what comes is kept, so that its tokens can be counted.
-    pub fn new(keeps_text: bool) -> ChoiceState {
-        ChoiceState { sent: keeps_text.then(String::new), ..ChoiceState::default() }
+    /// With `keeps_text` what comes is kept, so that its tokens can be counted. Ids that are made here begin with `own_ids`.
+    pub fn new(keeps_text: bool, own_ids: String) -> ChoiceState {
+        ChoiceState { sent: keeps_text.then(String::new), own_ids, ..ChoiceState::default() }
     }
 
     /// The known part of a message or delta, filtered; texts that are held back are left out.
@@ -91,10 +96,12 @@ impl ChoiceState {
             return None;
         }
         let mut known = json!({"index": index});
-        for name in ["id", "type"] {
-            if let Some(text) = short(call.get(name)) {
-                known[name] = text;
-            }
+        let begins = call["function"].get("name").is_some_and(Value::is_string);
+        if let Some(id) = self.id_of_call(index, call.get("id"), begins, chain) {
+            known["id"] = Value::from(id);
+        }
+        if call.get("type").is_some_and(Value::is_string) {
+            known["type"] = Value::from("function");
         }
         let function = call.get_mut("function")?.as_object_mut()?;
         let mut known_function = Map::new();
@@ -118,6 +125,33 @@ impl ChoiceState {
         }
         known["function"] = Value::Object(known_function);
         Some(known)
+    }
+
+    /// The id under which the client sees a call: the engine's, if it looks like one and no filter minds it; else one of ours,
+    /// the same wherever the engine's stands. An id may be whatever a model wrote, and means nothing but itself.
+    fn id_of_call(
+        &mut self,
+        index: u64,
+        theirs: Option<&Value>,
+        begins: bool,
+        chain: &Chain,
+    ) -> Option<String> {
+        let theirs = theirs.and_then(Value::as_str).filter(|id| !id.is_empty());
+        let replaced = match theirs {
+            Some(id) if is_plausible_id(id) && passes_unchanged(id, chain) => return Some(id.to_string()),
+            Some(id) => sha256(id.as_bytes()),
+            // What goes on with a call needs none.
+            None if !begins => return None,
+            None => sha256(&index.to_be_bytes()),
+        };
+        let known = self.replaced_ids.iter().position(|known| *known == replaced);
+        let number = known.unwrap_or_else(|| {
+            if (self.replaced_ids.len() as u64) < MOST_TOOLS {
+                self.replaced_ids.push(replaced);
+            }
+            self.replaced_ids.len() - 1
+        });
+        Some(format!("{}-{number}", self.own_ids))
     }
 
     /// Lets text through the filters of its channel.
@@ -207,8 +241,13 @@ pub fn append(message: &mut Map<String, Value>, rest: Map<String, Value>) {
     }
 }
 
-fn short(value: Option<&Value>) -> Option<Value> {
-    value.and_then(Value::as_str).filter(|text| text.len() <= LONGEST_NAME).map(Value::from)
+/// Whether an engine would call a call so: letters and signs of ASCII that can be seen, and not too many.
+fn is_plausible_id(id: &str) -> bool {
+    id.len() <= LONGEST_NAME && id.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn passes_unchanged(text: &str, chain: &Chain) -> bool {
+    matches!(chain.output(text), Verdict::Pass(passed) if passed == text)
 }
 
 #[cfg(test)]
@@ -224,12 +263,56 @@ mod tests {
             let chain = Chain::compile(&toml::from_str(&settings).unwrap()).unwrap();
             let call = json!({"id": "1", "type": "function", "function": {"name": name, "arguments": "{}"}});
             let mut message = json!({"tool_calls": [call]}).as_object().unwrap().clone();
-            let mut state = ChoiceState::new(false);
+            let mut state = ChoiceState::new(false, "call-r-0".to_string());
             let part = state.part(Kind::Chat, &mut message, &chain);
             (Value::Object(part), state.is_refused)
         };
         assert_eq!(part("refuse", "search").0["tool_calls"][0]["function"]["name"], "search");
         assert_eq!(part("replace", "geheim_1").0["tool_calls"][0]["function"]["name"], "#_1");
         assert_eq!(part("refuse", "geheim_1"), (json!({}), true));
+    }
+
+    #[test]
+    fn an_id_that_says_something_is_replaced_by_ours() {
+        let settings =
+            "[[output]]\nname = 'words'\nkind = 'patterns'\naction = 'refuse'\nblock = ['geheim']\n";
+        let chain = Chain::compile(&toml::from_str(settings).unwrap()).unwrap();
+        let mut state = ChoiceState::new(false, "call-r-0".to_string());
+        let mut id = |call: Value| {
+            let mut delta = json!({"tool_calls": [call]}).as_object().unwrap().clone();
+            let part = state.part(Kind::Chat, &mut delta, &chain);
+            assert!(!state.is_refused);
+            part["tool_calls"][0].get("id").map(|id| id.as_str().unwrap().to_string())
+        };
+        let call = |index: u64, id: Value| {
+            let function = json!({"name": "search", "arguments": ""});
+            json!({"index": index, "id": id, "type": "<script>", "function": function})
+        };
+        let later = |index: u64| json!({"index": index, "function": {"arguments": "{}"}});
+        for theirs in ["call_abc123", "chatcmpl-tool-0f", "9bK2xQ7aZ"] {
+            assert_eq!(id(call(0, json!(theirs))).as_deref(), Some(theirs));
+        }
+        assert_eq!(id(later(0)), None);
+        let long = "x".repeat(LONGEST_NAME + 1);
+        for (ours, theirs) in [
+            ("0", "a b"),
+            ("1", "<b>\u{202E}"),
+            ("2", "geheim-1"),
+            ("3", long.as_str()),
+            ("1", "<b>\u{202E}"),
+        ] {
+            assert_eq!(id(call(1, json!(theirs))), Some(format!("call-r-0-{ours}")), "{theirs}");
+        }
+        // One that is none: by the place of its call.
+        for (ours, index, theirs) in [(4, 2, json!("")), (5, 3, json!(7)), (4, 2, Value::Null)] {
+            assert_eq!(id(call(index, theirs)), Some(format!("call-r-0-{ours}")));
+        }
+        let mut delta = json!({"tool_calls": [call(0, json!("a"))]}).as_object().unwrap().clone();
+        assert_eq!(state.part(Kind::Chat, &mut delta, &chain)["tool_calls"][0]["type"], "function");
+        for number in 0..1_000 {
+            let mut delta = json!({"tool_calls": [call(0, json!(format!("id {number}")))]});
+            state.part(Kind::Chat, delta.as_object_mut().unwrap(), &chain);
+        }
+        assert_eq!(state.replaced_ids.len() as u64, MOST_TOOLS);
     }
 }
