@@ -15,6 +15,7 @@ use provenance::digest::keyed_digest;
 
 use crate::error::ServingError;
 use crate::identity::{Caller, Role, Scope, Scopes, TenantPolicy};
+use crate::spelling::composed;
 use crate::store::{KeyRow, Store, parse_policy};
 use crate::tenants;
 
@@ -67,7 +68,7 @@ impl KeyOrder {
     }
 
     fn check(&self, now: u64) -> Result<(), ServingError> {
-        check_name("tenant", &self.tenant)?;
+        check_name("tenant", &composed(&self.tenant))?;
         check_label(&self.label)?;
         check_expiry(self.expires_at, now)?;
         match self.scopes {
@@ -425,6 +426,7 @@ pub(crate) fn check_name(what: &'static str, name: &str) -> Result<(), ServingEr
 
 /// The name of a tenant that is not there yet: nobody reads two names as one, since what cannot be seen would make them differ.
 pub(crate) fn check_new_tenant_name(name: &str) -> Result<(), ServingError> {
+    let name = &*composed(name);
     check_name("tenant", name)?;
     match name.trim() != name || name.chars().any(is_unseen) {
         false => Ok(()),

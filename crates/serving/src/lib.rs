@@ -31,6 +31,7 @@ mod reload;
 mod routes;
 mod server;
 mod settings;
+mod spelling;
 mod store;
 mod strict_json;
 mod tenants;

@@ -9,6 +9,7 @@ use std::path::Path;
 use crate::error::ServingError;
 use crate::identity::TenantPolicy;
 use crate::settings::ServeSettings;
+use crate::spelling::is_same;
 use crate::store::Store;
 
 /// What a server has, by name.
@@ -33,7 +34,7 @@ impl Known {
     pub fn missing(&self, policy: &TenantPolicy) -> Vec<Missing> {
         let mut missing = Vec::new();
         if let (Some(known), Some(named)) = (&self.models, &policy.models) {
-            for name in named.iter().filter(|name| !known.contains(name)) {
+            for name in named.iter().filter(|name| !known.iter().any(|known| is_same(known, name))) {
                 let expected = format!("names of models of this server ({})", list(known));
                 missing.push(Missing { field: "models", name: shown(name), expected });
             }

@@ -66,6 +66,11 @@ impl TenantStore {
         show(&self.store, name)
     }
 
+    /// One tenant, a removed one too.
+    pub fn find(&self, name: &str) -> Result<Option<TenantRecord>, ServingError> {
+        Ok(self.store.tenant_named(name)?.map(TenantRecord::from))
+    }
+
     /// Gives a tenant another policy.
     pub fn set_policy(&self, name: &str, policy: &TenantPolicy) -> Result<(), ServingError> {
         set_policy(&self.store, name, policy)
@@ -183,6 +188,7 @@ mod tests {
         let policy =
             TenantPolicy::default().with(r#"models=["klein"]"#).unwrap().with("filters=pii").unwrap();
         assert!(policy.allows_model("klein") && !policy.allows_model("groß"));
+        assert!(policy.with(r#"models=["gro\u00df", "mode\u0300le"]"#).unwrap().allows_model("modèle"));
         assert_eq!(policy.filters.as_deref(), Some("pii"));
         assert_eq!(
             policy.with("models=null").unwrap().with("filters=null").unwrap(),
@@ -221,9 +227,16 @@ mod tests {
         assert_eq!(tenants.show("Občina").unwrap(), made);
         assert!(matches!(tenants.new_tenant("Občina", &policy, 6), Err(ServingError::TenantTwice { .. })));
         assert!(matches!(tenants.new_tenant("a\nb", &policy, 6), Err(ServingError::BadName { .. })));
-        tenants.remove("Občina", 7).unwrap();
+        // However the name is written.
+        let apart = "Obc\u{30C}ina";
+        assert_eq!(tenants.show(apart).unwrap(), made);
+        assert!(matches!(tenants.new_tenant(apart, &policy, 6), Err(ServingError::TenantTwice { .. })));
+        tenants.set_policy(apart, &policy.with("filters=streng").unwrap()).unwrap();
+        assert_eq!(tenants.find("Občina").unwrap().unwrap().policy.filters.as_deref(), Some("streng"));
+        assert_eq!(tenants.new_tenant("Zu\u{308}rich", &policy, 6).unwrap().name, "Zürich");
+        tenants.remove(apart, 7).unwrap();
         assert!(matches!(tenants.show("Občina"), Err(ServingError::NoSuchTenant { .. })));
         assert!(matches!(tenants.set_policy("Občina", &policy), Err(ServingError::NoSuchTenant { .. })));
-        assert_eq!(tenants.list().unwrap()[0].removed_at, Some(7));
+        assert_eq!(tenants.find(apart).unwrap().unwrap().removed_at, Some(7));
     }
 }

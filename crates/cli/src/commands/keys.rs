@@ -24,7 +24,9 @@ pub fn keys(arguments: &KeysArguments, json: bool, world: &World) -> anyhow::Res
             };
             let is_new = !state::is_here(state);
             let make = |keys: &KeyStore| keys.make(&order, now);
-            let made = KeyStore::open(state)?.noting(now, "key_created", make, |made| made.id.clone())?;
+            let keys = KeyStore::open(state)?;
+            let made = keys.noting(now, "key_created", make, |made| made.id.clone())?;
+            let tenant = keys.show(&made.id)?.tenant;
             if is_new {
                 let place = state.canonicalize().unwrap_or_else(|_| state.clone());
                 world.console.say(&format!(

@@ -32,10 +32,13 @@ pub fn must_be_here(state: &Path) -> anyhow::Result<()> {
 /// # Errors
 /// Names those that there are, where it is none of them.
 pub fn tenant(state: &Path, wanted: &str) -> anyhow::Result<TenantRecord> {
-    let tenants = TenantStore::open(state)?.list()?;
+    let store = TenantStore::open(state)?;
+    if let Some(named) = store.find(wanted)? {
+        return Ok(named);
+    }
+    let tenants = store.list()?;
     let names: Vec<String> = tenants.iter().map(|tenant| tenant.name.clone()).collect();
-    let named = tenants.iter().find(|tenant| tenant.name == wanted);
-    named.or_else(|| tenants.iter().find(|tenant| tenant.id == wanted)).cloned().ok_or_else(|| {
+    tenants.iter().find(|tenant| tenant.id == wanted).cloned().ok_or_else(|| {
         let known = if names.is_empty() { "there is none yet".to_string() } else { names.join(", ") };
         Usage(format!("--tenant: no tenant of {} is called {wanted}; there are: {known}", state.display()))
             .into()

@@ -27,7 +27,7 @@ pub fn tenants(arguments: &TenantsArguments, world: &World) -> anyhow::Result<Va
                     place.display()
                 ));
             }
-            world.console.say(&format!("Tenant {name}; in the audit log it is called {}.", made.id));
+            world.console.say(&format!("Tenant {}; in the audit log it is called {}.", made.name, made.id));
             say_what_is_not_checked(&policy, world);
             Ok(json!(made))
         }
@@ -42,7 +42,12 @@ pub fn tenants(arguments: &TenantsArguments, world: &World) -> anyhow::Result<Va
         TenantsAction::Show { name, state } => {
             state::must_be_here(state)?;
             let tenant = TenantStore::open(state)?.show(name)?;
-            world.console.say(&format!("{name} ({}), made {}", tenant.id, timestamp(tenant.created_at)));
+            world.console.say(&format!(
+                "{} ({}), made {}",
+                tenant.name,
+                tenant.id,
+                timestamp(tenant.created_at)
+            ));
             world.console.say(&serde_json::to_string_pretty(&tenant.policy)?);
             Ok(json!(tenant))
         }
@@ -63,13 +68,13 @@ pub fn tenants(arguments: &TenantsArguments, world: &World) -> anyhow::Result<Va
             state::must_be_here(state)?;
             let tenants = TenantStore::open(state)?;
             let remove = |tenants: &TenantStore| {
-                let id = tenants.show(name)?.id;
+                let tenant = tenants.show(name)?;
                 tenants.remove(name, now)?;
-                Ok(id)
+                Ok(tenant)
             };
-            tenants.noting(now, "tenant_removed", remove, String::clone)?;
-            world.console.say(&format!("Tenant {name} is removed; its keys open nothing any more."));
-            Ok(json!({ "removed": name }))
+            let removed = tenants.noting(now, "tenant_removed", remove, |tenant| tenant.id.clone())?.name;
+            world.console.say(&format!("Tenant {removed} is removed; its keys open nothing any more."));
+            Ok(json!({ "removed": removed }))
         }
     }
 }

@@ -86,9 +86,8 @@ pub async fn remove_tenant((State(server), Extension(account)): Asked, PathPart(
         return Err(own_credential("the tenant whose credential this is cannot remove itself"));
     }
     note(&server, &account, "tenant_removed", &known.id, json!({})).await?;
-    let removed = name.clone();
     on_disk(&server, move |server| tenants::remove(server.keys.store(), &name, server.now())).await?;
-    Ok(Json(json!({"object": "tenant.removed", "name": removed})))
+    Ok(Json(json!({"object": "tenant.removed", "name": known.name})))
 }
 
 /// `GET /admin/v1/keys`

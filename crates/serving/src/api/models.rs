@@ -17,6 +17,7 @@ use crate::error::ServingError;
 use crate::identity::TenantPolicy;
 use crate::live::Live;
 use crate::server::Server;
+use crate::spelling::composed;
 
 /// A model under the name that clients give.
 #[derive(Clone)]
@@ -41,7 +42,8 @@ pub struct Models {
 impl Models {
     pub fn new(models: Vec<ServedModel>, elsewhere: Vec<String>) -> Result<Models, ServingError> {
         let mut by_name = BTreeMap::new();
-        for model in models {
+        for mut model in models {
+            model.name = composed(&model.name).into_owned();
             if let Some(twice) = by_name.insert(model.name.clone(), model) {
                 return Err(ServingError::ModelTwice { name: twice.name });
             }
@@ -78,19 +80,21 @@ impl Models {
     /// The model of that name; models are never addressed by a path or anything else that a client makes up. One that the
     /// tenant may not use is answered like one that there is not.
     pub fn find(&self, name: &str, policy: &TenantPolicy) -> Result<&ServedModel, ApiFailure> {
-        self.own.get(name).filter(|model| policy.allows_model(&model.name)).ok_or_else(|| {
-            let shown: String = name.chars().take(100).collect();
-            let elsewhere = self.elsewhere.get();
-            let elsewhere = elsewhere.iter().filter(|name| policy.allows_model(name));
-            let own = self.allowed(policy).map(|model| model.name.as_str());
-            let names: Vec<&str> = own.chain(elsewhere.map(String::as_str)).collect();
-            let names = if names.is_empty() { "none".to_string() } else { names.join(", ") };
-            let message = format!("there is no model `{shown}`; you may use: {names}");
-            ApiFailure {
-                param: Some("model".to_string()),
-                ..ApiFailure::new(StatusCode::NOT_FOUND, "model_not_found", message)
-            }
-        })
+        self.own.get(composed(name).as_ref()).filter(|model| policy.allows_model(&model.name)).ok_or_else(
+            || {
+                let shown: String = name.chars().take(100).collect();
+                let elsewhere = self.elsewhere.get();
+                let elsewhere = elsewhere.iter().filter(|name| policy.allows_model(name));
+                let own = self.allowed(policy).map(|model| model.name.as_str());
+                let names: Vec<&str> = own.chain(elsewhere.map(String::as_str)).collect();
+                let names = if names.is_empty() { "none".to_string() } else { names.join(", ") };
+                let message = format!("there is no model `{shown}`; you may use: {names}");
+                ApiFailure {
+                    param: Some("model".to_string()),
+                    ..ApiFailure::new(StatusCode::NOT_FOUND, "model_not_found", message)
+                }
+            },
+        )
     }
 
     /// The model of that name; without a name, the one model that the tenant may use.
@@ -128,8 +132,9 @@ pub async fn show(
     PathPart(name): PathPart,
 ) -> Result<Json<Value>, ApiFailure> {
     let policy = &account.caller().policy;
-    if policy.allows_model(&name) && server.parts().upstreams.find(&name).is_some() {
-        return Ok(Json(description_elsewhere(&name)));
+    let parts = server.parts();
+    if let Some(model) = parts.upstreams.find(&name).filter(|model| policy.allows_model(&model.name)) {
+        return Ok(Json(description_elsewhere(&model.name)));
     }
     server.models.find(&name, policy).map(|model| Json(description(model)))
 }

@@ -10,6 +10,7 @@ use super::failure::ApiFailure;
 use super::models::ServedModel;
 use crate::account::Account;
 use crate::server::Server;
+use crate::spelling::is_same;
 use crate::upstream::UpstreamModel;
 
 /// The tokens of one model.
@@ -68,7 +69,7 @@ fn elsewhere(server: &Server, account: &Account, name: Option<&str>) -> Option<A
     let parts = server.parts();
     let mut models = parts.upstreams.models().filter(|model| policy.allows_model(&model.name));
     match name {
-        Some(name) => models.find(|model| model.name == name).cloned(),
+        Some(name) => models.find(|model| is_same(&model.name, name)).cloned(),
         None if server.models.allowed(policy).next().is_some() => None,
         None => models.next().filter(|_| models.next().is_none()).cloned(),
     }

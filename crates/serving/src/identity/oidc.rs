@@ -4,6 +4,7 @@
 //! a rotation: then they are fetched at once, but not more often than every half minute, whatever tokens come. While the
 //! issuer cannot be reached, known keys hold for a bounded time.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,7 @@ use super::{Role, Scopes};
 use crate::error::ServingError;
 use crate::live::Live;
 use crate::settings::OidcSettings;
+use crate::spelling::is_same;
 
 /// Between two fetches for tokens with unknown keys, and after one that failed.
 const REST: Duration = Duration::from_secs(30);
@@ -162,7 +164,7 @@ impl Issuer {
         let named = said(&settings.tenant_claim);
         let known: Vec<&String> = match settings.tenants.is_empty() {
             true => named.iter().collect(),
-            false => named.iter().filter_map(|name| settings.tenants.get(name)).collect(),
+            false => named.iter().filter_map(|name| tenant_called(&settings.tenants, name)).collect(),
         };
         let tenant = match (known[..].first(), known.len()) {
             (Some(tenant), 1) => (*tenant).clone(),
@@ -256,6 +258,11 @@ fn without_key(unknown: Option<Refused>) -> TokenRefused {
     }
 }
 
+/// The tenant of what a claim says: as it stands in the settings, or in another spelling.
+fn tenant_called<'a>(tenants: &'a BTreeMap<String, String>, said: &str) -> Option<&'a String> {
+    tenants.get(said).or_else(|| tenants.iter().find(|(known, _)| is_same(known, said)).map(|(_, name)| name))
+}
+
 /// The strings that a claim holds: one, or a list of them. A claim whose name has points is looked for as it stands
 /// before its points lead into objects.
 fn strings(claims: &Map<String, Value>, claim: &str) -> Vec<String> {
@@ -300,4 +307,26 @@ fn agent(settings: &OidcSettings, url: &str) -> Result<ureq::Agent, ServingError
         config = config.proxy(None);
     }
     Ok(config.build().new_agent())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_claim_says_is_known_however_it_is_written() {
+        let tenants = BTreeMap::from([("Kraj Vysočina", "a"), ("E\u{301}cole", "b"), ("École", "c")])
+            .into_iter()
+            .map(|(said, name)| (said.to_string(), name.to_string()))
+            .collect();
+        for (said, expected) in [
+            ("Kraj Vysočina", Some("a")),
+            ("Kraj Vysoc\u{30C}ina", Some("a")),
+            ("E\u{301}cole", Some("b")),
+            ("École", Some("c")),
+            ("Kraj Vysocina", None),
+        ] {
+            assert_eq!(tenant_called(&tenants, said).map(String::as_str), expected, "{said}");
+        }
+    }
 }

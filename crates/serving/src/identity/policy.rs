@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::audit_policy::AuditPolicy;
 use crate::error::ServingError;
 use crate::limits::policy::LimitsPolicy;
+use crate::spelling::is_same;
 
 /// The policy of one tenant.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -28,6 +29,6 @@ impl TenantPolicy {
 
     /// Whether the tenant may know of the model of that name.
     pub fn allows_model(&self, name: &str) -> bool {
-        self.models.as_ref().is_none_or(|models| models.iter().any(|model| model == name))
+        self.models.as_ref().is_none_or(|models| models.iter().any(|model| is_same(model, name)))
     }
 }

@@ -5,6 +5,7 @@ use rusqlite::{OptionalExtension, params};
 use super::{Store, at, signed, unsigned};
 use crate::error::ServingError;
 use crate::identity::TenantPolicy;
+use crate::spelling::{composed, decomposed};
 
 /// One tenant.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,7 +28,8 @@ impl Store {
         tenant.map(|tenant| tenant.id).ok_or_else(|| ServingError::TenantRemoved { name: name.to_string() })
     }
 
-    /// Adds a tenant. `Ok(false)` if the name is taken, be it by one that was removed.
+    /// Adds a tenant, under the composed form of its name. `Ok(false)` if the name is taken in any spelling, be it by one that
+    /// was removed.
     pub fn add_tenant(
         &self,
         name: &str,
@@ -38,8 +40,11 @@ impl Store {
         let added = self
             .connection()
             .execute(
-                "INSERT INTO tenants (id, name, created_at, policy) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (name) DO NOTHING",
-                params![new_id, name, signed(now), policy_text(policy)?],
+                &format!(
+                    "INSERT INTO tenants (id, name, created_at, policy) SELECT ?4, ?2, ?5, ?6
+                     WHERE NOT EXISTS (SELECT 1 FROM tenants {NAMED}) ON CONFLICT (name) DO NOTHING"
+                ),
+                params![name, composed(name), decomposed(name), new_id, signed(now), policy_text(policy)?],
             )
             .map_err(at(&self.path, "adding a tenant"))?;
         Ok(added == 1)
@@ -49,10 +54,12 @@ impl Store {
     pub fn tenant_named(&self, name: &str) -> Result<Option<TenantRow>, ServingError> {
         let connection = self.connection();
         let mut statement = connection
-            .prepare_cached(&format!("{SELECT_TENANTS} WHERE name = ?1"))
+            .prepare_cached(&format!("{SELECT_TENANTS} {NAMED}"))
             .map_err(at(&self.path, "reading a tenant"))?;
-        let row =
-            statement.query_row([name], tenant_row).optional().map_err(at(&self.path, "reading a tenant"))?;
+        let row = statement
+            .query_row(params![name, composed(name), decomposed(name)], tenant_row)
+            .optional()
+            .map_err(at(&self.path, "reading a tenant"))?;
         row.map(TenantRow::try_from).transpose()
     }
 
@@ -72,8 +79,10 @@ impl Store {
         let changed = self
             .connection()
             .execute(
-                "UPDATE tenants SET policy = ?2 WHERE name = ?1 AND removed_at IS NULL",
-                params![name, policy_text(policy)?],
+                &format!(
+                    "UPDATE tenants SET policy = ?4 WHERE removed_at IS NULL AND id = (SELECT id FROM tenants {NAMED})"
+                ),
+                params![name, composed(name), decomposed(name), policy_text(policy)?],
             )
             .map_err(at(&self.path, "changing a tenant"))?;
         Ok(changed == 1)
@@ -87,21 +96,29 @@ impl Store {
         let transaction = connection.savepoint().map_err(removing())?;
         transaction
             .execute(
-                "UPDATE api_keys SET revoked_at = COALESCE(revoked_at, ?2)
-                 WHERE tenant_id = (SELECT id FROM tenants WHERE name = ?1)",
-                params![name, signed(now)],
+                &format!(
+                    "UPDATE api_keys SET revoked_at = COALESCE(revoked_at, ?4)
+                     WHERE tenant_id = (SELECT id FROM tenants {NAMED})"
+                ),
+                params![name, composed(name), decomposed(name), signed(now)],
             )
             .map_err(removing())?;
         let changed = transaction
             .execute(
-                "UPDATE tenants SET removed_at = ?2 WHERE name = ?1 AND removed_at IS NULL",
-                params![name, signed(now)],
+                &format!(
+                    "UPDATE tenants SET removed_at = ?4 WHERE removed_at IS NULL AND id = (SELECT id FROM tenants {NAMED})"
+                ),
+                params![name, composed(name), decomposed(name), signed(now)],
             )
             .map_err(removing())?;
         transaction.commit().map_err(removing())?;
         Ok(changed == 1)
     }
 }
+
+/// The one tenant that a name means: as it was given (?1), composed (?2), decomposed (?3). Names have been composed when they
+/// are made only since there was a reason; of older ones each spelling may be a tenant of its own, and stays one.
+const NAMED: &str = "WHERE name IN (?1, ?2, ?3) ORDER BY name = ?1 DESC, name = ?2 DESC LIMIT 1";
 
 const SELECT_TENANTS: &str = "SELECT id, name, created_at, removed_at, policy FROM tenants";
 
@@ -165,6 +182,35 @@ mod tests {
         assert!(!store.remove_tenant("Архив", 7).unwrap());
         assert!(matches!(store.tenant("Архив", "bb", 8), Err(ServingError::TenantRemoved { .. })));
         assert_eq!(store.tenant_named("Архив").unwrap().unwrap().removed_at, Some(6));
+    }
+
+    #[test]
+    fn names_of_older_databases_are_tenants_as_before() {
+        let (_folder, store) = store();
+        let old = |id: &str, name: &str| {
+            let row = "INSERT INTO tenants (id, name, created_at) VALUES (?1, ?2, 1)";
+            store.connection().execute(row, [id, name]).unwrap();
+        };
+        let id_of = |name: &str| store.tenant_named(name).unwrap().map(|tenant| tenant.id);
+        // One that was written apart, and two that differ in nothing else.
+        old("aa", "Me\u{301}diathe\u{300}que");
+        old("bb", "E\u{301}cole");
+        old("cc", "École");
+        for (name, id) in [
+            ("Médiathèque", "aa"),
+            ("Me\u{301}diathe\u{300}que", "aa"),
+            ("Mé\u{64}iathe\u{300}que", "aa"),
+            ("E\u{301}cole", "bb"),
+            ("École", "cc"),
+        ] {
+            assert_eq!(id_of(name).as_deref(), Some(id), "{name}");
+            assert_eq!(store.tenant(name, "new", 2).unwrap(), id, "{name}");
+        }
+        let policy = TenantPolicy { filters: Some("streng".into()), ..TenantPolicy::default() };
+        assert!(store.set_tenant_policy("Médiathèque", &policy).unwrap());
+        assert_eq!(store.tenant_named("Me\u{301}diathe\u{300}que").unwrap().unwrap().policy, policy);
+        assert!(store.remove_tenant("E\u{301}cole", 3).unwrap());
+        assert!(store.tenant_named("École").unwrap().unwrap().removed_at.is_none());
     }
 
     #[test]

@@ -109,6 +109,8 @@ impl Store {
         since: u64,
         most: usize,
     ) -> Result<Vec<UsageRow>, ServingError> {
+        let named = tenant.map(|name| self.tenant_named(name)).transpose()?.flatten();
+        let tenant = named.as_ref().map(|named| named.id.as_str()).or(tenant);
         let connection = self.connection();
         let reading = || at(&self.path, "reading usage");
         let mut statement = connection
@@ -116,7 +118,7 @@ impl Store {
                 "SELECT day, tenant_id, key_id, model, requests, refused, prompt_tokens, cached_tokens,
                         completion_tokens, milliseconds, COALESCE(tenants.name, tenant_id)
                  FROM usage LEFT JOIN tenants ON tenants.id = usage.tenant_id
-                 WHERE day >= ?1 AND (?2 IS NULL OR tenant_id = ?2 OR tenants.name = ?2)
+                 WHERE day >= ?1 AND (?2 IS NULL OR tenant_id = ?2)
                  ORDER BY day DESC, tenant_id, key_id, model LIMIT ?3",
             )
             .map_err(reading())?;

@@ -32,6 +32,7 @@ pub use settings::UpstreamSettings;
 
 use crate::api::failure::ApiFailure;
 use crate::error::ServingError;
+use crate::spelling::composed;
 use endpoint::Unasked;
 
 /// All upstreams, and the models that they have.
@@ -78,8 +79,9 @@ impl Upstreams {
             let before = before.and_then(|before| before.endpoint(&settings.name));
             let endpoint = Arc::new(Endpoint::new(settings, before)?);
             for (name, their_name) in &settings.models {
-                let model = upstreams.models.entry(name.clone()).or_insert_with(|| {
-                    let (name, places) = (name.clone(), Vec::new());
+                let ours = composed(name).into_owned();
+                let model = upstreams.models.entry(ours.clone()).or_insert_with(|| {
+                    let (name, places) = (ours, Vec::new());
                     Arc::new(UpstreamModel { name, tokenizer: None, places, turn: AtomicUsize::new(0) })
                 });
                 // Nobody else has it yet.
@@ -101,7 +103,7 @@ impl Upstreams {
 
     /// The model of that name.
     pub fn find(&self, name: &str) -> Option<&Arc<UpstreamModel>> {
-        self.models.get(name)
+        self.models.get(composed(name).as_ref())
     }
 
     pub fn is_empty(&self) -> bool {
@@ -220,6 +222,17 @@ mod tests {
             .map(|_| model.order().map(|place| place.endpoint.name()).collect::<Vec<_>>().join(" "))
             .collect();
         assert_eq!(orders, ["a b reserve", "a b reserve", "b a reserve", "a b reserve"]);
+    }
+
+    #[test]
+    fn a_model_is_found_however_its_name_is_written() {
+        let models = BTreeMap::from([("Brise\u{301}e".to_string(), "their/model".to_string())]);
+        let settings = UpstreamSettings { models, ..upstream("a", 1, 0) };
+        let upstreams = Upstreams::open(&[settings], None).unwrap();
+        for name in ["Brisée", "Brise\u{301}e"] {
+            assert_eq!(upstreams.find(name).unwrap().name, "Brisée");
+        }
+        assert!(upstreams.find("Brisee").is_none());
     }
 
     #[test]
