@@ -158,7 +158,7 @@ async fn of_token(server: &Arc<Server>, issuer: &Arc<Issuer>, token: &str) -> Re
         if matches!(holder, Err(Step::FetchFirst(_))) {
             let (issuer, token) = (issuer.clone(), token.to_string());
             let fetched = tokio::task::spawn_blocking(move || issuer.holder(&token, now, true)).await;
-            holder = fetched.map_err(|error| ApiFailure::internal(&error.to_string()))?;
+            holder = fetched.map_err(ApiFailure::of_task)?;
         }
     }
     match holder {

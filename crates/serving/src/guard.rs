@@ -2,8 +2,12 @@
 //! see, and nobody without the scope that the route asks for. There are no CORS headers: a web page of another origin
 //! cannot read anything here.
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
@@ -24,15 +28,21 @@ use crate::server::Server;
 /// The header that OpenAI's clients show as the request's id; the audit log has the same.
 const REQUEST_ID: &str = "x-request-id";
 
-/// Lets holders of a key pass, opens and settles the account of their request.
-pub async fn guard(State(server): State<Arc<Server>>, mut request: Request, next: Next) -> Response {
+/// Lets holders of a key pass, opens and settles the account of their request. A mistake of this program, wherever it shows,
+/// costs the one request that meets it.
+pub async fn guard(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
+    let answer = without_panic(guarded(&server, request, next)).await;
+    answer.unwrap_or_else(|failure| sealed(&server, failure.into_response()))
+}
+
+async fn guarded(server: &Arc<Server>, mut request: Request, next: Next) -> Response {
     let route = route_of(&request);
     if route.is_some_and(|route| route.scope.is_none()) {
-        return sealed(&server, next.run(request).await);
+        return sealed(server, next.run(request).await);
     }
-    let shown = Shown::of(&server, &request);
+    let shown = Shown::of(server, &request);
     let address = shown.address();
-    let caller = match credential::caller(&server, shown).await {
+    let caller = match credential::caller(server, shown).await {
         Ok(caller) => caller,
         Err(failure) => {
             if failure.status == StatusCode::UNAUTHORIZED {
@@ -42,7 +52,7 @@ pub async fn guard(State(server): State<Arc<Server>>, mut request: Request, next
                 server.refused_sign_ins.note(address, failure.code);
             }
             let page = page::for_strangers(&request);
-            return sealed(&server, page.unwrap_or_else(|| failure.into_response()));
+            return sealed(server, page.unwrap_or_else(|| failure.into_response()));
         }
     };
     server.requests.fetch_add(1, Ordering::Relaxed);
@@ -54,17 +64,17 @@ pub async fn guard(State(server): State<Arc<Server>>, mut request: Request, next
     };
     let admission = match admitted {
         Ok(admission) => admission,
-        Err(failure) => return sealed(&server, failure.into_response()),
+        Err(failure) => return sealed(server, failure.into_response()),
     };
     let trace = server.tracer.begin(TraceParent::of(request.headers()));
-    let account = match Account::open(&server, trace, caller, admission, name) {
+    let account = match Account::open(server, trace, caller, admission, name) {
         Ok(account) => account,
-        Err(error) => return sealed(&server, ApiFailure::internal(&error.to_string()).into_response()),
+        Err(error) => return sealed(server, ApiFailure::internal(&error.to_string()).into_response()),
     };
     request.extensions_mut().insert(account.clone());
     let mut response = match forbidden {
         Some(failure) => failure.into_response(),
-        None => next.run(request).await,
+        None => without_panic(next.run(request)).await.unwrap_or_else(IntoResponse::into_response),
     };
     if !account.is_streaming() {
         response = settled(&account, response).await;
@@ -73,7 +83,18 @@ pub async fn guard(State(server): State<Arc<Server>>, mut request: Request, next
     if let Ok(id) = HeaderValue::from_str(account.id()) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
-    sealed(&server, response)
+    sealed(server, response)
+}
+
+/// The answer, or a plain failure where making it panics. Where, the log says, and not what about (`log_panics`).
+async fn without_panic(answer: impl Future<Output = Response>) -> Result<Response, ApiFailure> {
+    // What a handler leaves half done is its own: what requests share stands behind locks that nothing panics under.
+    let mut answer = pin!(answer);
+    let answer = poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(context)));
+        polled.map_or_else(|panic| Poll::Ready(Err(panic)), |answer| answer.map(Ok))
+    });
+    answer.await.map_err(|_| ApiFailure::internal("it panicked"))
 }
 
 /// Where the router will send the request.

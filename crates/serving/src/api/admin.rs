@@ -269,7 +269,7 @@ async fn on_disk<T: Send + 'static>(
 ) -> Result<T, ApiFailure> {
     let server = server.clone();
     let done = tokio::task::spawn_blocking(move || work(&server)).await;
-    done.map_err(|error| ApiFailure::internal(&error.to_string()))?.map_err(|error| {
+    done.map_err(ApiFailure::of_task)?.map_err(|error| {
         let refused = |status, code| ApiFailure::new(status, code, error.to_string());
         match &error {
             ServingError::NoSuchKey { .. } => refused(StatusCode::NOT_FOUND, "no_such_key"),

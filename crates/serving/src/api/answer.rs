@@ -100,7 +100,7 @@ pub async fn respond(
         let (choices, prompt_tokens) = encode(&asked.model, &terms)?;
         Ok(Job { asked, choices, prompt_tokens })
     });
-    let job = encoding.await.map_err(|error| ApiFailure::internal(&error.to_string()))??;
+    let job = encoding.await.map_err(ApiFailure::of_task)??;
     answer(server, account, job).await
 }
 
@@ -112,7 +112,7 @@ async fn answer(server: &Arc<Server>, account: Account, mut job: Job) -> Result<
     let mut work = if job.choices.iter().any(|choice| choice.request.format.is_some()) {
         // Compiling a form may take a second: not on the threads that serve connections.
         let begun = tokio::task::spawn_blocking(move || Work::begin(job)).await;
-        begun.map_err(|error| ApiFailure::internal(&error.to_string()))??
+        begun.map_err(ApiFailure::of_task)??
     } else {
         Work::begin(job)?
     };

@@ -62,7 +62,7 @@ pub async fn embed(
         let _turn = turn;
         inputs.iter().map(|input| input.tokens(&engine, "input")).collect::<Result<Vec<_>, _>>()
     });
-    let texts = encoding.await.map_err(|error| ApiFailure::internal(&error.to_string()))??;
+    let texts = encoding.await.map_err(ApiFailure::of_task)??;
     let tokens: usize = texts.iter().map(Vec::len).sum();
     account.details().prompt_tokens = tokens;
     for text in &texts {

@@ -6,6 +6,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use inference::{RequestFailure, SubmitError};
 use serde_json::{Value, json};
+use tokio::task::JoinError;
 
 /// Why a request has no answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +53,11 @@ impl ApiFailure {
         tracing::error!(problem = log, "request failed");
         let message = "the server could not compute an answer; its log says why";
         ApiFailure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", message)
+    }
+
+    /// Work beside the request did not come to its end. What it said is not repeated: a panic may say what a client sent.
+    pub fn of_task(error: JoinError) -> ApiFailure {
+        ApiFailure::internal(if error.is_panic() { "its work panicked" } else { "its work was given up" })
     }
 
     /// The policy of the caller's tenant asks for what this server no longer has; what exactly goes to the log, not to the

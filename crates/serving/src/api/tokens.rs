@@ -55,8 +55,7 @@ pub async fn tokenize(
         });
         Ok((tokens, strings, vocabulary.context_length()))
     });
-    let (tokens, strings, context_length) =
-        encoding.await.map_err(|error| ApiFailure::internal(&error.to_string()))??;
+    let (tokens, strings, context_length) = encoding.await.map_err(ApiFailure::of_task)??;
     account.details().prompt_tokens = tokens.len();
     Ok(Json(json!({
         "count": tokens.len(), "max_model_len": context_length, "tokens": tokens, "token_strs": strings,

@@ -40,7 +40,7 @@ async fn report(server: &Arc<Server>, tenant: Option<String>, days: u64) -> Resu
     let server = server.clone();
     let reading =
         tokio::task::spawn_blocking(move || server.keys.store().usage(tenant.as_deref(), since, MOST_ROWS));
-    let rows = reading.await.map_err(|error| ApiFailure::internal(&error.to_string()))?;
+    let rows = reading.await.map_err(ApiFailure::of_task)?;
     let rows: Vec<UsageRow> = rows.map_err(|error| ApiFailure::internal(&error.to_string()))?;
     Ok(Json(json!({"object": "list", "data": rows.iter().map(rendered).collect::<Vec<_>>()})))
 }

@@ -17,6 +17,7 @@ mod metrics;
 mod oidc;
 mod openapi;
 mod page;
+mod panics;
 mod quotas;
 mod reloads;
 mod secrets;
