@@ -229,10 +229,15 @@ impl KeyStore {
     pub(crate) fn add(&self, prepared: PreparedKey) -> Result<NewKey, ServingError> {
         let PreparedKey { row, key, old_ends_at } = prepared;
         if self.store.add_key(&row, old_ends_at)? {
-            Ok(NewKey { id: row.id, key })
-        } else {
+            return Ok(NewKey { id: row.id, key });
+        }
+        // Somebody was faster.
+        tenants::show(&self.store, &row.tenant_name)?;
+        let old = row.replaces.as_ref().map(|old| self.store.key(old)).transpose()?.flatten();
+        match old.filter(|old| old.revoked_at.is_some()) {
+            Some(old) => Err(ServingError::NoSuchKey { id: old.id }),
             // One in 10^14: not worth another way through.
-            Err(ServingError::Random(format!("the name {} came twice; try again", row.id)))
+            None => Err(ServingError::Random(format!("the name {} came twice; try again", row.id))),
         }
     }
 
@@ -568,6 +573,25 @@ mod tests {
         assert_eq!(keys.show(&new.id).unwrap().expires_at, Some(1_200));
         keys.revoke(&third.id, 301).unwrap();
         assert!(keys.rotate(&third.id, 1, 302).is_err());
+    }
+
+    #[test]
+    fn what_is_taken_away_meanwhile_stays_away() {
+        let (_folder, keys) = keys();
+        let order = |tenant: &str| KeyOrder::new(tenant, "", Role::User);
+        let old = keys.make(&order("Úrad"), 1).unwrap();
+        let rotated = keys.prepare_rotation(&old.id, 50, 2).unwrap();
+        keys.revoke(&old.id, 3).unwrap();
+        assert!(matches!(keys.add(rotated), Err(ServingError::NoSuchKey { id }) if id == old.id));
+        let new = keys.prepare(&order("Úrad"), 4).unwrap();
+        tenants::remove(keys.store(), "Úrad", 5).unwrap();
+        assert!(matches!(keys.add(new), Err(ServingError::NoSuchTenant { .. })));
+        assert_eq!(keys.usable(6).unwrap(), 0);
+        // A name that is taken.
+        let other = keys.make(&order("Amt"), 7).unwrap();
+        let mut twice = keys.prepare(&order("Amt"), 8).unwrap();
+        twice.row.id = other.id;
+        assert!(matches!(keys.add(twice), Err(ServingError::Random(_))));
     }
 
     #[test]

@@ -33,7 +33,8 @@ pub struct KeyRow {
 }
 
 impl Store {
-    /// Adds a key. `Ok(false)` if its id is taken. If it replaces another, that one ends at `old_ends_at` at the latest, and
+    /// Adds a key. `Ok(false)` if its id is taken, or its tenant was removed or the key that it replaces revoked since somebody
+    /// looked: what is taken away stays so, whatever was under way. If it replaces another, that one ends at `old_ends_at` at the latest, and
     /// its limits become those of the new key too.
     pub fn add_key(&self, key: &KeyRow, old_ends_at: u64) -> Result<bool, ServingError> {
         let mut connection = self.connection();
@@ -44,7 +45,10 @@ impl Store {
             .execute(
                 "INSERT INTO api_keys (id, tenant_id, label, salt, digest, created_at, expires_at, revoked_at, role,
                                        scopes, replaces)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (id) DO NOTHING",
+                 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11
+                 WHERE EXISTS (SELECT 1 FROM tenants WHERE id = ?2 AND removed_at IS NULL)
+                     AND (?11 IS NULL OR EXISTS (SELECT 1 FROM api_keys WHERE id = ?11 AND revoked_at IS NULL))
+                 ON CONFLICT (id) DO NOTHING",
                 params![
                     key.id,
                     key.tenant_id,
