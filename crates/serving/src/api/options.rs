@@ -201,7 +201,7 @@ fn format(fields: &mut Fields) -> Result<Option<AnswerFormat>, ApiFailure> {
 }
 
 /// Whether a value nests deeper than `levels`. Parsing a body has bounded the depth already.
-fn is_deeper(value: &Value, levels: usize) -> bool {
+pub fn is_deeper(value: &Value, levels: usize) -> bool {
     let inner = |value: &Value| levels == 0 || is_deeper(value, levels - 1);
     match value {
         Value::Array(values) => values.iter().any(inner),

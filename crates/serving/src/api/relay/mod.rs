@@ -4,6 +4,7 @@
 //! or left out, so that neither reaches the other past the filters. Values are left to the engine to judge.
 
 mod answer;
+mod bounds;
 mod choice;
 mod request;
 mod stream;

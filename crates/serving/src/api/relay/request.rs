@@ -5,8 +5,9 @@ use axum::http::StatusCode;
 use filters::Chain;
 use serde_json::{Map, Value, json};
 
-use super::Kind;
 use super::texts::{filter, filter_strings, filtered_logprobs};
+use super::{Kind, bounds};
+use crate::api::conversation::MOST_MESSAGES;
 use crate::api::failure::ApiFailure;
 use crate::api::fields::{Fields, kind_of, shown};
 use crate::api::variables::{self, Variables};
@@ -92,9 +93,9 @@ impl Outgoing {
         };
         for name in shared.iter().chain(own) {
             let Some(mut value) = fields.take(name) else { continue };
-            match *name {
-                "logit_bias" => check_biases(&value)?,
-                _ => filter_strings(&mut value, name, chain)?,
+            bounds::check(name, &value)?;
+            if *name != "logit_bias" {
+                filter_strings(&mut value, name, chain)?;
             }
             outgoing.fields.insert((*name).to_string(), value);
         }
@@ -179,6 +180,7 @@ impl Outgoing {
             if asks && name != "echo" && chain.may_change_output() {
                 return Err(filtered_logprobs(name));
             }
+            bounds::check(name, &value)?;
             self.put(name, value);
         }
         fields.only("best_of", &[json!(self.answers)])
@@ -201,6 +203,10 @@ impl Outgoing {
                 };
                 if messages.is_empty() {
                     return Err(ApiFailure::field(field, "an array of at least one message", "none"));
+                }
+                if messages.len() > MOST_MESSAGES {
+                    let expected = format!("at most {MOST_MESSAGES} messages");
+                    return Err(ApiFailure::field(field, expected, messages.len()));
                 }
                 for (number, message) in messages.iter_mut().enumerate() {
                     read_message(message, &format!("messages[{number}]"), chain, &mut self.texts)?;
@@ -266,16 +272,6 @@ fn user(fields: &mut Fields) -> Result<Option<String>, ApiFailure> {
             Err(ApiFailure::field("user", expected, user.len()))
         }
         user => Ok(user),
-    }
-}
-
-/// Its keys are numbers of tokens, which are nobody's text: whatever else they hold goes nowhere.
-fn check_biases(value: &Value) -> Result<(), ApiFailure> {
-    let is_token =
-        |key: &String| (1..=9).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_digit());
-    match value {
-        Value::Object(biases) if biases.iter().all(|(key, bias)| is_token(key) && bias.is_number()) => Ok(()),
-        other => Err(ApiFailure::field("logit_bias", "an object of token ids and numbers", kind_of(other))),
     }
 }
 
@@ -380,6 +376,18 @@ mod tests {
         for (kind, body, param) in [
             (Kind::Chat, json!({"model": "m"}), "messages"),
             (Kind::Chat, json!({"model": "m", "messages": []}), "messages"),
+            (
+                Kind::Chat,
+                json!({"messages": vec![json!({"role": "user", "content": ""}); MOST_MESSAGES + 1]}),
+                "messages",
+            ),
+            (
+                Kind::Chat,
+                json!({"messages": [{"role": "user", "content": "a"}], "top_logprobs": 1e9}),
+                "top_logprobs",
+            ),
+            (Kind::Completion, json!({"prompt": "a", "logprobs": -1}), "logprobs"),
+            (Kind::Completion, json!({"prompt": "a", "stop": vec!["a"; 17]}), "stop"),
             (Kind::Chat, message(json!("a")), "messages[0]"),
             (Kind::Chat, message(json!({"role": "root", "content": "a"})), "messages[0].role"),
             (Kind::Chat, message(json!({"role": "user", "content": image})), "messages[0].content[0].type"),
