@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, HOST, HeaderName, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderValue, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -36,6 +36,9 @@ pub async fn guard(State(server): State<Arc<Server>>, request: Request, next: Ne
 }
 
 async fn guarded(server: &Arc<Server>, mut request: Request, next: Next) -> Response {
+    if let Some(failure) = refuse_ambiguous(&request) {
+        return sealed(server, failure.into_response());
+    }
     let route = route_of(&request);
     if route.is_some_and(|route| route.scope.is_none()) {
         return sealed(server, next.run(request).await);
@@ -95,6 +98,20 @@ async fn without_panic(answer: impl Future<Output = Response>) -> Result<Respons
         polled.map_or_else(|panic| Poll::Ready(Err(panic)), |answer| answer.map(Ok))
     });
     answer.await.map_err(|_| ApiFailure::internal("it panicked"))
+}
+
+/// Refuses what someone before this server may read in another way: two credentials of which one counts, two hosts or none
+/// (RFC 9112, 3.2; HTTP/2 carries the host otherwise).
+fn refuse_ambiguous(request: &Request) -> Option<ApiFailure> {
+    let count = |name: HeaderName| request.headers().get_all(name).iter().count();
+    let found = match (count(AUTHORIZATION), count(HOST)) {
+        (2.., _) => "`Authorization` more than once",
+        (_, 2..) => "`Host` more than once",
+        (_, 0) if request.version() == Version::HTTP_11 => "no `Host`",
+        _ => return None,
+    };
+    let message = format!("the headers: expected one `Host` and at most one `Authorization`, found {found}");
+    Some(ApiFailure::new(StatusCode::BAD_REQUEST, "malformed_headers", message))
 }
 
 /// Where the router will send the request.

@@ -164,6 +164,32 @@ fn odd_targets_reach_nothing() {
 }
 
 #[test]
+fn headers_that_can_be_read_in_two_ways_are_refused() {
+    let server = TestServer::start(Options::default());
+    let key = format!("Authorization: Bearer {}\r\n", server.key);
+    let ask = |headers: &str| {
+        let answers =
+            raw(&server, format!("GET /v1/models HTTP/1.1\r\nConnection: close\r\n{headers}\r\n").as_bytes());
+        let codes = ["malformed_headers", "\"object\":\"list\""];
+        let code = codes.iter().position(|code| answers.contains(code));
+        (statuses(&answers).join(" "), code)
+    };
+    for headers in [
+        key.clone(),
+        format!("Host: a\r\n{key}{key}"),
+        format!("Host: a\r\n{key}Authorization: Basic eDp5\r\n"),
+        format!("Host: a\r\nHost: b\r\n{key}"),
+    ] {
+        assert_eq!(ask(&headers), ("400".to_string(), Some(0)), "{headers:?}");
+    }
+    assert_eq!(ask(&format!("Host: a\r\n{key}")), ("200".to_string(), Some(1)));
+    // Older clients name no host.
+    let old = raw(&server, format!("GET /v1/models HTTP/1.0\r\n{key}\r\n").as_bytes());
+    assert!(old.starts_with("HTTP/1.0 200"), "{old}");
+    is_alive(&server);
+}
+
+#[test]
 fn nonsense_on_the_line_is_refused() {
     let server = TestServer::start(Options::default());
     let long = "a".repeat(100_000);
