@@ -137,12 +137,11 @@ impl Export {
         if let Some(files) = tokenizer {
             let empty = Map::new();
             let settings = files.config.as_object().unwrap_or(&empty);
-            let template = settings.get("chat_template").and_then(Value::as_str);
             let rows = plan
                 .iter()
                 .find(|tensor| tensor.name == "token_embd.weight")
                 .map_or(0, |table| table.shape[0]);
-            let written = vocabulary::write(&files.tokenizer, settings, template, rows, &described.ends)
+            let written = vocabulary::write(&files.tokenizer, settings, rows, &described.ends)
                 .map_err(GgufError::Model)?;
             metadata.extend(written.metadata);
             warning = written.warning;

@@ -17,6 +17,7 @@ mod model;
 mod pretokenisers;
 mod quantise;
 mod reader;
+mod templates;
 mod tokenizer;
 mod value;
 mod vocabulary;

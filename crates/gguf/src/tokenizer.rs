@@ -8,6 +8,7 @@ use crate::elisions::byte_decoder;
 use crate::error::GgufError;
 use crate::model::Model;
 use crate::pretokenisers::Rule;
+use crate::templates;
 use crate::value::{Array, Metadata, Value as Entry};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -30,7 +31,7 @@ pub(crate) mod kind {
 pub struct TokenizerFiles {
     /// `tokenizer.json`.
     pub tokenizer: Value,
-    /// `tokenizer_config.json`, with the chat template.
+    /// `tokenizer_config.json`, with the chat template or a list of named ones.
     pub config: Value,
 }
 
@@ -334,9 +335,7 @@ impl Vocabulary<'_> {
         {
             config.insert(key.to_owned(), json!(self.special(name)?.map(|id| &self.tokens[id])));
         }
-        if let Some(template) = self.metadata.get("tokenizer.chat_template").and_then(Entry::as_str) {
-            config.insert("chat_template".to_owned(), json!(template));
-        }
+        config.extend(templates::read(self.metadata).map(|template| ("chat_template".to_owned(), template)));
         config.insert("clean_up_tokenization_spaces".to_owned(), json!(false));
         config.insert("tokenizer_class".to_owned(), json!("PreTrainedTokenizerFast"));
         Ok(Value::Object(config))

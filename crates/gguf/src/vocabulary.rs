@@ -2,14 +2,16 @@
 
 use crate::elisions::{elided, is_own_rule};
 use crate::pretokenisers::{Rule, is_byte_level};
+use crate::templates;
 use crate::tokenizer::kind;
 use crate::value::{Array, Value as Entry};
-use serde_json::{Map, Value};
-use std::collections::{BTreeSet, HashMap};
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The rule that comes nearest to one that llama.cpp does not know: words with the character before them, digits in
 /// threes.
 const NEAREST_RULE: &str = "llama-bpe";
+const NO_VOCABULARY: &str = "tokenizer.json has no vocabulary";
 
 /// The metadata of a tokenizer, and what its readers have to know.
 pub(crate) struct Written {
@@ -22,15 +24,15 @@ pub(crate) struct Written {
 pub(crate) fn write(
     tokenizer: &Value,
     config: &Map<String, Value>,
-    chat_template: Option<&str>,
     rows: usize,
     ends: &[u64],
 ) -> Result<Written, String> {
+    let tokenizer = &completed(tokenizer, config)?;
     let model = &tokenizer["model"];
     if model["type"] != "BPE" {
         return Err(format!("the tokenizer's model is {}; only BPE can be written", model["type"]));
     }
-    let vocabulary = model["vocab"].as_object().ok_or("tokenizer.json has no vocabulary")?;
+    let vocabulary = model["vocab"].as_object().ok_or(NO_VOCABULARY)?;
     let added = tokenizer["added_tokens"].as_array().map_or(&[][..], Vec::as_slice);
     let mut tokens: Vec<Option<String>> = vec![None; rows];
     let mut kinds = vec![kind::UNUSED; rows];
@@ -134,16 +136,51 @@ pub(crate) fn write(
     let [begins, closes] = surrounded(&tokenizer["post_processor"]);
     set("ggml.add_bos_token", Entry::Bool(begins));
     set("ggml.add_eos_token", Entry::Bool(closes));
-    if let Some(template) = chat_template {
-        set("chat_template", Entry::String(template.to_owned()));
-    }
     let whole = serde_json::to_string(tokenizer).map_err(|error| error.to_string())?;
     set("huggingface.json", Entry::String(whole));
     for (id, text) in plain {
         tokens[id] = text;
     }
     set("ggml.tokens", Entry::Array(Array::String(tokens)));
+    metadata.extend(templates::write(config));
     Ok(Written { metadata, warning })
+}
+
+/// `tokenizer.json` with the tokens that stand in `added_tokens_decoder` of `tokenizer_config.json` alone, as `transformers` has
+/// them once both are loaded: at their place in the vocabulary, or each behind the last token.
+fn completed(tokenizer: &Value, config: &Map<String, Value>) -> Result<Value, String> {
+    let mut tokenizer = tokenizer.clone();
+    let Some(decoder) = config.get("added_tokens_decoder").and_then(Value::as_object) else {
+        return Ok(tokenizer);
+    };
+    let vocabulary = tokenizer["model"]["vocab"].as_object().ok_or(NO_VOCABULARY)?;
+    let mut added = tokenizer["added_tokens"].as_array().cloned().unwrap_or_default();
+    let mut wanted = BTreeMap::new();
+    for (id, token) in decoder {
+        match (id.parse::<u64>(), token["content"].as_str()) {
+            (Ok(_), Some(content)) if added.iter().any(|one| one["content"] == *content) => {}
+            (Ok(id), Some(content)) => drop(wanted.insert(id, (content, token))),
+            _ => return Err(format!("added_tokens_decoder has an entry {id:?} that is no id with a token")),
+        }
+    }
+    let behind = |one: &Value| one["id"].as_u64().map_or(0, |id| id + 1);
+    let mut next = added.iter().map(behind).fold(vocabulary.len() as u64, u64::max);
+    for (id, (content, token)) in wanted {
+        let place = vocabulary.get(content).and_then(Value::as_u64).unwrap_or(next);
+        if id != place {
+            return Err(format!(
+                "tokenizer_config.json says that {content:?} is token {id}, with tokenizer.json it is {place}"
+            ));
+        }
+        next = next.max(id + 1);
+        let mut entry = json!({ "id": id, "content": content });
+        for key in ["single_word", "lstrip", "rstrip", "normalized", "special"] {
+            entry[key] = json!(token[key] == true);
+        }
+        added.push(entry);
+    }
+    tokenizer["added_tokens"] = json!(added);
+    Ok(tokenizer)
 }
 
 fn elided_words(count: usize) -> String {

@@ -5,6 +5,7 @@
 //! encodes, decodes without ever splitting a character, and renders chat templates.
 
 mod chat;
+mod configuration;
 mod count;
 mod decoding;
 mod error;
@@ -17,6 +18,7 @@ mod stage;
 mod vocabulary;
 
 pub use chat::{Conversation, Message, Moment, NAMES_OF_TEMPLATES};
+pub use configuration::tokenizer_files;
 pub use decoding::StreamDecoder;
 pub use error::Error;
 pub use fairness::{Cost, Fairness, LanguageFairness};

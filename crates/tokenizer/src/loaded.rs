@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokenizers::AddedToken;
 
 use crate::chat::{ChatTemplate, Conversation, Message};
+use crate::configuration::{Configuration, read_if_there};
 use crate::decoding::TokenBytes;
 use crate::error::Error;
 
@@ -32,23 +33,6 @@ pub struct Tokenizer {
     tool_chat: Option<ChatTemplate>,
 }
 
-/// What `tokenizer_config.json` says beyond the vocabulary.
-#[derive(Default)]
-pub(crate) struct Configuration {
-    pub beginning: Option<String>,
-    pub end: Option<String>,
-    pub padding: Option<String>,
-    pub unknown: Option<String>,
-    pub maximum_length: Option<u64>,
-    /// Separator, class and mask: templates may name them.
-    pub others: Vec<(&'static str, String)>,
-    pub chat_template: Option<String>,
-    /// The one called `tool_use` of several, which `transformers` takes where there are tools.
-    pub tool_template: Option<String>,
-    /// Tokens that may be missing in `tokenizer.json`.
-    pub added: BTreeMap<u32, AddedToken>,
-}
-
 impl Tokenizer {
     /// Loads a folder that holds `tokenizer.json` (and, if there, `tokenizer_config.json` and `chat_template.jinja`),
     /// or such a file by its own name, or a GGUF file that carries a tokenizer.
@@ -65,17 +49,7 @@ impl Tokenizer {
         let Some(bytes) = read_if_there(&file)? else {
             return Err(Error::Missing { path: path.to_path_buf() });
         };
-        let configuration_file = folder.join("tokenizer_config.json");
-        let mut configuration = match read_if_there(&configuration_file)? {
-            Some(bytes) => Configuration::parse(&bytes)
-                .map_err(|problem| Error::Malformed { path: configuration_file.clone(), problem })?,
-            None => Configuration::default(),
-        };
-        if let Some(template) = read_template(folder.join("chat_template.jinja"))? {
-            configuration.chat_template = Some(template);
-            configuration.tool_template =
-                read_template(folder.join("additional_chat_templates").join("tool_use.jinja"))?;
-        }
+        let configuration = Configuration::load(&folder)?;
         Tokenizer::assemble(&bytes, configuration).map_err(|problem| Error::Malformed { path: file, problem })
     }
 
@@ -86,7 +60,7 @@ impl Tokenizer {
                 "the file carries no tokenizer; convert it into a folder and add one".into(),
             ));
         };
-        let configuration = Configuration::parse(files.config.to_string().as_bytes()).map_err(malformed)?;
+        let configuration = Configuration::of(&files.config).map_err(malformed)?;
         Tokenizer::assemble(files.tokenizer.to_string().as_bytes(), configuration).map_err(malformed)
     }
 
@@ -100,7 +74,7 @@ impl Tokenizer {
     /// `tokenizer_config.json` has them): for looking at prompts as text.
     pub fn with_chat_template(template: &str, tokens: &Value) -> Result<Tokenizer, Error> {
         let malformed = |problem| Error::Malformed { path: PathBuf::from("tokenizer_config.json"), problem };
-        let mut configuration = Configuration::parse(tokens.to_string().as_bytes()).map_err(malformed)?;
+        let mut configuration = Configuration::of(tokens).map_err(malformed)?;
         configuration.chat_template = Some(template.to_owned());
         let model =
             r#"{"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": {}, "merges": []}}"#;
@@ -285,93 +259,19 @@ impl Tokenizer {
     }
 }
 
-impl Configuration {
-    /// Reads `tokenizer_config.json`; the error says what was expected.
-    pub fn parse(bytes: &[u8]) -> Result<Configuration, String> {
-        let value: Value =
-            serde_json::from_slice(bytes).map_err(|error| format!("not valid JSON: {error}"))?;
-        let object = value.as_object().ok_or("expected a JSON object at the top")?;
-        let token = |key: &str| match object.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.clone())),
-            Some(Value::Object(token)) => match token.get("content").and_then(Value::as_str) {
-                Some(text) => Ok(Some(text.to_owned())),
-                None => Err(format!("`{key}` has no `content`; expected a string or an object with one")),
-            },
-            Some(other) => Err(format!("`{key}` is {other}; expected a string")),
-        };
-        Ok(Configuration {
-            beginning: token("bos_token")?,
-            end: token("eos_token")?,
-            padding: token("pad_token")?,
-            unknown: token("unk_token")?,
-            // Absurd values such as 1e30 mean "no limit".
-            others: ["sep_token", "cls_token", "mask_token"]
-                .into_iter()
-                .filter_map(|key| Some(token(key).transpose()?.map(|text| (key, text))))
-                .collect::<Result<_, _>>()?,
-            added: added_tokens(object.get("added_tokens_decoder"))?,
-            maximum_length: object.get("model_max_length").and_then(Value::as_u64),
-            chat_template: chat_template(object.get("chat_template"))?,
-            tool_template: object.get("chat_template").and_then(|templates| named(templates, "tool_use")),
-        })
-    }
-}
-
-/// The template itself, or the one called `default` of a list.
-fn chat_template(value: Option<&Value>) -> Result<Option<String>, String> {
-    match value {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(value @ Value::Array(templates)) => {
-            let first = || Some(templates.first()?["template"].as_str()?.to_owned());
-            Ok(named(value, "default").or_else(first))
-        }
-        Some(other) => {
-            Err(format!("`chat_template` is {other}; expected a string or a list of named templates"))
-        }
-    }
-}
-
-/// A template by its name, of a list of several.
-fn named(templates: &Value, name: &str) -> Option<String> {
-    let entry = templates.as_array()?.iter().find(|entry| entry["name"] == name)?;
-    entry["template"].as_str().map(str::to_owned)
-}
-
-/// `added_tokens_decoder`: tokens by their ids.
-fn added_tokens(value: Option<&Value>) -> Result<BTreeMap<u32, AddedToken>, String> {
-    let Some(entries) = value.and_then(Value::as_object) else { return Ok(BTreeMap::new()) };
-    let token = |(id, entry): (&String, &Value)| {
-        let is = |key: &str| entry[key] == true;
-        let token = AddedToken::from(entry["content"].as_str()?, is("special"))
-            .lstrip(is("lstrip"))
-            .rstrip(is("rstrip"))
-            .single_word(is("single_word"))
-            .normalized(is("normalized"));
-        Some((id.parse().ok()?, token))
-    };
-    entries.iter().map(|entry| token(entry).ok_or(entry.0)).collect::<Result<_, _>>().map_err(|id| {
-        format!("`added_tokens_decoder` has an entry {id:?} that is no id with a token that has a `content`")
-    })
-}
-
 /// Adds the tokens of `tokenizer_config.json` that `tokenizer.json` lacks, as `transformers` does: some fine-tunings write
 /// new tokens into the one file alone.
 fn add_missing(
     tokenizer: &mut tokenizers::Tokenizer,
     added: &BTreeMap<u32, AddedToken>,
 ) -> Result<(), String> {
-    for (id, token) in added {
-        if tokenizer.token_to_id(&token.content).is_some() {
-            continue;
-        }
+    let known = tokenizer.get_added_vocabulary().get_vocab().clone();
+    for (id, token) in added.iter().filter(|(_, token)| !known.contains_key(&token.content)) {
         tokenizer.add_tokens([token.clone()]).map_err(|error| error.to_string())?;
         let found = tokenizer.token_to_id(&token.content);
         if found != Some(*id) {
             return Err(format!(
-                "tokenizer_config.json says that {:?} is token {id}, and tokenizer.json lacks it; behind its last token it would \
-                 be {found:?}",
+                "tokenizer_config.json says that {:?} is token {id}, with tokenizer.json it is {found:?}",
                 token.content
             ));
         }
@@ -391,26 +291,4 @@ fn encode_with(tokenizer: &tokenizers::Tokenizer, text: &str, add_special: bool)
         .encode_fast(text, add_special)
         .map_err(|error| Error::Coding { action: "encode", problem: error.to_string() })?;
     Ok(encoding.get_ids().to_vec())
-}
-
-fn read_template(path: PathBuf) -> Result<Option<String>, Error> {
-    let Some(bytes) = read_if_there(&path)? else { return Ok(None) };
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let problem = format!("a chat template is UTF-8 text: {error}");
-        Error::Malformed { path, problem }
-    })?;
-    Ok(Some(text))
-}
-
-fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, Error> {
-    // Of a device or a pipe there may be no end.
-    let read = std::fs::metadata(path).and_then(|metadata| match metadata.is_file() {
-        true => std::fs::read(path),
-        false => Err(std::io::Error::other("it is no regular file")),
-    });
-    match read {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::Read { path: path.to_path_buf(), source }),
-    }
 }

@@ -113,7 +113,7 @@ impl Opened {
         if model::has_own_output_table(&understood, tensors.as_ref())? {
             config.insert("tie_word_embeddings".into(), json!(false));
         }
-        let tokenizer = read_tokenizer(&checked.folder)?;
+        let tokenizer = tokenizer::tokenizer_files(&checked.folder)?;
         Ok(Opened { name: checked.name, config, tensors, tokenizer })
     }
 }
@@ -121,30 +121,6 @@ impl Opened {
 fn read_json(path: &Path) -> anyhow::Result<Value> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&bytes).with_context(|| format!("{}: not valid JSON", path.display()))
-}
-
-/// The files of a tokenizer, with the chat template in its settings; none where there is none.
-fn read_tokenizer(folder: &Path) -> anyhow::Result<Option<TokenizerFiles>> {
-    let file = folder.join("tokenizer.json");
-    if !file.is_file() {
-        return Ok(None);
-    }
-    let tokenizer = read_json(&file)?;
-    let settings = folder.join("tokenizer_config.json");
-    let mut config = if settings.is_file() { read_json(&settings)? } else { json!({}) };
-    // Some have a list of named templates.
-    if let Some(named) = config["chat_template"].as_array() {
-        let default = named.iter().find(|entry| entry["name"] == "default").or(named.first());
-        config["chat_template"] = default.map_or(Value::Null, |entry| entry["template"].clone());
-    }
-    let template = folder.join("chat_template.jinja");
-    if template.is_file() && config.is_object() {
-        config["chat_template"] = Value::String(
-            std::fs::read_to_string(&template)
-                .with_context(|| format!("cannot read {}", template.display()))?,
-        );
-    }
-    Ok(Some(TokenizerFiles { tokenizer, config }))
 }
 
 /// Tensors as the writer of GGUF asks for them.

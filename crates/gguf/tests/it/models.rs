@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// A model in memory.
 #[derive(Clone, Default)]
-struct Memory(BTreeMap<String, (Vec<usize>, Vec<f32>)>);
+pub struct Memory(BTreeMap<String, (Vec<usize>, Vec<f32>)>);
 
 impl Memory {
     fn add(&mut self, name: &str, shape: &[usize]) {
@@ -489,16 +489,21 @@ fn what_is_not_understood_is_refused_by_name() {
 
 /// A model with a tokenizer and `rows` embeddings, and the warning of its writer.
 pub fn tiny_with_tokenizer(files: &TokenizerFiles, rows: usize) -> (Vec<u8>, Option<String>) {
+    let (export, mut memory) = plan_with_tokenizer(files, rows).unwrap();
+    let mut bytes = Vec::new();
+    export.write(&mut memory, &mut bytes, &mut |_| Ok(())).unwrap();
+    (bytes, export.warning)
+}
+
+/// What such a file would be, or why it is refused.
+pub fn plan_with_tokenizer(files: &TokenizerFiles, rows: usize) -> Result<(Export, Memory), GgufError> {
     let mut memory = memory(&[], false);
     memory.0.insert("model.embed_tokens.weight".into(), (vec![rows, HIDDEN], vec![0.0; rows * HIDDEN]));
     let config = config(
         "LlamaForCausalLM",
         json!({ "vocab_size": rows, "eos_token_id": [1, 2], "tie_word_embeddings": true }),
     );
-    let export = Export::plan(&config, Some(files), &mut memory, "test", Format::F32).unwrap();
-    let mut bytes = Vec::new();
-    export.write(&mut memory, &mut bytes, &mut |_| Ok(())).unwrap();
-    (bytes, export.warning)
+    Ok((Export::plan(&config, Some(files), &mut memory, "test", Format::F32)?, memory))
 }
 
 /// The metadata of a model without a tokenizer.

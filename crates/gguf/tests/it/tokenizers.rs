@@ -139,6 +139,81 @@ fn a_byte_level_tokenizer_comes_back() {
     assert_eq!(ids(&found.tokenizer, "x")[0], 0, "the beginning is added");
 }
 
+/// Of several templates each is there by its name, as llama.cpp looks for them.
+#[test]
+fn templates_with_names_come_back() {
+    let tokenizer = byte_level(LLAMA3);
+    let template = |name: &str, text: &str| json!({ "name": name, "template": text });
+    let check = |written_as: serde_json::Value, keys: &[(&str, &str)], expected: serde_json::Value| {
+        let mut settings = settings();
+        settings["chat_template"] = written_as;
+        let (mut metadata, _) = written(&tokenizer, &settings, 600);
+        let found = metadata
+            .iter()
+            .filter_map(|(key, value)| Some((key.strip_prefix("tokenizer.chat_template")?, value.as_str()?)));
+        assert_eq!(found.collect::<Vec<_>>(), keys);
+        let names = metadata.get("tokenizer.chat_templates").and_then(Value::as_array).map_or(0, Array::len);
+        assert_eq!(names, keys.len().saturating_sub(1));
+        assert_eq!(read(&metadata).unwrap().config["chat_template"], expected);
+        metadata.remove("tokenizer.chat_templates");
+        assert_eq!(
+            read(&metadata).unwrap().config["chat_template"],
+            expected,
+            "llama.cpp does not look there"
+        );
+    };
+    let (default, tools) = (template("default", "plain"), template("tool_use", "tools"));
+    let keys = [("", "plain"), (".tool_use", "tools")];
+    check(json!([default, tools]), &keys, json!([default, tools]));
+    check(json!([tools, default]), &keys, json!([default, tools]));
+    check(json!([default]), &keys[..1], json!("plain"));
+    check(json!("plain"), &keys[..1], json!("plain"));
+    let odd = template("à.b", "odd");
+    check(
+        json!([odd]),
+        &[("", "odd"), (".__b", "odd")],
+        json!([template("default", "odd"), template("__b", "odd")]),
+    );
+}
+
+/// Tokens that stand in `tokenizer_config.json` alone are in the file, so that their rows of the embedding mean something.
+#[test]
+fn tokens_of_the_settings_alone_come_back() {
+    let tokenizer = byte_level(LLAMA3);
+    let count = tokenizer["model"]["vocab"].as_object().unwrap().len();
+    let with = |id: usize, content: &str| {
+        let mut settings = settings();
+        let token = json!({ "content": content, "special": true, "lstrip": true });
+        settings["added_tokens_decoder"] = json!({ id.to_string(): token, "1": { "content": "<|end|>" } });
+        settings
+    };
+    let (mut metadata, _) = written(&tokenizer, &with(count, "<|call|>"), count + 2);
+    let tokens = metadata["tokenizer.ggml.tokens"].as_array().and_then(Array::as_strings).unwrap();
+    assert_eq!(tokens[count..], ["<|call|>".to_owned(), format!("[PAD{}]", count + 1)]);
+    let Some(Array::I32(kinds)) = metadata["tokenizer.ggml.token_type"].as_array() else { panic!() };
+    assert_eq!(kinds[count..], [3, 5], "control, unused");
+    for carried in [true, false] {
+        let found = read(&metadata).unwrap().tokenizer;
+        assert_eq!(
+            ids(&found, "x<|call|>")[1..],
+            ids(&tokenizer, "x<|end|>")[1..2].iter().copied().chain([count as u32]).collect::<Vec<_>>()[..]
+        );
+        assert!(metadata.remove("tokenizer.huggingface.json").is_some() == carried);
+    }
+    let refused = |id: usize, content: &str, rows: usize, expected: &str| {
+        let files = TokenizerFiles { tokenizer: tokenizer.clone(), config: with(id, content) };
+        let message = models::plan_with_tokenizer(&files, rows).err().unwrap().to_string();
+        assert!(message.contains(expected), "{message}\n  expected: {expected}");
+    };
+    refused(
+        count + 1,
+        "<|call|>",
+        count + 2,
+        &format!("\"<|call|>\" is token {}, with tokenizer.json it is {count}", count + 1),
+    );
+    refused(count, "<|call|>", count, &format!("but the model has {count} embeddings"));
+}
+
 #[test]
 fn a_rule_that_llama_cpp_does_not_know_is_said() {
     let (metadata, warning) = written(&byte_level(r"\p{L}+['’]?|.+"), &settings(), 600);

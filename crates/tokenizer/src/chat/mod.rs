@@ -15,8 +15,9 @@ mod template;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::configuration::Configuration;
 use crate::error::Error;
-use crate::loaded::{Configuration, Tokenizer};
+use crate::loaded::Tokenizer;
 
 pub use clock::Moment;
 pub(crate) use template::ChatTemplate;

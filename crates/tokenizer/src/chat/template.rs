@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 
 use super::budget::{Budget, INSTRUCTIONS, LONGEST_SOURCE};
 use super::{Conversation, guard, operators};
+use crate::configuration::Configuration;
 use crate::error::Error;
-use crate::loaded::Configuration;
 
 /// The parser and what drops its tree follow long chains of operators down. It is address space, of which only what is
 /// used becomes memory.

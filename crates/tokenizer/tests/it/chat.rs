@@ -211,6 +211,13 @@ fn a_conversation_with_tools_has_the_template_for_them() {
         let found =
             [&plain, &with_tools].map(|conversation| tokenizer.render_conversation(conversation).unwrap());
         assert_eq!(found, expected);
+        // So has what is written elsewhere: into another folder, or a GGUF file.
+        let written = tokenizer::tokenizer_files(folder(files).path()).unwrap().unwrap();
+        let copy = folder(&[("tokenizer_config.json", &written.config.to_string())]);
+        let tokenizer = Tokenizer::load(copy.path()).unwrap();
+        let found =
+            [&plain, &with_tools].map(|conversation| tokenizer.render_conversation(conversation).unwrap());
+        assert_eq!(found, expected);
     }
 }
 
@@ -238,6 +245,9 @@ fn tokens_of_the_configuration_alone_count() {
     assert_eq!(tokenizer.encode("a<end>b<s>").unwrap(), [0, 3, 1, 2]);
     assert_eq!((tokenizer.special_id("<end>"), tokenizer.vocabulary_size()), (Some(3), 4));
     assert_eq!(tokenizer.render_conversation(&hello()).unwrap(), "<sep>");
+    // One that the vocabulary has as text counts from now on.
+    let tokenizer = Tokenizer::load(with(1, "b").path()).unwrap();
+    assert_eq!((tokenizer.special_id("b"), tokenizer.vocabulary_size()), (Some(1), 3));
     let message = Tokenizer::load(with(9, "<end>").path()).err().unwrap().to_string();
     assert!(message.contains("<end>") && message.contains("token 9"), "{message}");
 }
