@@ -118,7 +118,6 @@ pub struct Engine {
     worker: Option<JoinHandle<()>>,
     tokenizer: Arc<Tokenizer>,
     shape: DecoderShape,
-    longest_token_bytes: usize,
     adapters: Vec<String>,
     memory: EngineMemory,
     defaults: GenerationDefaults,
@@ -256,9 +255,7 @@ impl Engine {
             .stack_size(ENGINE_STACK)
             .spawn(move || worker.run())
             .map_err(EngineError::Thread)?;
-        let ids = 0..tokenizer.vocabulary_size() as u32;
         Ok(Engine {
-            longest_token_bytes: ids.map(|id| tokenizer.byte_length(id)).max().unwrap_or(0),
             shared,
             worker: Some(thread),
             tokenizer,
@@ -392,9 +389,30 @@ impl Engine {
         self.shape.vocabulary_size
     }
 
-    /// Most bytes of text that one token stands for.
-    pub fn longest_token_bytes(&self) -> usize {
-        self.longest_token_bytes
+    /// Refuses so many bytes of text where they cannot fit the context however they are encoded, before any work on them.
+    ///
+    /// # Errors
+    /// [`SubmitError::TextLength`].
+    pub fn admit_bytes(&self, bytes: usize) -> Result<(), SubmitError> {
+        let context = self.shape.context_length;
+        let most = context.saturating_mul(self.tokenizer.longest_token_bytes());
+        match bytes <= most {
+            true => Ok(()),
+            false => Err(SubmitError::TextLength { bytes, context }),
+        }
+    }
+
+    /// Refuses a text that surely does not fit the context, without encoding all of a long one.
+    ///
+    /// # Errors
+    /// [`SubmitError::TextLength`].
+    pub fn admit_text(&self, text: &str) -> Result<(), SubmitError> {
+        let context = self.shape.context_length;
+        // What the tokenizer refuses, it refuses when the text is encoded.
+        match self.tokenizer.exceeds(text, context) {
+            Ok(true) => Err(SubmitError::TextLength { bytes: text.len(), context }),
+            _ => Ok(()),
+        }
     }
 
     pub fn memory(&self) -> EngineMemory {

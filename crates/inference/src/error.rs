@@ -41,6 +41,8 @@ pub enum SubmitError {
          prompt or ask for fewer"
     )]
     ContextLength { prompt: usize, wanted: usize, context: usize },
+    #[error("the text has {bytes} bytes, more than the context of {context} tokens can hold: shorten it")]
+    TextLength { bytes: usize, context: usize },
     #[error("token {token} does not exist; the vocabulary has {vocabulary_size} entries, from 0")]
     UnknownToken { token: u32, vocabulary_size: usize },
     #[error(

@@ -58,6 +58,11 @@ impl TokenBytes {
         self.entries.len()
     }
 
+    /// Bytes of the longest, special ones too.
+    pub fn longest(&self) -> usize {
+        self.entries.iter().flatten().map(|entry| entry.bytes.len()).max().unwrap_or(0)
+    }
+
     pub fn byte_length(&self, id: u32) -> usize {
         self.entry(id).filter(|entry| !entry.special).map_or(0, |entry| entry.bytes.len())
     }

@@ -17,6 +17,8 @@ use crate::error::Error;
 
 /// Words whose ids each thread keeps where that is asked for, as the `tokenizers` library does without being asked.
 const REMEMBERED_WORDS: usize = 10_000;
+/// Bytes of a token of text in prose are 3 to 6; a text whose tokens have more on average is rare, and encoded whole to know.
+const LONG_TOKENS_BYTES: usize = 16;
 
 /// A loaded vocabulary. Immutable; share it with an `Arc`. Nothing of a text stays behind in it once its ids are there,
 /// unless [`Tokenizer::remembering_words`] asks for that.
@@ -26,6 +28,7 @@ pub struct Tokenizer {
     /// Takes text that spells a special token for plain text.
     ordinary: tokenizers::Tokenizer,
     token_bytes: TokenBytes,
+    longest_token_bytes: usize,
     special: BTreeMap<String, u32>,
     configuration: Configuration,
     chat: Option<ChatTemplate>,
@@ -100,9 +103,19 @@ impl Tokenizer {
             .map(|(id, token)| (token.content, id))
             .collect();
         let token_bytes = TokenBytes::of(&with_special)?;
+        let longest_token_bytes = token_bytes.longest();
         let chat = configuration.chat_template.as_deref().map(ChatTemplate::new);
         let tool_chat = configuration.tool_template.as_deref().map(ChatTemplate::new);
-        Ok(Tokenizer { with_special, ordinary, token_bytes, special, configuration, chat, tool_chat })
+        Ok(Tokenizer {
+            with_special,
+            ordinary,
+            token_bytes,
+            longest_token_bytes,
+            special,
+            configuration,
+            chat,
+            tool_chat,
+        })
     }
 
     /// The same that keeps the ids of up to 10,000 words on each thread that encodes, for as long as the thread lives: up to a
@@ -160,6 +173,29 @@ impl Tokenizer {
     /// UTF-8 bytes that a token stands for; 0 for special tokens and ids without an entry.
     pub fn byte_length(&self, id: u32) -> usize {
         self.token_bytes.byte_length(id)
+    }
+
+    /// Most bytes of text that one token stands for, special tokens counted as they are written.
+    pub fn longest_token_bytes(&self) -> usize {
+        self.longest_token_bytes
+    }
+
+    /// Whether a text surely has more tokens than that, found without encoding all of a long one: no token is long enough, or its
+    /// beginning alone has twice as many. (About a cut there are other tokens, elsewhere not. A
+    /// tokenizer that drops much of a text is not thought of; those of language models keep it.)
+    ///
+    /// # Errors
+    /// Where the beginning cannot be encoded.
+    pub fn exceeds(&self, text: &str, tokens: usize) -> Result<bool, Error> {
+        if text.len() > tokens.saturating_mul(self.longest_token_bytes) {
+            return Ok(true);
+        }
+        let beginning = tokens.saturating_mul(LONG_TOKENS_BYTES);
+        if text.len() <= beginning {
+            return Ok(false);
+        }
+        let beginning = &text[..text.floor_char_boundary(beginning)];
+        Ok(self.encode(beginning)?.len() / 2 > tokens)
     }
 
     /// The bytes of a token, where the vocabulary is byte-level.

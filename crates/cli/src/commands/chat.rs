@@ -192,6 +192,9 @@ fn answer(
 ) -> anyhow::Result<Answered> {
     let engine = &answering.engine;
     let tokenizer = engine.tokenizer();
+    for message in &conversation.messages {
+        engine.admit_text(&message.content).map_err(|error| Usage(error.to_string()))?;
+    }
     let since_1970 = world.clock.now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = Some(Moment::from_unix(since_1970.as_secs() as i64));
     let encode =

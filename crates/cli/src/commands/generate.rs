@@ -29,6 +29,7 @@ pub fn generate(arguments: &GenerateArguments, json: bool, world: &World) -> any
         world,
     )?;
     let tokenizer = answering.engine.tokenizer();
+    answering.engine.admit_text(&prompt).map_err(|error| Usage(error.to_string()))?;
     let mut ids = tokenizer.encode_prompt(&prompt)?;
     if ids.is_empty() {
         // An empty prompt asks for a text from its beginning.

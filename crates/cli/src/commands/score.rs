@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, Write};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use inference::Scorer;
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
@@ -26,6 +26,13 @@ pub fn score(arguments: &ScoreArguments, json: bool, world: &World) -> anyhow::R
     for (number, line) in (1..).zip(std::io::stdin().lock().lines()) {
         world.cancellation.check()?;
         let text = line.with_context(|| format!("line {number} of standard input is no text"))?;
+        let context = scorer.context_length();
+        if tokenizer.exceeds(&text, context)? {
+            let bytes = text.len();
+            bail!(
+                "line {number}: the text has {bytes} bytes, more than the context of {context} tokens can hold; cut it"
+            );
+        }
         let mut ids: Vec<u32> = tokenizer.beginning_id().into_iter().collect();
         ids.extend(tokenizer.encode_ordinary(&text)?);
         // One token alone has nothing before it: an empty line has no probability.

@@ -176,6 +176,18 @@ fn a_reader_that_goes_away_is_no_fault_and_a_full_disk_is() {
 }
 
 #[test]
+fn a_text_that_cannot_fit_is_refused_before_it_is_encoded() {
+    let model = model();
+    let text = "Ħobż!".repeat(20_000);
+    let words = "the text has 140000 bytes, more than the context of";
+    refused(&run(model.path(), &["generate"], &text), words);
+    refused(&run(model.path(), &["chat"], &text), words);
+    let output = run(model.path(), &["score"], &format!("a\n{text}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains(&format!("line 2: {words}")), "{said}");
+}
+
+#[test]
 fn input_that_is_no_text_is_named() {
     let model = model();
     for (command, words) in [("score", "line 2 of standard input"), ("chat", "standard input is no text")] {

@@ -46,6 +46,20 @@ fn an_answer_ends_at_its_limits() {
 }
 
 #[test]
+fn a_text_that_cannot_fit_is_refused_before_it_is_encoded() {
+    let engine = engine();
+    assert_eq!(engine.context_length(), 64);
+    engine.admit_text(&"a".repeat(64)).unwrap();
+    for bytes in [100_000, 2_000_000] {
+        let refused = |error: SubmitError| {
+            error.to_string().contains(&format!("{bytes} bytes, more than the context of 64"))
+        };
+        assert!(refused(engine.admit_text(&"a".repeat(bytes)).unwrap_err()));
+        assert!(refused(engine.admit_bytes(bytes).unwrap_err()));
+    }
+}
+
+#[test]
 fn stop_strings_and_stop_tokens_end_an_answer() {
     let engine = engine();
     let stopped = answer(&engine, Request { stop: vec!["xyz".into(), "efg".into()], ..request("a") });

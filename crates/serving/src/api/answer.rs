@@ -13,7 +13,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use filters::Chain;
-use inference::{Engine, Event, Request, RunningRequest};
+use inference::{Event, Request, RunningRequest};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{Sender, UnboundedReceiver, channel, unbounded_channel};
 use tokio_stream::wrappers::ReceiverStream;
@@ -237,22 +237,6 @@ impl Work {
         details.completion_tokens = self.choices.iter().map(ChoiceText::completion_tokens).sum();
         Ok(Some(number))
     }
-}
-
-/// Refuses text that cannot fit the context however it is encoded, before any work on it.
-pub fn refuse_too_long(engine: &Engine, bytes: usize, field: &str) -> Result<(), ApiFailure> {
-    let most = engine.context_length().saturating_mul(engine.longest_token_bytes());
-    if bytes <= most {
-        return Ok(());
-    }
-    let message = format!(
-        "the text has {bytes} bytes; the context of {} tokens holds at most {most}: shorten it",
-        engine.context_length()
-    );
-    Err(ApiFailure {
-        param: Some(field.to_string()),
-        ..ApiFailure::new(StatusCode::BAD_REQUEST, "context_length_exceeded", message)
-    })
 }
 
 /// Usage as OpenAI counts it.

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 
-use super::answer::{Choice, Terms, refuse_too_long, respond};
+use super::answer::{Choice, Terms, respond};
 use super::conversation::Turns;
 use super::failure::ApiFailure;
 use super::fields::Fields;
@@ -71,7 +71,7 @@ impl Chat {
                 ..ApiFailure::new(StatusCode::BAD_REQUEST, "no_chat_template", message)
             });
         }
-        refuse_too_long(engine, self.turns.bytes(), "messages")?;
+        engine.admit_bytes(self.turns.bytes()).map_err(|error| ApiFailure::from_submit(error, "messages"))?;
         let ids = self.turns.encode(engine.tokenizer(), true, terms.now).map_err(|error| ApiFailure {
             param: Some("messages".to_string()),
             ..ApiFailure::new(StatusCode::BAD_REQUEST, "invalid_value", error.to_string())

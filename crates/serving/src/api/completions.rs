@@ -10,7 +10,7 @@ use inference::Engine;
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
 
-use super::answer::{Choice, Terms, refuse_too_long, respond};
+use super::answer::{Choice, Terms, respond};
 use super::failure::ApiFailure;
 use super::fields::{Fields, shown, whole};
 use super::models::ServedModel;
@@ -117,7 +117,7 @@ impl Prompt {
     pub fn tokens(&self, engine: &Engine, field: &str) -> Result<Vec<u32>, ApiFailure> {
         let tokenizer = engine.tokenizer();
         if let Prompt::Text(text) = self {
-            refuse_too_long(engine, text.len(), field)?;
+            engine.admit_text(text).map_err(|error| ApiFailure::from_submit(error, field))?;
         }
         let ids = match self {
             Prompt::Tokens(ids) => ids.clone(),

@@ -79,7 +79,9 @@ impl ApiFailure {
             SubmitError::QueueFull { .. } => {
                 ApiFailure::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", error.to_string())
             }
-            SubmitError::ContextLength { .. } => bad("context_length_exceeded", prompt),
+            SubmitError::ContextLength { .. } | SubmitError::TextLength { .. } => {
+                bad("context_length_exceeded", prompt)
+            }
             SubmitError::EmptyPrompt => bad("empty_prompt", prompt),
             SubmitError::UnknownToken { .. } => bad("unknown_token", prompt),
             SubmitError::UnknownBias { .. } => bad("unknown_token", "logit_bias"),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use tokenizer::Tokenizer;
 
-use super::answer::refuse_too_long;
 use super::failure::ApiFailure;
 use super::models::ServedModel;
 use crate::account::Account;
@@ -57,7 +56,9 @@ impl Vocabulary {
     /// Refuses text that cannot fit the model however it is encoded.
     pub fn refuse_too_long(&self, bytes: usize, field: &str) -> Result<(), ApiFailure> {
         match self {
-            Vocabulary::Own(model) => refuse_too_long(&model.engine, bytes, field),
+            Vocabulary::Own(model) => {
+                model.engine.admit_bytes(bytes).map_err(|error| ApiFailure::from_submit(error, field))
+            }
             Vocabulary::Elsewhere(..) => Ok(()),
         }
     }

@@ -112,23 +112,30 @@ pub(crate) fn encode(
     let marked = with_texts(conversation, &|text| mark_special(text, &special, mark));
     let rendered = template.render(&marked, configuration)?;
     let mut ids = Vec::new();
-    let mut rest = rendered.as_str();
-    while !rest.is_empty() {
+    let mut here = 0;
+    // Where each special token comes next; each looks at the text once, however many turns there are.
+    let mut places: Vec<Option<usize>> = special.iter().map(|(token, _)| rendered.find(token)).collect();
+    while here < rendered.len() {
+        for (place, (token, _)) in places.iter_mut().zip(&special) {
+            if place.is_some_and(|place| place < here) {
+                *place = rendered[here..].find(token).map(|further| here + further);
+            }
+        }
         // The earliest special token, the longest of several at one place.
-        let next = special
+        let coming = places
             .iter()
-            .filter_map(|(token, id)| rest.find(token).map(|at| (at, std::cmp::Reverse(token.len()), *id)))
-            .min();
-        let (text_end, after, id) = match next {
+            .zip(&special)
+            .filter_map(|(place, (token, id))| Some(((*place)?, std::cmp::Reverse(token.len()), *id)));
+        let (text_end, after, id) = match coming.min() {
             Some((at, length, id)) => (at, at + length.0, Some(id)),
-            None => (rest.len(), rest.len(), None),
+            None => (rendered.len(), rendered.len(), None),
         };
-        let text = rest[..text_end].replace(mark, "");
+        let text = rendered[here..text_end].replace(mark, "");
         if !text.is_empty() {
             ids.extend(tokenizer.encode_ordinary(&text)?);
         }
         ids.extend(id);
-        rest = &rest[after..];
+        here = after;
     }
     Ok(ids)
 }

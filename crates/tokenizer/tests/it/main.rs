@@ -153,6 +153,32 @@ fn decoding_gives_back_random_text() {
 }
 
 #[test]
+fn a_text_that_surely_has_too_many_tokens_is_known_by_its_beginning() {
+    let (_folder, tokenizer, _) = trained(420);
+    let prose: String = TEXTS.map(|(_, text, _)| text).join(" ");
+    for text in ["", &prose, &prose.repeat(40), &" ".repeat(3000), &"<|im_start|>".repeat(200)] {
+        let tokens = tokenizer.encode(text).unwrap().len();
+        assert!(!tokenizer.exceeds(text, tokens).unwrap(), "{tokens} tokens fit {tokens}");
+        let few = tokens / 100;
+        assert_eq!(
+            tokenizer.exceeds(text, few).unwrap(),
+            tokens > 0,
+            "{tokens} tokens, {few} fit: {text:.20}"
+        );
+    }
+    // By its beginning where its bytes would do: one token of 64 bytes says little about the others.
+    let long = format!("<|{}|>", "x".repeat(60));
+    let vocabulary = format!(
+        r#"{{"added_tokens": [{{"id": 1, "content": "{long}", "single_word": false, "lstrip": false, "rstrip": false,
+        "normalized": false, "special": true}}], "model": {{"type": "BPE", "vocab": {{"a": 0}}, "merges": []}}}}"#
+    );
+    let tokenizer = Tokenizer::from_json(vocabulary.as_bytes()).unwrap();
+    assert_eq!(tokenizer.longest_token_bytes(), 64);
+    assert!(tokenizer.exceeds(&"a".repeat(20_000), 700).unwrap());
+    assert!(!tokenizer.exceeds(&long.repeat(700), 700).unwrap());
+}
+
+#[test]
 fn special_tokens_count_only_where_they_may() {
     let (_folder, tokenizer, _) = trained(300);
     for (id, token) in SPECIAL_TOKENS.into_iter().enumerate() {
